@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The read-only tree: inode table, dirent arrays, file data, extended attributes.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use zerocopy::FromBytes;
+
+use crate::error::{Error, Result};
+use crate::format::{
+    BASE_MAGIC, BLOCK_SIZE, BaseInode, BaseSuperblock, DIRENT_SIZE, INODE_SIZE, INODES_MAX,
+    NAME_MAX, ROOT_INO, RawDirent, Superblock, TARGET_MAX, VERSION, XATTR_NAME_MAX, XATTR_SET_MAX,
+    XATTR_VALUE_MAX, XattrEntry, XattrSet, feature, mode,
+};
+use crate::region::Region;
+
+/// An inode as users see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inode {
+    /// Inode number.
+    pub ino: u64,
+    /// Type and permissions.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bytes of data (of a symlink: its target's).
+    pub size: u64,
+    /// Number of names.
+    pub nlink: u32,
+    /// Device number, in the kernel's 32-bit encoding.
+    pub rdev: u32,
+    /// Modification time, ns since 1970.
+    pub mtime: i64,
+    /// Image offset of the data in the base image.
+    pub data: u64,
+    /// Image offset of the attribute set, 0 = none.
+    pub xattrs: u64,
+}
+
+impl Inode {
+    /// The type bits of the mode.
+    pub fn kind(&self) -> u32 {
+        self.mode & mode::TYPE
+    }
+
+    /// Whether it is a directory.
+    pub fn is_dir(&self) -> bool {
+        self.kind() == mode::DIRECTORY
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_file(&self) -> bool {
+        self.kind() == mode::REGULAR
+    }
+
+    /// Whether it is a symbolic link.
+    pub fn is_symlink(&self) -> bool {
+        self.kind() == mode::SYMLINK
+    }
+
+    /// Bytes that the inode's data take, the NUL of a symlink included.
+    pub fn stored(&self) -> u64 {
+        self.size.saturating_add(u64::from(self.is_symlink()))
+    }
+}
+
+/// A directory entry, copied out of the image.
+#[derive(Debug, Clone, Copy)]
+pub struct Dirent(RawDirent);
+
+impl Dirent {
+    /// Inode number.
+    pub fn ino(&self) -> u64 {
+        self.0.ino.get().into()
+    }
+
+    /// Mode of the inode.
+    pub fn mode(&self) -> u32 {
+        self.0.mode.get()
+    }
+
+    /// The name's bytes.
+    pub fn name(&self) -> &[u8] {
+        &self.0.name[..usize::from(self.0.name_len.get()).min(NAME_MAX)]
+    }
+
+    /// The structure as it lies in the image.
+    pub fn raw(&self) -> &RawDirent {
+        &self.0
+    }
+}
+
+/// An extended attribute: name and value.
+pub type Xattr = (Vec<u8>, Vec<u8>);
+
+/// The base image of a region.
+#[derive(Debug)]
+pub struct Base {
+    region: Arc<Region>,
+    flags: u32,
+    offset: u64,
+    size: u64,
+    inode_table: u64,
+    inode_count: u32,
+    xattrs: std::ops::Range<u64>,
+    // Positions in order of names, for directories of plain v3, which are not sorted.
+    orders: RwLock<HashMap<u64, Arc<[u32]>>>,
+}
+
+impl Base {
+    /// Reads the base superblock and checks that its tables lie inside the base image.
+    pub fn open(region: Arc<Region>, superblock: &Superblock) -> Result<Self> {
+        let offset = superblock.base_offset.get();
+        let mut base = Self {
+            region,
+            flags: superblock.flags.get(),
+            offset,
+            size: superblock.base_size.get(),
+            inode_table: 0,
+            inode_count: 0,
+            xattrs: 0..0,
+            orders: RwLock::default(),
+        };
+        if offset == 0 {
+            return Ok(base);
+        }
+        let header: BaseSuperblock = base.region.read(offset)?;
+        let field = |what, at: u64, expected: u64, found: u64| {
+            if expected == found {
+                return Ok(());
+            }
+            let (expected, found) = (format!("{expected:#x}"), format!("{found:#x}"));
+            Err(Error::corrupt(what, offset + at, expected, found))
+        };
+        field("magic number of the base image", 0, BASE_MAGIC.into(), header.magic.get().into())?;
+        field("version of the base image", 4, VERSION.into(), header.version.get().into())?;
+        field("block size of the base image", 12, BLOCK_SIZE, header.block_size.get().into())?;
+        field("root inode", 36, ROOT_INO, header.root_inode.get().into())?;
+        let inside = |what, at: u64, start: u64, len: u64| {
+            if start.checked_add(len).is_some_and(|end| end <= base.size) {
+                return Ok(offset + start);
+            }
+            let limit = format!("inside the base image of {:#x} bytes", base.size);
+            Err(Error::corrupt(what, offset + at, limit, format!("{len:#x} bytes from {start:#x}")))
+        };
+        let count = header.inode_count.get();
+        if count == 0 || count > INODES_MAX {
+            let limit = format!("1 to {INODES_MAX}");
+            return Err(Error::corrupt("inode count", offset + 32, limit, count));
+        }
+        let table_size = u64::from(count) * INODE_SIZE;
+        let inode_table = inside("inode table", 24, header.inode_offset.get(), table_size)?;
+        let mut xattrs = 0..0;
+        if base.has(feature::XATTRS) {
+            let size = header.xattr_size.get();
+            let start = inside("extended attributes", 48, header.xattr_offset.get(), size)?;
+            xattrs = start..start + size;
+        }
+        base.inode_table = inode_table;
+        base.inode_count = count;
+        base.xattrs = xattrs;
+        Ok(base)
+    }
+
+    /// Whether a feature bit is set.
+    pub fn has(&self, bit: u32) -> bool {
+        self.flags & bit != 0
+    }
+
+    /// Number of inodes.
+    pub fn inode_count(&self) -> u32 {
+        self.inode_count
+    }
+
+    /// The base image's range in the image.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        self.offset..self.offset + self.size
+    }
+
+    /// The range of the extended attributes in the image.
+    pub fn xattr_range(&self) -> std::ops::Range<u64> {
+        self.xattrs.clone()
+    }
+
+    /// The region that the image lies in.
+    pub fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// Image offset of an inode's record, whether or not it exists.
+    pub fn inode_offset(&self, ino: u64) -> u64 {
+        self.inode_table + ino.saturating_sub(1) * INODE_SIZE
+    }
+
+    /// The inode numbered `ino`; its data are proved to lie inside the base image.
+    pub fn inode(&self, ino: u64) -> Result<Inode> {
+        if self.offset == 0 && ino == ROOT_INO {
+            return Ok(EMPTY_ROOT);
+        }
+        if ino == 0 || ino > self.inode_count.into() {
+            let limit = format!("1 to {}", self.inode_count);
+            return Err(Error::corrupt("inode number", self.inode_table, limit, ino));
+        }
+        let at = self.inode_offset(ino);
+        self.decode(at, ino, &self.region.read(at)?)
+    }
+
+    /// Turns an inode's record at image offset `at` into an [`Inode`].
+    pub fn decode(&self, at: u64, ino: u64, raw: &BaseInode) -> Result<Inode> {
+        if u64::from(raw.ino.get()) != ino {
+            return Err(Error::corrupt("inode number", at, ino, raw.ino));
+        }
+        let extended = self.has(feature::INODE_EXT);
+        let mut inode = Inode {
+            ino,
+            mode: raw.mode.get(),
+            uid: raw.uid.get(),
+            gid: raw.gid.get(),
+            size: raw.size.get(),
+            nlink: raw.nlink.get(),
+            rdev: if extended { raw.rdev.get() } else { 0 },
+            mtime: if extended { raw.mtime.get() } else { 0 },
+            data: 0,
+            xattrs: 0,
+        };
+        if inode.is_symlink() && inode.size > TARGET_MAX {
+            let limit = format!("at most {TARGET_MAX}");
+            return Err(Error::corrupt("size of a symlink", at + 16, limit, inode.size));
+        }
+        let start = raw.data_offset.get();
+        if inode.size > 0 {
+            if start.checked_add(inode.stored()).is_none_or(|end| end > self.size) {
+                return Err(Error::corrupt(
+                    "data of an inode",
+                    at + 24,
+                    format_args!("inside the base image of {:#x} bytes", self.size),
+                    format_args!("{:#x} bytes from {start:#x}", inode.stored()),
+                ));
+            }
+            inode.data = self.offset + start;
+        }
+        if self.has(feature::XATTRS) && raw.xattr_offset != 0 {
+            let set = raw.xattr_offset.get().checked_add(self.offset);
+            match set.filter(|set| self.xattrs.contains(set)) {
+                Some(set) => inode.xattrs = set,
+                None => {
+                    return Err(Error::corrupt(
+                        "attribute set of an inode",
+                        at + 48,
+                        format_args!("inside {:#x?}", self.xattrs),
+                        format_args!("base offset {:#x}", raw.xattr_offset.get()),
+                    ));
+                }
+            }
+        }
+        Ok(inode)
+    }
+
+    /// Number of entries in a directory.
+    pub fn dirent_count(&self, directory: &Inode) -> u64 {
+        directory.size / DIRENT_SIZE
+    }
+
+    /// The entry at `position` of a directory.
+    #[inline]
+    pub fn dirent(&self, directory: &Inode, position: u64) -> Result<Dirent> {
+        let at = directory.data + position * DIRENT_SIZE;
+        let raw: RawDirent = self.region.read(at)?;
+        if usize::from(raw.name_len.get()) > NAME_MAX {
+            return Err(Error::corrupt("length of a name", at + 8, "at most 128", raw.name_len));
+        }
+        Ok(Dirent(raw))
+    }
+
+    /// The entries of a directory, in the image's order.
+    pub fn dirents(&self, directory: Inode) -> impl Iterator<Item = Result<Dirent>> + '_ {
+        (0..self.dirent_count(&directory)).map(move |position| self.dirent(&directory, position))
+    }
+
+    /// Finds a name in a directory: a binary search.
+    pub fn lookup(&self, directory: &Inode, name: &[u8]) -> Result<Option<Dirent>> {
+        let count = self.dirent_count(directory);
+        if self.has(feature::SORTED_DIRS) {
+            self.search(directory, name, count, |position| position)
+        } else {
+            let order = self.order(directory)?;
+            self.search(directory, name, count, |position| order[position as usize].into())
+        }
+    }
+
+    fn search(
+        &self,
+        directory: &Inode,
+        name: &[u8],
+        count: u64,
+        position_of: impl Fn(u64) -> u64,
+    ) -> Result<Option<Dirent>> {
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let entry = self.dirent(directory, position_of(middle))?;
+            match entry.name().cmp(name) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Ok(Some(entry)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Positions of an unsorted directory's entries in order of names, made once.
+    fn order(&self, directory: &Inode) -> Result<Arc<[u32]>> {
+        if let Some(order) = self.orders.read().expect("no panic holds it").get(&directory.ino) {
+            // The count is of this load of the inode; a peer may have changed it since.
+            if order.len() as u64 == self.dirent_count(directory) {
+                return Ok(Arc::clone(order));
+            }
+        }
+        let mut names = Vec::new();
+        for entry in self.dirents(*directory) {
+            names.push((entry?.name().to_vec(), names.len() as u32));
+        }
+        names.sort_unstable();
+        let order: Arc<[u32]> = names.into_iter().map(|(_, position)| position).collect();
+        let mut orders = self.orders.write().expect("no panic holds it");
+        orders.insert(directory.ino, Arc::clone(&order));
+        Ok(order)
+    }
+
+    /// Copies a file's bytes from `offset` on; returns how many, 0 at the end.
+    pub fn read(&self, file: &Inode, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let len = file.size.saturating_sub(offset).min(buffer.len() as u64);
+        if len > 0 {
+            self.region.read_into(file.data + offset, &mut buffer[..len as usize])?;
+        }
+        Ok(len as usize)
+    }
+
+    /// A symlink's target.
+    pub fn readlink(&self, link: &Inode) -> Result<Vec<u8>> {
+        self.region.read_vec(link.data, link.size)
+    }
+
+    /// An inode's extended attributes.
+    pub fn xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>> {
+        if inode.xattrs == 0 {
+            return Ok(Vec::new());
+        }
+        let (header, bytes) = self.xattr_set(inode.xattrs)?;
+        parse_xattrs(inode.xattrs, &header, &bytes)
+    }
+
+    /// The header at an attribute set's image offset, and all bytes of the set.
+    pub fn xattr_set(&self, at: u64) -> Result<(XattrSet, Vec<u8>)> {
+        let header: XattrSet = self.region.read(at)?;
+        let size = u64::from(header.size.get());
+        let room = self.xattrs.end.saturating_sub(at).min(XATTR_SET_MAX as u64);
+        if size < size_of::<XattrSet>() as u64 || size > room || !size.is_multiple_of(8) {
+            let limit = format!("a multiple of 8 from 16 to {room}");
+            return Err(Error::corrupt("size of an attribute set", at, limit, size));
+        }
+        Ok((header, self.region.read_vec(at, size)?))
+    }
+}
+
+/// The root of an image that has no base image.
+const EMPTY_ROOT: Inode = Inode {
+    ino: ROOT_INO,
+    mode: mode::DIRECTORY | 0o755,
+    uid: 0,
+    gid: 0,
+    size: 0,
+    nlink: 2,
+    rdev: 0,
+    mtime: 0,
+    data: 0,
+    xattrs: 0,
+};
+
+/// The attributes in the copy of a set that lies at image offset `at`.
+pub fn parse_xattrs(at: u64, header: &XattrSet, bytes: &[u8]) -> Result<Vec<Xattr>> {
+    let wrong = |position: usize, expected: &str, found: String| {
+        Error::corrupt("extended attribute", at + position as u64, expected, found)
+    };
+    let mut xattrs: Vec<Xattr> = Vec::new();
+    let mut position = size_of::<XattrSet>();
+    for _ in 0..header.count.get() {
+        let Ok((entry, rest)) = XattrEntry::read_from_prefix(&bytes[position..]) else {
+            return Err(wrong(position, "an entry", "the end of the set".into()));
+        };
+        let (name_len, value_len) =
+            (usize::from(entry.name_len.get()), entry.value_len.get() as usize);
+        if name_len == 0 || name_len > XATTR_NAME_MAX || value_len > XATTR_VALUE_MAX {
+            let found = format!("name of {name_len} bytes, value of {value_len}");
+            return Err(wrong(position, "a name of 1 to 255 bytes, a value of 65536", found));
+        }
+        let stored = (name_len + value_len).next_multiple_of(8);
+        if stored > rest.len() {
+            return Err(wrong(position, "an entry inside the set", format!("{stored} bytes")));
+        }
+        let name = rest[..name_len].to_vec();
+        let padding = &rest[name_len + value_len..stored];
+        if name.contains(&0)
+            || entry.reserved != [0; 2]
+            || padding.iter().any(|byte| *byte != 0)
+            || xattrs.last().is_some_and(|(last, _)| *last >= name)
+        {
+            let found = crate::error::show(&name);
+            return Err(wrong(position, "names in ascending order, zero padding", found));
+        }
+        xattrs.push((name, rest[name_len..name_len + value_len].to_vec()));
+        position += size_of::<XattrEntry>() + stored;
+    }
+    if position != bytes.len() || header.reserved != [0; 4] {
+        let found = format!("{} bytes of {}", position, bytes.len());
+        return Err(wrong(position, "entries that fill the set", found));
+    }
+    Ok(xattrs)
+}

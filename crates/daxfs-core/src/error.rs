@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The one error type: every variant says what, where and what to do, and maps to one errno.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+/// Result with [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Whatever can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("{}: cannot {action}: {source}", path.display())]
+    Io {
+        /// What was being done, as a verb phrase.
+        action: &'static str,
+        /// File concerned.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The image contradicts the format.
+    #[error("{what} at offset {offset:#x}: expected {expected}, found {found}")]
+    Corrupt {
+        /// Field or structure.
+        what: &'static str,
+        /// Image offset in bytes.
+        offset: u64,
+        /// What the format demands.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The whole-image proof found errors.
+    #[error("image is not sound: {first} ({count} errors in all; fsck.daxfs lists them)")]
+    Unsound {
+        /// Number of errors.
+        count: u64,
+        /// The first of them.
+        first: String,
+    },
+    /// The image needs something that this version does not know.
+    #[error("unsupported: {what}")]
+    Unsupported {
+        /// What is needed.
+        what: String,
+    },
+    /// No such file in the image.
+    #[error("no such file or directory: {}", show(path))]
+    NotFound {
+        /// Path in the image.
+        path: Vec<u8>,
+    },
+    /// A directory was needed.
+    #[error("not a directory: {}", show(path))]
+    NotDirectory {
+        /// Path in the image.
+        path: Vec<u8>,
+    },
+    /// A file was needed and a directory found.
+    #[error("is a directory: {}", show(path))]
+    IsDirectory {
+        /// Path in the image.
+        path: Vec<u8>,
+    },
+    /// Too many symbolic links on the way.
+    #[error("too many levels of symbolic links: {}", show(path))]
+    Loop {
+        /// Path in the image.
+        path: Vec<u8>,
+    },
+    /// A name or target is longer than the format can hold.
+    #[error("{what} of {length} bytes, at most {limit} are possible: {}", show(path))]
+    TooLong {
+        /// What is too long.
+        what: &'static str,
+        /// Its bytes.
+        length: u64,
+        /// The most that fits.
+        limit: u64,
+        /// Path concerned.
+        path: Vec<u8>,
+    },
+    /// No such branch.
+    #[error("no such branch: {name}")]
+    NoBranch {
+        /// Name asked for.
+        name: String,
+    },
+    /// The image does not fit.
+    #[error("{what} needs {needed} bytes, only {available} are available{advice}")]
+    NoSpace {
+        /// What does not fit.
+        what: &'static str,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes there are.
+        available: u64,
+        /// What to do, beginning with a semicolon, or empty.
+        advice: &'static str,
+    },
+    /// The output exists.
+    #[error("{}: exists; --force replaces it", path.display())]
+    Exists {
+        /// File concerned.
+        path: PathBuf,
+    },
+    /// A request makes no sense.
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// Parts of the input could not be taken.
+    #[error("{}", InputList(problems))]
+    Input {
+        /// Every problem found.
+        problems: Vec<InputProblem>,
+    },
+    /// The machine lacks what the backing needs.
+    #[error("{what}; {advice}")]
+    Backing {
+        /// What failed.
+        what: String,
+        /// What to do about it.
+        advice: String,
+        /// The errno that showed it.
+        errno: i32,
+    },
+    /// The caller cancelled the work.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// One part of a builder's input that could not be taken into the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputProblem {
+    /// Path, relative to the root of the tree.
+    pub path: Vec<u8>,
+    /// Why.
+    pub reason: String,
+}
+
+impl fmt::Display for InputProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", show(&self.path), self.reason)
+    }
+}
+
+struct InputList<'a>(&'a [InputProblem]);
+
+impl fmt::Display for InputList<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A path's bytes as text on one line: what is not printable is escaped.
+pub fn show(path: &[u8]) -> String {
+    let mut text = String::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() {
+                text.extend(c.escape_default());
+            } else {
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+impl Error {
+    /// For `map_err` on system calls: names the action and the file.
+    pub fn io<E: Into<std::io::Error>>(
+        action: &'static str,
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(E) -> Self {
+        move |source| Self::Io { action, path: path.as_ref().to_owned(), source: source.into() }
+    }
+
+    /// The image contradicts the format at `offset`.
+    pub fn corrupt(
+        what: &'static str,
+        offset: u64,
+        expected: impl fmt::Display,
+        found: impl fmt::Display,
+    ) -> Self {
+        Self::Corrupt { what, offset, expected: expected.to_string(), found: found.to_string() }
+    }
+
+    /// A request makes no sense.
+    pub fn invalid(what: impl Into<String>) -> Self {
+        Self::Invalid { what: what.into() }
+    }
+
+    /// The errno that stands for this error, here and in the kernel.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::Io { source, .. } => source.raw_os_error().unwrap_or(Errno::IO.raw_os_error()),
+            Self::Backing { errno, .. } => *errno,
+            Self::Corrupt { .. } | Self::Unsound { .. } => Errno::UCLEAN.raw_os_error(),
+            Self::Unsupported { .. } => Errno::OPNOTSUPP.raw_os_error(),
+            Self::NotFound { .. } | Self::NoBranch { .. } => Errno::NOENT.raw_os_error(),
+            Self::NotDirectory { .. } => Errno::NOTDIR.raw_os_error(),
+            Self::IsDirectory { .. } => Errno::ISDIR.raw_os_error(),
+            Self::Loop { .. } => Errno::LOOP.raw_os_error(),
+            Self::TooLong { .. } => Errno::NAMETOOLONG.raw_os_error(),
+            Self::NoSpace { .. } => Errno::NOSPC.raw_os_error(),
+            Self::Exists { .. } => Errno::EXIST.raw_os_error(),
+            Self::Invalid { .. } => Errno::INVAL.raw_os_error(),
+            Self::Input { .. } => Errno::IO.raw_os_error(),
+            Self::Interrupted => Errno::INTR.raw_os_error(),
+        }
+    }
+
+    /// Name of the variant, for bindings that have a class for each.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "Io",
+            Self::Corrupt { .. } => "Corrupt",
+            Self::Unsound { .. } => "Unsound",
+            Self::Unsupported { .. } => "Unsupported",
+            Self::NotFound { .. } => "NotFound",
+            Self::NotDirectory { .. } => "NotDirectory",
+            Self::IsDirectory { .. } => "IsDirectory",
+            Self::Loop { .. } => "Loop",
+            Self::TooLong { .. } => "TooLong",
+            Self::NoBranch { .. } => "NoBranch",
+            Self::NoSpace { .. } => "NoSpace",
+            Self::Exists { .. } => "Exists",
+            Self::Invalid { .. } => "Invalid",
+            Self::Input { .. } => "Input",
+            Self::Backing { .. } => "Backing",
+            Self::Interrupted => "Interrupted",
+        }
+    }
+
+    /// Every name that [`Error::name`] can give.
+    pub const NAMES: [&'static str; 16] = [
+        "Io",
+        "Corrupt",
+        "Unsound",
+        "Unsupported",
+        "NotFound",
+        "NotDirectory",
+        "IsDirectory",
+        "Loop",
+        "TooLong",
+        "NoBranch",
+        "NoSpace",
+        "Exists",
+        "Invalid",
+        "Input",
+        "Backing",
+        "Interrupted",
+    ];
+}

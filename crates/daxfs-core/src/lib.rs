@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The daxfs engine: build, prove and read images that lie in shared memory.
+//!
+//! Each module uses only those above it: [`format`], [`error`], [`region`], [`persist`],
+//! [`superblock`], [`base`], [`validate`], [`image`], [`view`]; beside them what only tools need:
+//! [`layout`], [`source`], [`build`].
+
+pub mod base;
+pub mod error;
+pub mod finding;
+pub mod format;
+pub mod image;
+pub mod persist;
+pub mod progress;
+pub mod region;
+pub mod source;
+pub mod superblock;
+pub mod validate;
+pub mod view;
+
+pub use error::{Error, Result};

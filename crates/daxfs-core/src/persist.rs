@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Moving stores out of the processor's caches, named by intent.
+#![allow(unsafe_code)]
+
+/// Bytes of a cache line; smaller real lines only mean that some work is done twice.
+pub const CACHE_LINE: usize = 64;
+
+/// Writes the lines of a range back to memory, keeping them cached where the processor can.
+///
+/// Durable only after [`fence`].
+///
+/// # Safety
+///
+/// `start..start + len` must be mapped.
+pub unsafe fn write_back(start: *const u8, len: usize) {
+    for line in lines(start, len) {
+        // SAFETY: the line overlaps the caller's mapped range, and a line never spans two pages.
+        unsafe { arch::write_back(line) };
+    }
+}
+
+/// Drops the lines of a range from the caches, so that the next load sees what another host wrote.
+///
+/// # Safety
+///
+/// `start..start + len` must be mapped.
+pub unsafe fn invalidate(start: *const u8, len: usize) {
+    for line in lines(start, len) {
+        // SAFETY: as in `write_back`.
+        unsafe { arch::invalidate(line) };
+    }
+    fence();
+}
+
+/// Waits until everything written back before is in memory.
+pub fn fence() {
+    arch::fence();
+}
+
+fn lines(start: *const u8, len: usize) -> impl Iterator<Item = *const u8> {
+    let lead = start.addr() % CACHE_LINE;
+    (0..lead + len).step_by(CACHE_LINE).map(move |at| start.wrapping_sub(lead).wrapping_add(at))
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod arch {
+    use std::arch::asm;
+    use std::sync::OnceLock;
+
+    /// Best instruction that this processor has (CPUID leaf 7, EBX bits 24 and 23).
+    #[derive(Clone, Copy)]
+    enum Flush {
+        Clwb,
+        Clflushopt,
+        Clflush,
+    }
+
+    fn best() -> Flush {
+        static BEST: OnceLock<Flush> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let features = if std::arch::x86_64::__cpuid(0).eax >= 7 {
+                std::arch::x86_64::__cpuid_count(7, 0).ebx
+            } else {
+                0
+            };
+            match (features >> 24 & 1, features >> 23 & 1) {
+                (1, _) => Flush::Clwb,
+                (_, 1) => Flush::Clflushopt,
+                _ => Flush::Clflush,
+            }
+        })
+    }
+
+    pub(super) unsafe fn write_back(line: *const u8) {
+        // SAFETY: the processor has the instruction, and the caller vouches for the address.
+        unsafe {
+            match best() {
+                Flush::Clwb => asm!("clwb [{}]", in(reg) line, options(nostack, preserves_flags)),
+                _ => invalidate(line),
+            }
+        }
+    }
+
+    pub(super) unsafe fn invalidate(line: *const u8) {
+        // SAFETY: as in `write_back`.
+        unsafe {
+            match best() {
+                Flush::Clflush => {
+                    asm!("clflush [{}]", in(reg) line, options(nostack, preserves_flags));
+                }
+                _ => asm!("clflushopt [{}]", in(reg) line, options(nostack, preserves_flags)),
+            }
+        }
+    }
+
+    pub(super) fn fence() {
+        // SAFETY: orders memory accesses, touches nothing. A full fence: loads after an
+        // invalidation must not be satisfied early.
+        unsafe { asm!("mfence", options(nostack, preserves_flags)) };
+    }
+}
+
+#[cfg(all(target_arch = "aarch64", not(miri)))]
+mod arch {
+    use std::arch::asm;
+
+    pub(super) unsafe fn write_back(line: *const u8) {
+        // SAFETY: the caller vouches for the address; user space may clean by address on Linux.
+        unsafe { asm!("dc cvac, {}", in(reg) line, options(nostack, preserves_flags)) };
+    }
+
+    pub(super) unsafe fn invalidate(line: *const u8) {
+        // SAFETY: as in `write_back`; clean and invalidate loses nothing.
+        unsafe { asm!("dc civac, {}", in(reg) line, options(nostack, preserves_flags)) };
+    }
+
+    pub(super) fn fence() {
+        // SAFETY: orders memory accesses, touches nothing.
+        unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
+    }
+}
+
+#[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+mod arch {
+    pub(super) unsafe fn write_back(_line: *const u8) {}
+
+    pub(super) unsafe fn invalidate(_line: *const u8) {}
+
+    pub(super) fn fence() {
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}

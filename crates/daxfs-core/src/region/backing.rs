@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What may lie behind a region: files, memory files, DAX devices, block devices, physical
+//! ranges and DMA buffers; and the errors that say what the machine lacks.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+use zerocopy::FromBytes;
+
+use super::{Durability, Region, dmabuf};
+use crate::error::{Error, Result};
+use crate::format::{BLOCK_SIZE, MAGIC, Superblock};
+
+/// Where an image lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A path: regular file, file in /dev/shm, `/dev/daxN.M`, `/dev/pmemN`.
+    Path(PathBuf),
+    /// An open descriptor of any of these, a memfd, or a DMA buffer.
+    Fd(RawFd),
+    /// A physical range through /dev/mem.
+    Physical {
+        /// First byte.
+        address: u64,
+        /// Bytes; read from the superblock when left out.
+        size: Option<u64>,
+    },
+}
+
+/// What a region is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Loads only.
+    Read,
+    /// Loads and stores.
+    Write,
+}
+
+/// Reads a number of bytes: decimal or 0x-hex, with an optional suffix K, M, G or T (powers of
+/// 1024; KiB and so on are the same).
+pub fn parse_size(text: &str) -> Result<u64> {
+    let wrong = || Error::invalid(format!("{text:?} is not a size, such as 4096, 0x1000, 64K or 2G"));
+    let lower = text.trim().to_ascii_lowercase();
+    let (digits, radix) = match lower.strip_prefix("0x") {
+        Some(digits) => (digits, 16),
+        None => (lower.as_str(), 10),
+    };
+    let digits = digits.strip_suffix("ib").unwrap_or(digits);
+    let (digits, shift) = match digits.as_bytes().last() {
+        Some(b'k') => (&digits[..digits.len() - 1], 10),
+        Some(b'm') => (&digits[..digits.len() - 1], 20),
+        Some(b'g') => (&digits[..digits.len() - 1], 30),
+        Some(b't') => (&digits[..digits.len() - 1], 40),
+        _ => (digits, 0),
+    };
+    if digits.starts_with('+') {
+        return Err(wrong());
+    }
+    let number = u64::from_str_radix(digits, radix).map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+impl FromStr for Source {
+    type Err = Error;
+
+    /// `phys:ADDRESS[+SIZE]`, `dmabuf:FD`, `fd:FD`, or a path.
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text.as_ref())
+    }
+}
+
+impl Source {
+    /// As [`FromStr`], for paths that need not be text.
+    pub fn parse(text: &OsStr) -> Result<Self> {
+        let path = || Ok(Self::Path(text.into()));
+        let Some(text) = text.to_str() else { return path() };
+        if let Some(range) = text.strip_prefix("phys:") {
+            let (address, size) = match range.split_once('+') {
+                Some((address, size)) => (address, Some(parse_size(size)?)),
+                None => (range, None),
+            };
+            return Ok(Self::Physical { address: parse_size(address)?, size });
+        }
+        if let Some(number) = text.strip_prefix("dmabuf:").or_else(|| text.strip_prefix("fd:")) {
+            let fd = number.parse::<RawFd>().ok().filter(|fd| *fd >= 0);
+            return fd
+                .map(Self::Fd)
+                .ok_or_else(|| Error::invalid(format!("{number:?} is not a file descriptor")));
+        }
+        path()
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Fd(fd) => write!(f, "fd:{fd}"),
+            Self::Physical { address, size: None } => write!(f, "phys:{address:#x}"),
+            Self::Physical { address, size: Some(size) } => write!(f, "phys:{address:#x}+{size:#x}"),
+        }
+    }
+}
+
+/// A descriptor, and what kind of thing it is open on.
+struct Opened {
+    fd: OwnedFd,
+    name: PathBuf,
+    kind: Kind,
+}
+
+enum Kind {
+    File { len: u64, volatile: bool },
+    Block { len: u64 },
+    Dax { len: u64, align: u64 },
+    DmaBuf { len: u64 },
+}
+
+pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result<Region> {
+    let opened = match source {
+        Source::Physical { address, size: stated } => {
+            return open_physical(*address, size.or(*stated), access);
+        }
+        Source::Path(path) => open_path(path, access)?,
+        Source::Fd(fd) => open_fd(*fd)?,
+    };
+    let Opened { fd, name, kind } = opened;
+    let (len, durability) = match kind {
+        Kind::File { len, volatile: true } => (len, Durability::Volatile),
+        Kind::File { len, volatile: false } | Kind::Block { len } => (len, Durability::File),
+        Kind::Dax { len, .. } => (len, Durability::Memory),
+        Kind::DmaBuf { len } => (len, Durability::Volatile),
+    };
+    if let Some(size) = size.filter(|size| *size > len) {
+        return Err(Error::NoSpace {
+            what: "image",
+            needed: size,
+            available: len,
+            advice: "; take a larger device or leave something out",
+        });
+    }
+    let map_len = usize::try_from(len).map_err(|_| {
+        Error::invalid(format!("{}: {len} bytes do not fit this address space", name.display()))
+    })?;
+    let dma = match kind {
+        Kind::DmaBuf { .. } => {
+            let buffer = rustix::io::fcntl_dupfd_cloexec(&fd, 0).map_err(Error::io("open", &name))?;
+            Some(
+                dmabuf::CpuAccess::begin(buffer, access)
+                    .map_err(Error::io("begin CPU access", &name))?,
+            )
+        }
+        _ => None,
+    };
+    Region::map(&fd, 0, map_len, access, durability, name, dma).map_err(|(errno, name)| match kind {
+        Kind::Dax { align, .. } => Error::Backing {
+            what: format!("{}: cannot map the device: {errno}", name.display()),
+            advice: format!(
+                "its alignment is {align} bytes; `daxctl reconfigure-device --align` changes it, \
+                 and only one use at a time may hold it"
+            ),
+            errno: errno.raw_os_error(),
+        },
+        _ => Error::io("map", &name)(errno),
+    })
+}
+
+fn flags(access: Access) -> OFlags {
+    match access {
+        Access::Read => OFlags::RDONLY | OFlags::CLOEXEC,
+        Access::Write => OFlags::RDWR | OFlags::CLOEXEC,
+    }
+}
+
+fn open_path(path: &Path, access: Access) -> Result<Opened> {
+    let fd = rustix::fs::open(path, flags(access), Mode::empty())
+        .map_err(|errno| explain_open(path, errno))?;
+    classify(fd, path.to_owned())
+}
+
+fn open_fd(raw: RawFd) -> Result<Opened> {
+    let name = PathBuf::from(format!("fd:{raw}"));
+    // SAFETY: the descriptor is only borrowed to duplicate it; a wrong number gives EBADF.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(raw) };
+    let fd = rustix::io::fcntl_dupfd_cloexec(borrowed, 0).map_err(Error::io("open", &name))?;
+    classify(fd, name)
+}
+
+fn classify(fd: OwnedFd, name: PathBuf) -> Result<Opened> {
+    let stat = rustix::fs::fstat(&fd).map_err(Error::io("examine", &name))?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile if is_dma_buf(&fd) => Kind::DmaBuf { len: end(&fd, &name)? },
+        FileType::RegularFile => Kind::File {
+            len: stat.st_size.cast_unsigned(),
+            volatile: rustix::fs::fstatfs(&fd).is_ok_and(|fs| fs.f_type == libc::TMPFS_MAGIC),
+        },
+        FileType::BlockDevice => Kind::Block { len: end(&fd, &name)? },
+        FileType::CharacterDevice => dax_geometry(stat.st_rdev, &name)?,
+        FileType::Directory => {
+            return Err(Error::io("open", &name)(Errno::ISDIR));
+        }
+        // A DMA buffer's inode has no type.
+        _ if is_dma_buf(&fd) => Kind::DmaBuf { len: end(&fd, &name)? },
+        _ => {
+            return Err(Error::invalid(format!(
+                "{}: neither a file nor a device that memory can be mapped from",
+                name.display()
+            )));
+        }
+    };
+    Ok(Opened { fd, name, kind })
+}
+
+fn is_dma_buf(fd: &OwnedFd) -> bool {
+    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        .is_ok_and(|link| link.to_string_lossy().contains("dmabuf"))
+}
+
+fn end(fd: &OwnedFd, name: &Path) -> Result<u64> {
+    rustix::fs::seek(fd, SeekFrom::End(0)).map_err(Error::io("find the size", name))
+}
+
+/// Size and alignment of a character device: only DAX devices have them.
+fn dax_geometry(device: u64, name: &Path) -> Result<Kind> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let sysfs = PathBuf::from(format!("/sys/dev/char/{major}:{minor}"));
+    let number = |file: &str| -> Option<u64> {
+        parse_size(std::fs::read_to_string(sysfs.join(file)).ok()?.trim()).ok()
+    };
+    match (number("size"), number("align")) {
+        (Some(len), Some(align)) if align > 0 => {
+            Ok(Kind::Dax { len: len - len % align, align })
+        }
+        _ => Err(Error::invalid(format!(
+            "{}: not a DAX device; physical memory is named phys:ADDRESS+SIZE",
+            name.display()
+        ))),
+    }
+}
+
+/// Turns a refusal to open into what the machine lacks.
+fn explain_open(path: &Path, errno: Errno) -> Error {
+    let text = path.to_string_lossy();
+    let device = text.strip_prefix("/dev/").unwrap_or_default();
+    let backing = |what: &str, advice: &str| Error::Backing {
+        what: format!("{}: {what}", path.display()),
+        advice: advice.into(),
+        errno: errno.raw_os_error(),
+    };
+    match errno {
+        Errno::NOENT | Errno::NXIO if device.starts_with("dax") => {
+            if Path::new("/sys/bus/dax/drivers/kmem").join(device).exists() {
+                backing(
+                    "the DAX device is in system-ram mode, the kernel uses it as ordinary memory",
+                    &format!("`daxctl reconfigure-device --mode=devdax {device}` gives it back"),
+                )
+            } else {
+                backing(
+                    "no such DAX device",
+                    "`daxfs doctor` lists the devices and how to create them from CXL or \
+                     persistent memory",
+                )
+            }
+        }
+        Errno::NOENT if device.starts_with("pmem") => backing(
+            "no such persistent memory device",
+            "`ndctl create-namespace --mode=fsdax` makes one; memmap=SIZE!ADDRESS on the kernel \
+             command line makes one of plain memory",
+        ),
+        Errno::BUSY if device.starts_with("dax") || device.starts_with("pmem") => {
+            backing("the device is in use", "unmount or stop what uses it")
+        }
+        _ => Error::io("open", path)(errno),
+    }
+}
+
+fn open_physical(address: u64, size: Option<u64>, access: Access) -> Result<Region> {
+    let path = Path::new("/dev/mem");
+    let name = PathBuf::from(format!("phys:{address:#x}"));
+    if !address.is_multiple_of(BLOCK_SIZE) {
+        return Err(Error::invalid(format!("{}: not a multiple of 4096", name.display())));
+    }
+    // Without O_SYNC, RAM is mapped write-back; with it, some architectures map it uncached.
+    let fd = rustix::fs::open(path, flags(access), Mode::empty())
+        .map_err(|errno| explain_physical(&name, errno))?;
+    let map = |len: usize, access| {
+        Region::map(&fd, address, len, access, Durability::Memory, name.clone(), None)
+            .map_err(|(errno, name)| explain_physical(&name, errno))
+    };
+    let size = match size {
+        Some(size) => size,
+        None => {
+            let mut first = vec![0; size_of::<Superblock>()];
+            map(first.len(), Access::Read)?.read_into(0, &mut first)?;
+            match Superblock::read_from_bytes(&first) {
+                Ok(superblock) if superblock.magic == MAGIC => superblock.total_size.get(),
+                _ => {
+                    return Err(Error::corrupt(
+                        "magic number of the superblock",
+                        0,
+                        format_args!("{MAGIC:#x} at physical address {address:#x}"),
+                        "other bytes; give the size as phys:ADDRESS+SIZE to look regardless",
+                    ));
+                }
+            }
+        }
+    };
+    let len = usize::try_from(size)
+        .map_err(|_| Error::invalid(format!("{}: size too large", name.display())))?;
+    map(len, access)
+}
+
+fn explain_physical(name: &Path, errno: Errno) -> Error {
+    let advice = match errno {
+        Errno::NOENT | Errno::NXIO => "this system has no /dev/mem (a container, or CONFIG_DEVMEM is off)",
+        Errno::ACCESS => "only root may use /dev/mem",
+        Errno::PERM => {
+            "the kernel protects this range (STRICT_DEVMEM or lockdown): reserve it with \
+             memmap=SIZE$ADDRESS and boot with iomem=relaxed"
+        }
+        _ => "check the range against /proc/iomem",
+    };
+    Error::Backing {
+        what: format!("{}: cannot map physical memory: {errno}", name.display()),
+        advice: advice.into(),
+        errno: errno.raw_os_error(),
+    }
+}

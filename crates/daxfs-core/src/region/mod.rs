@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The mapped memory of an image, and the only place that sees a pointer into it.
+//!
+//! Whoever shares the memory may store to it at any moment. So no Rust reference is ever formed
+//! over its bytes: they are copied out by loads that the compiler may not repeat or assume
+//! stable, and the copy is checked. Every access is bounds-checked.
+#![allow(unsafe_code)]
+
+mod backing;
+mod dmabuf;
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
+use zerocopy::{FromBytes, IntoBytes};
+
+pub use backing::{Access, Source, parse_size};
+pub use dmabuf::allocate as allocate_dma_heap;
+
+use crate::error::{Error, Result};
+use crate::persist;
+
+/// How stores to a region are made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Lost with the last process that maps it.
+    Volatile,
+    /// The file's page cache is written by msync.
+    File,
+    /// The memory is the medium: cache lines are written back.
+    Memory,
+}
+
+/// A mapped range of memory that others may store to at any time.
+#[derive(Debug)]
+pub struct Region {
+    start: NonNull<u8>,
+    len: usize,
+    mapped: usize,
+    writable: bool,
+    durability: Durability,
+    name: PathBuf,
+    // Ends CPU access and closes the buffer when the region goes.
+    _dma: Option<dmabuf::CpuAccess>,
+}
+
+// SAFETY: the mapping belongs to the Region until it is dropped, and every access goes through
+// atomic or opaque copies, so threads may share it.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        if self.mapped > 0 {
+            // SAFETY: the range was mapped by `map` and nothing can hold it any more: views keep
+            // an Arc of the Region.
+            let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.mapped) };
+        }
+    }
+}
+
+impl Region {
+    /// Maps `source`; its size is the size of what is behind it.
+    pub fn open(source: &Source, access: Access) -> Result<Self> {
+        backing::open(source, access, None)
+    }
+
+    /// Maps `size` bytes of `source`, for building an image there.
+    pub fn open_sized(source: &Source, access: Access, size: u64) -> Result<Self> {
+        backing::open(source, access, Some(size))
+    }
+
+    /// Private memory that holds a copy of `bytes`.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let len = bytes.len().max(1);
+        // SAFETY: a new anonymous mapping at an address the kernel chooses.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        }
+        .map_err(Error::io("map memory", "anonymous memory"))?;
+        let region = Self {
+            start: NonNull::new(start.cast()).expect("mmap never returns null"),
+            len: bytes.len(),
+            mapped: len,
+            writable: true,
+            durability: Durability::Volatile,
+            name: "memory".into(),
+            _dma: None,
+        };
+        region.write(0, bytes)?;
+        Ok(region)
+    }
+
+    fn map(
+        fd: impl AsFd,
+        offset: u64,
+        len: usize,
+        access: Access,
+        durability: Durability,
+        name: PathBuf,
+        dma: Option<dmabuf::CpuAccess>,
+    ) -> std::result::Result<Self, (rustix::io::Errno, PathBuf)> {
+        let protection = match access {
+            Access::Read => ProtFlags::READ,
+            Access::Write => ProtFlags::READ | ProtFlags::WRITE,
+        };
+        let start = if len == 0 {
+            NonNull::dangling()
+        } else {
+            // SAFETY: a new mapping at an address the kernel chooses.
+            let mapped = unsafe {
+                rustix::mm::mmap(
+                    std::ptr::null_mut(),
+                    len,
+                    protection,
+                    MapFlags::SHARED,
+                    fd,
+                    offset,
+                )
+            };
+            match mapped {
+                Ok(start) => NonNull::new(start.cast()).expect("mmap never returns null"),
+                Err(errno) => return Err((errno, name)),
+            }
+        };
+        let writable = access == Access::Write;
+        Ok(Self { start, len, mapped: len, writable, durability, name, _dma: dma })
+    }
+
+    /// Bytes in the region.
+    pub fn len(&self) -> u64 {
+        self.len as u64
+    }
+
+    /// True for a region of no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What was opened.
+    pub fn name(&self) -> &std::path::Path {
+        &self.name
+    }
+
+    /// How stores are made durable.
+    pub fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    fn at(&self, what: &'static str, offset: u64, len: u64) -> Result<*mut u8> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.len() => {
+                // SAFETY: offset <= len, so the result is inside the mapping or one past it.
+                Ok(unsafe { self.start.as_ptr().add(offset as usize) })
+            }
+            _ => Err(Error::corrupt(
+                what,
+                offset,
+                format_args!("{len} bytes inside the region of {} bytes", self.len),
+                "a range that ends outside",
+            )),
+        }
+    }
+
+    /// Copies a structure out; each of its bytes is loaded once.
+    #[inline]
+    pub fn read<T: FromBytes + IntoBytes>(&self, offset: u64) -> Result<T> {
+        let source = self.at("structure", offset, size_of::<T>() as u64)?;
+        let mut value = T::new_zeroed();
+        // SAFETY: `at` proved the source mapped, and `value` has exactly that many bytes.
+        unsafe { copy_out(source, value.as_mut_bytes().as_mut_ptr(), size_of::<T>()) };
+        Ok(value)
+    }
+
+    /// Copies bytes out; each is loaded once.
+    pub fn read_into(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let source = self.at("bytes", offset, buffer.len() as u64)?;
+        // SAFETY: `at` proved the source mapped; the destination is a slice of that length.
+        unsafe { copy_out(source, buffer.as_mut_ptr(), buffer.len()) };
+        Ok(())
+    }
+
+    /// Copies `len` bytes out into a vector.
+    pub fn read_vec(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
+        // Bounds first: a length from an image must not size an allocation unchecked.
+        self.at("bytes", offset, len)?;
+        let mut bytes = vec![0; len as usize];
+        self.read_into(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Loads one naturally aligned shared word.
+    pub fn load(&self, offset: u64) -> Result<u64> {
+        let word = self.at("word", offset, 8)?;
+        if !word.addr().is_multiple_of(8) {
+            return Err(Error::corrupt("word", offset, "a multiple of 8", "unaligned"));
+        }
+        // SAFETY: mapped, aligned, and only ever accessed atomically or by opaque copies.
+        Ok(u64::from_le(unsafe { AtomicU64::from_ptr(word.cast()) }.load(Ordering::Acquire)))
+    }
+
+    /// Stores bytes; not durable before [`Region::persist`].
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if !self.writable {
+            return Err(Error::invalid(format!(
+                "{}: opened for reading only",
+                self.name.display()
+            )));
+        }
+        let target = self.at("bytes", offset, bytes.len() as u64)?;
+        // SAFETY: `at` proved the target mapped, it is writable, and the source is a slice.
+        unsafe { copy_in(bytes.as_ptr(), target, bytes.len()) };
+        Ok(())
+    }
+
+    /// Stores zeroes; not durable before [`Region::persist`].
+    pub fn zero(&self, offset: u64, len: u64) -> Result<()> {
+        const ZEROES: [u8; 65536] = [0; 65536];
+        self.at("bytes", offset, len)?;
+        let mut done = 0;
+        while done < len {
+            let step = (len - done).min(ZEROES.len() as u64);
+            self.write(offset + done, &ZEROES[..step as usize])?;
+            done += step;
+        }
+        Ok(())
+    }
+
+    /// Makes the stores to a range durable, and visible to hosts without cache coherence.
+    pub fn persist(&self, offset: u64, len: u64) -> Result<()> {
+        let start = self.at("bytes", offset, len)?;
+        match self.durability {
+            Durability::Volatile => Ok(()),
+            Durability::Memory => {
+                // SAFETY: `at` proved the range mapped.
+                unsafe { persist::write_back(start, len as usize) };
+                persist::fence();
+                Ok(())
+            }
+            Durability::File => {
+                let page = rustix::param::page_size();
+                let lead = start.addr() % page;
+                // SAFETY: the range, widened to its first page, is mapped.
+                unsafe {
+                    rustix::mm::msync(
+                        start.sub(lead).cast(),
+                        lead + len as usize,
+                        MsyncFlags::SYNC,
+                    )
+                }
+                .map_err(Error::io("write to disk", &self.name))
+            }
+        }
+    }
+
+    /// Drops this processor's cached copy of the whole region, so that what another host
+    /// published is seen although the hardware does not keep the caches coherent.
+    pub fn invalidate(&self) {
+        // SAFETY: the whole mapping.
+        unsafe { persist::invalidate(self.start.as_ptr(), self.len) };
+    }
+
+    /// A read-only view of bytes that do not change in a sound image.
+    pub fn view(self: &Arc<Self>, offset: u64, len: u64) -> Result<DataView> {
+        let start = self.at("view", offset, len)?;
+        Ok(DataView { region: Arc::clone(self), start, len: len as usize })
+    }
+
+    /// Writes bytes of the region to a file descriptor; the kernel does the copying.
+    pub fn send(&self, offset: u64, len: u64, to: impl AsFd) -> std::io::Result<u64> {
+        let start = self.at("bytes", offset, len).map_err(std::io::Error::other)?;
+        let step = len.min(1 << 30) as usize;
+        // SAFETY: `at` proved the range mapped; the kernel reads it, no reference is formed.
+        let sent = unsafe { libc::write(to.as_fd().as_raw_fd(), start.cast(), step) };
+        u64::try_from(sent).map_err(|_| std::io::Error::last_os_error())
+    }
+}
+
+/// A read-only window on a region that keeps the mapping alive.
+///
+/// It promises only what its name says: the bytes are mapped and readable. Whether they stay as
+/// they are is up to everyone who shares the memory.
+#[derive(Debug, Clone)]
+pub struct DataView {
+    region: Arc<Region>,
+    start: *const u8,
+    len: usize,
+}
+
+// SAFETY: the pointer is into the Region that the view keeps alive, and the Region is Send + Sync.
+unsafe impl Send for DataView {}
+// SAFETY: as above.
+unsafe impl Sync for DataView {}
+
+impl DataView {
+    /// First byte.
+    pub fn as_ptr(&self) -> *const u8 {
+        self.start
+    }
+
+    /// Bytes in the view.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True for a view of no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The region it looks at.
+    pub fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+}
+
+/// Copies out of shared memory, each byte once.
+///
+/// # Safety
+///
+/// Both ranges must be valid for `len` bytes, and `to` must not be shared.
+#[inline]
+unsafe fn copy_out(from: *mut u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller vouches for both ranges.
+    unsafe {
+        if string_copy(from, to, len) {
+            return;
+        }
+        let mut at = 0;
+        while at < len && !from.add(at).addr().is_multiple_of(8) {
+            to.add(at).write(AtomicU8::from_ptr(from.add(at)).load(Ordering::Relaxed));
+            at += 1;
+        }
+        while at + 8 <= len {
+            let word = AtomicU64::from_ptr(from.add(at).cast()).load(Ordering::Relaxed);
+            to.add(at).cast::<u64>().write_unaligned(word);
+            at += 8;
+        }
+        while at < len {
+            to.add(at).write(AtomicU8::from_ptr(from.add(at)).load(Ordering::Relaxed));
+            at += 1;
+        }
+    }
+}
+
+/// Copies into shared memory, each byte once.
+///
+/// # Safety
+///
+/// Both ranges must be valid for `len` bytes, and `from` must not be shared.
+unsafe fn copy_in(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller vouches for both ranges.
+    unsafe {
+        if string_copy(from, to, len) {
+            return;
+        }
+        let mut at = 0;
+        while at < len && !to.add(at).addr().is_multiple_of(8) {
+            AtomicU8::from_ptr(to.add(at)).store(from.add(at).read(), Ordering::Relaxed);
+            at += 1;
+        }
+        while at + 8 <= len {
+            let word = from.add(at).cast::<u64>().read_unaligned();
+            AtomicU64::from_ptr(to.add(at).cast()).store(word, Ordering::Relaxed);
+            at += 8;
+        }
+        while at < len {
+            AtomicU8::from_ptr(to.add(at)).store(from.add(at).read(), Ordering::Relaxed);
+            at += 1;
+        }
+    }
+}
+
+/// Long copies by the processor's string move: as fast as memcpy, and opaque to the compiler,
+/// which therefore cannot assume anything about racing stores. Returns whether it copied.
+///
+/// # Safety
+///
+/// Both ranges must be valid for `len` bytes.
+#[inline]
+unsafe fn string_copy(from: *const u8, to: *mut u8, len: usize) -> bool {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if len >= 256 {
+        // SAFETY: the direction flag is clear by the ABI; the caller vouches for the ranges.
+        unsafe {
+            std::arch::asm!(
+                "rep movsb",
+                inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _,
+                options(nostack, preserves_flags)
+            );
+        }
+        return true;
+    }
+    let _ = (from, to, len);
+    false
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Scanning a directory tree, level by level, with every processor.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::xattrs::{XattrFailure, xattrs_at, xattrs_of};
+use super::{Attributes, Child, NodeId, Origin, Scan, Selection, Tree};
+use crate::error::{Error, InputProblem, Result};
+use crate::format::TARGET_MAX;
+use crate::progress::Progress;
+
+/// Entries that one task looks at; small enough to share a large directory among processors.
+const BATCH: usize = 512;
+/// Longest path handed to the kernel at once; longer ones are walked in pieces.
+const PATH_PIECE: usize = 4000;
+
+/// What one look at a directory entry found.
+struct Found {
+    name: Vec<u8>,
+    attributes: Attributes,
+    /// Device and inode number of a file with several names.
+    identity: Option<(u64, u64)>,
+}
+
+/// Scans the tree below `path`.
+pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<Scan> {
+    let root = rustix::fs::open(path, directory_flags(), Mode::empty())
+        .map_err(Error::io("open the directory", path))?;
+    let stat = rustix::fs::fstat(&root).map_err(Error::io("examine", path))?;
+    let mut attributes = attributes_of(&stat);
+    attributes.xattrs = xattrs_of(&root).map_err(|failure| Error::Input {
+        problems: vec![InputProblem { path: b".".to_vec(), reason: failure.reason() }],
+    })?;
+    selection.adjust(&mut attributes);
+
+    let mut tree = Tree::new(attributes);
+    let mut problems = Vec::new();
+    let mut linked: HashMap<(u64, u64), NodeId> = HashMap::new();
+    let mut level: Vec<NodeId> = vec![0];
+    while !level.is_empty() {
+        super::check_cancelled(progress)?;
+        let listings: Vec<(Vec<u8>, Listing)> = level
+            .par_iter()
+            .map(|directory| {
+                let path = tree.path(*directory);
+                let listing = list(&root, &path, selection, progress);
+                (path, listing)
+            })
+            .collect();
+        let mut next = Vec::new();
+        for (directory, (path, listing)) in level.iter().zip(listings) {
+            problems.extend(listing.problems);
+            let bytes = listing.found.iter().map(|found| found.name.len() + found.attributes.target.len());
+            if !tree.has_room(listing.found.len(), bytes.sum()) {
+                problems.push(InputProblem { path, reason: "too many names for one image".into() });
+                break;
+            }
+            let mut number = tree.nodes().len() as NodeId;
+            let children = listing
+                .found
+                .into_iter()
+                .map(|found| {
+                    let known = found.identity.and_then(|identity| linked.get(&identity));
+                    let child = match known {
+                        Some(node) => Child::Link(*node),
+                        None => {
+                            if let Some(identity) = found.identity {
+                                linked.insert(identity, number);
+                            }
+                            if is_directory(found.attributes.mode) {
+                                next.push(number);
+                            }
+                            number += 1;
+                            Child::New(found.attributes)
+                        }
+                    };
+                    (found.name, child)
+                })
+                .collect();
+            tree.fill(*directory, children);
+        }
+        level = next;
+    }
+    Ok(Scan { tree, origin: Origin::Directory(root), problems })
+}
+
+#[derive(Default)]
+struct Listing {
+    found: Vec<Found>,
+    problems: Vec<InputProblem>,
+}
+
+/// Reads one directory: names in byte order, each with its attributes.
+fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress) -> Listing {
+    let problem = |reason: String| InputProblem { path: path.to_vec(), reason };
+    let mut listing = Listing::default();
+    let directory = match open_beneath(root, path, directory_flags()) {
+        Ok(directory) => directory,
+        Err(errno) => {
+            listing.problems.push(problem(format!("cannot open the directory: {}", reason(errno))));
+            return listing;
+        }
+    };
+    let mut names = match names_in(&directory) {
+        Ok(names) => names,
+        Err(errno) => {
+            listing.problems.push(problem(format!("cannot read the directory: {}", reason(errno))));
+            return listing;
+        }
+    };
+    names.sort_unstable();
+    let batches: Vec<Listing> = names
+        .par_chunks(BATCH)
+        .map(|batch| {
+            let mut part = Listing::default();
+            for name in batch {
+                if progress.is_cancelled() {
+                    break;
+                }
+                let full = || join(path, name.to_bytes());
+                if !selection.exclude.is_empty() && selection.exclude.matches(&full()) {
+                    continue;
+                }
+                match look(directory.as_fd(), name, selection) {
+                    Ok(found) => match super::name_problem(&found.name) {
+                        None => part.found.push(found),
+                        Some(found) => {
+                            part.problems.push(InputProblem { path: full(), ..found });
+                        }
+                    },
+                    Err(reason) => part.problems.push(InputProblem { path: full(), reason }),
+                }
+            }
+            progress.advance(batch.len() as u64, 0);
+            part
+        })
+        .collect();
+    for part in batches {
+        listing.found.extend(part.found);
+        listing.problems.extend(part.problems);
+    }
+    listing
+}
+
+fn names_in(directory: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let mut buffer = Vec::with_capacity(64 << 10);
+    let mut entries = rustix::fs::RawDir::new(directory, buffer.spare_capacity_mut());
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn look(
+    directory: BorrowedFd<'_>,
+    name: &CString,
+    selection: &Selection,
+) -> std::result::Result<Found, String> {
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|errno| format!("cannot examine: {}", reason(errno)))?;
+    let mut attributes = attributes_of(&stat);
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        attributes.target = rustix::fs::readlinkat(directory, name, Vec::new())
+            .map_err(|errno| format!("cannot read the link: {}", reason(errno)))?
+            .into_bytes();
+        let len = attributes.target.len() as u64;
+        if len > TARGET_MAX {
+            return Err(format!("link target of {len} bytes, at most {TARGET_MAX} are possible"));
+        }
+    }
+    if !(selection.defer_xattrs && is_regular(attributes.mode)) {
+        attributes.xattrs = xattrs_at(directory, name).map_err(XattrFailure::reason)?;
+    }
+    selection.adjust(&mut attributes);
+    let several = stat.st_nlink > 1 && !is_directory(attributes.mode);
+    #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
+    let identity = several.then_some((stat.st_dev as u64, stat.st_ino as u64));
+    Ok(Found { name: name.to_bytes().to_vec(), attributes, identity })
+}
+
+fn attributes_of(stat: &Stat) -> Attributes {
+    let mtime = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
+    Attributes {
+        mode: stat.st_mode,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        rdev: encode_device(stat.st_rdev),
+        size: stat.st_size.cast_unsigned(),
+        // Years 1677 to 2262; what lies outside is cut to them.
+        mtime: mtime.clamp(i64::MIN.into(), i64::MAX.into()) as i64,
+        ..Attributes::default()
+    }
+}
+
+/// The kernel's 32-bit encoding: 12 bits of major number, 20 of minor.
+pub(super) fn encode_device(device: u64) -> u32 {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xfff00) << 12
+}
+
+fn is_directory(mode: u32) -> bool {
+    FileType::from_raw_mode(mode) == FileType::Directory
+}
+
+fn is_regular(mode: u32) -> bool {
+    FileType::from_raw_mode(mode) == FileType::RegularFile
+}
+
+fn directory_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
+}
+
+/// Opens a path below `root`; paths longer than the kernel takes are walked in pieces.
+pub(crate) fn open_beneath(
+    root: &OwnedFd,
+    path: &[u8],
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    if path.is_empty() {
+        return rustix::fs::openat(root, c".", flags, Mode::empty());
+    }
+    let mut above: Option<OwnedFd> = None;
+    let mut rest = path;
+    while rest.len() > PATH_PIECE {
+        let cut = rest[..PATH_PIECE].iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
+        let at = above.as_ref().unwrap_or(root).as_fd();
+        above = Some(rustix::fs::openat(at, &rest[..cut], directory_flags(), Mode::empty())?);
+        rest = &rest[cut + 1..];
+    }
+    let at = above.as_ref().unwrap_or(root).as_fd();
+    rustix::fs::openat(at, rest, flags, Mode::empty())
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
+}
+
+fn reason(errno: Errno) -> std::io::Error {
+    errno.into()
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A branch chain as one tree: look-up, directories, reading, paths.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::base::{Inode, Xattr};
+use crate::error::{Error, Result};
+use crate::format::ROOT_INO;
+use crate::image::Image;
+
+/// Most symbolic links followed on one path, as in Linux.
+const LINKS_MAX: usize = 40;
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name's bytes.
+    pub name: Vec<u8>,
+    /// Inode number.
+    pub ino: u64,
+    /// Mode of the inode.
+    pub mode: u32,
+}
+
+/// A run of a file's bytes that lies in one piece in the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// Offset in the file.
+    pub file_offset: u64,
+    /// Image offset of the bytes.
+    pub image_offset: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// What to do with a symbolic link at the end of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// Go where it points.
+    Follow,
+    /// Take the link itself.
+    Keep,
+}
+
+/// One branch's tree, as of the moment it was opened.
+#[derive(Debug)]
+pub struct View {
+    image: Arc<Image>,
+}
+
+impl View {
+    /// The tree of the base image.
+    pub fn base(image: Arc<Image>) -> Self {
+        Self { image }
+    }
+
+    /// The image that the tree lies in.
+    pub fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
+
+    /// The inode numbered `ino`.
+    pub fn inode(&self, ino: u64) -> Result<Inode> {
+        self.image.base().inode(ino)
+    }
+
+    /// The inode that `name` in `directory` names.
+    pub fn lookup(&self, directory: &Inode, name: &[u8]) -> Result<Option<Inode>> {
+        let found = self.image.base().lookup(directory, name)?;
+        found.map(|entry| self.inode(entry.ino())).transpose()
+    }
+
+    /// The entries of a directory, one by one.
+    pub fn entries<'a>(
+        &'a self,
+        directory: &Inode,
+    ) -> Box<dyn Iterator<Item = Result<Entry>> + Send + 'a> {
+        Box::new(self.image.base().dirents(*directory).map(|entry| {
+            entry.map(|entry| Entry {
+                name: entry.name().to_vec(),
+                ino: entry.ino(),
+                mode: entry.mode(),
+            })
+        }))
+    }
+
+    /// The entries of a directory in byte order of their names.
+    pub fn read_dir(&self, directory: &Inode) -> Result<Vec<Entry>> {
+        let mut entries = self.entries(directory).collect::<Result<Vec<_>>>()?;
+        if !entries.is_sorted_by(|a, b| a.name < b.name) {
+            entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(entries)
+    }
+
+    /// Copies a file's bytes from `offset` on; returns how many, 0 at the end.
+    pub fn read(&self, file: &Inode, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.image.base().read(file, offset, buffer)
+    }
+
+    /// Where a file's bytes lie; what no extent covers reads as zeroes.
+    pub fn extents(&self, file: &Inode) -> Result<Vec<Extent>> {
+        if file.size == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Extent { file_offset: 0, image_offset: file.data, len: file.size }])
+    }
+
+    /// A symlink's target.
+    pub fn readlink(&self, link: &Inode) -> Result<Vec<u8>> {
+        self.image.base().readlink(link)
+    }
+
+    /// An inode's extended attributes.
+    pub fn xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>> {
+        self.image.base().xattrs(inode)
+    }
+
+    /// The inode at `path`, which is taken from the root whether or not it begins with a slash.
+    pub fn resolve(&self, path: &[u8], links: Links) -> Result<Inode> {
+        let mut at = self.inode(ROOT_INO)?;
+        // Directories walked through, for `..`.
+        let mut parents: Vec<Inode> = Vec::new();
+        let mut followed = 0;
+        // Owned once a symlink has been followed, borrowed until then.
+        let mut pending: std::borrow::Cow<'_, [u8]> = path.into();
+        let mut start = 0;
+        loop {
+            while pending.get(start) == Some(&b'/') {
+                start += 1;
+            }
+            if start == pending.len() {
+                return Ok(at);
+            }
+            let rest = &pending[start..];
+            let len = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+            let name = &rest[..len];
+            if !at.is_dir() {
+                return Err(Error::NotDirectory { path: path.to_vec() });
+            }
+            let next = match name {
+                b"." => {
+                    start += len;
+                    continue;
+                }
+                b".." => {
+                    at = parents.pop().unwrap_or(at);
+                    start += len;
+                    continue;
+                }
+                _ => self.lookup(&at, name)?,
+            };
+            let Some(next) = next else {
+                return Err(Error::NotFound { path: path.to_vec() });
+            };
+            // As in POSIX, a trailing slash asks for what the link points to.
+            let last = len == rest.len();
+            if next.is_symlink() && (!last || links == Links::Follow) {
+                followed += 1;
+                if followed > LINKS_MAX {
+                    return Err(Error::Loop { path: path.to_vec() });
+                }
+                let mut target = self.readlink(&next)?;
+                if target.first() == Some(&b'/') {
+                    at = self.inode(ROOT_INO)?;
+                    parents.clear();
+                }
+                target.extend_from_slice(&rest[len..]);
+                pending = target.into();
+                start = 0;
+                continue;
+            }
+            start += len;
+            let slash = start < pending.len();
+            if slash && !next.is_dir() {
+                return Err(Error::NotDirectory { path: path.to_vec() });
+            }
+            parents.push(at);
+            at = next;
+        }
+    }
+
+    /// Everything below `top`, depth first, in byte order of names; `top` itself comes first.
+    pub fn walk(&self, top: Inode) -> Walk<'_> {
+        Walk { view: self, stack: vec![(Vec::new(), top)], seen: HashSet::new() }
+    }
+}
+
+/// Iterator over a tree: paths relative to its top, and inodes.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    view: &'a View,
+    stack: Vec<(Vec<u8>, Inode)>,
+    seen: HashSet<u64>,
+}
+
+impl Walk<'_> {
+    fn descend(&mut self, path: &[u8], directory: &Inode) -> Result<()> {
+        // A sound tree reaches each directory once; anything else would walk for ever.
+        if !self.seen.insert(directory.ino) {
+            return Err(Error::corrupt(
+                "directory",
+                self.view.image.base().inode_offset(directory.ino),
+                "one name",
+                format_args!("a second one, {}", crate::error::show(path)),
+            ));
+        }
+        for entry in self.view.read_dir(directory)?.into_iter().rev() {
+            let mut below = path.to_vec();
+            if !below.is_empty() {
+                below.push(b'/');
+            }
+            below.extend_from_slice(&entry.name);
+            self.stack.push((below, self.view.inode(entry.ino)?));
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<(Vec<u8>, Inode)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (path, inode) = self.stack.pop()?;
+        if inode.is_dir()
+            && let Err(error) = self.descend(&path, &inode)
+        {
+            self.stack.clear();
+            return Some(Err(error));
+        }
+        Some(Ok((path, inode)))
+    }
+}
