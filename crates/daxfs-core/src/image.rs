@@ -42,7 +42,7 @@ impl Unvalidated {
 
     /// Proves the whole image.
     pub fn validate(self) -> Result<Image> {
-        let report = validate::validate(&self.region, validate::Depth::Metadata);
+        let report = validate::validate(&self.region, validate::Depth::Metadata)?;
         let findings = report.findings;
         match findings.list().iter().find(|finding| finding.severity == Severity::Error) {
             None => Ok(self.trust()),

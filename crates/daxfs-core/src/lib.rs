@@ -6,10 +6,13 @@
 //! [`layout`], [`source`], [`build`].
 
 pub mod base;
+pub mod branch;
+pub mod build;
 pub mod error;
 pub mod finding;
 pub mod format;
 pub mod image;
+pub mod layout;
 pub mod persist;
 pub mod progress;
 pub mod region;
