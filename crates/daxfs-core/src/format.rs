@@ -17,7 +17,7 @@ pub const VERSION: u32 = 3;
 /// Magic number of the superblock.
 pub const MAGIC: u32 = 0x6461_7833;
 /// Magic number of the base superblock.
-pub const BASE_MAGIC: u32 = 0x6461_6479;
+pub const BASE_MAGIC: u32 = 0x6464_6179;
 /// Inode number of the root directory.
 pub const ROOT_INO: u64 = 1;
 /// Longest file name, in bytes.
