@@ -18,11 +18,11 @@ use crate::source::xattrs::xattrs_of;
 use crate::source::{Content, NodeId, Origin, Scan, open_beneath};
 
 /// Small files are gathered into writes of about this size.
-const BATCH: u64 = 512 << 10;
+const BATCH: u64 = 256 << 10;
 /// Large files are copied in pieces of this size, each by one task.
 const PIECE: u64 = 16 << 20;
 /// Bytes moved by one read and write of a piece.
-const STEP: u64 = 512 << 10;
+const STEP: u64 = 256 << 10;
 
 thread_local! {
     /// Reused between batches: fresh memory would cost a page fault for every block.
@@ -314,7 +314,7 @@ impl Copier<'_> {
                 match rustix::io::pread(opened.fd(), &mut buffer[..step], opened.start + at) {
                     Ok(0) => return Err(shrank(at, size)),
                     Ok(len) => {
-                        self.sink.write(target + at, &buffer[..len])?;
+                        self.sink.write_beside(target + at, &buffer[..len])?;
                         if self.checksums {
                             piece.sum = crc32c::crc32c_append(piece.sum, &buffer[..len]);
                         }

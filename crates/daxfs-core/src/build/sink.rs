@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 use tempfile::NamedTempFile;
@@ -26,6 +26,10 @@ pub(super) enum Sink {
         file: NamedTempFile,
         path: PathBuf,
         force: bool,
+        /// The kernel lets one write at a time into a file and spins meanwhile; we sleep.
+        turn: Mutex<()>,
+        /// Whether storing through a mapping works beside a write.
+        tmpfs: bool,
     },
     /// Memory that is the image's final place.
     Memory { region: Arc<Region>, buffer: Option<OwnedFd> },
@@ -67,7 +71,8 @@ impl Sink {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
             .tempfile_in(directory)
             .map_err(Error::io("create a file in the directory", directory))?;
-        Ok(Self::File { file, path: path.to_owned(), force })
+        let tmpfs = crate::region::is_tmpfs(file.as_file());
+        Ok(Self::File { file, path: path.to_owned(), force, turn: Mutex::new(()), tmpfs })
     }
 
     fn open_memory(source: &Source, size: u64, force: bool) -> Result<Self> {
@@ -114,11 +119,25 @@ impl Sink {
     /// Writes bytes at an image offset.
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         match self {
-            Self::File { file, path, .. } => {
+            Self::File { file, path, turn, .. } => {
+                let _turn = turn.lock();
                 file.as_file().write_all_at(bytes, offset).map_err(Error::io("write", path))
             }
             Self::Memory { region, .. } => region.write(offset, bytes),
         }
+    }
+
+    /// As [`Sink::write`], for large files: while another task writes, goes round it through a
+    /// mapping where that costs no more than waiting.
+    pub(super) fn write_beside(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if let Self::File { file, turn, tmpfs: true, .. } = self
+            && turn.try_lock().is_err()
+            && crate::region::write_window(file.as_file(), offset, bytes).is_ok()
+        {
+            return Ok(());
+        }
+        // Whatever kept the mapping from working, a write says it better.
+        self.write(offset, bytes)
     }
 
     /// The file's size is final from here.
@@ -141,7 +160,7 @@ impl Sink {
     ) -> Result<Option<OwnedFd>> {
         self.set_size(total)?;
         match self {
-            Self::File { file, path, force } => {
+            Self::File { file, path, force, .. } => {
                 let write = |file: &File| file.write_all_at(superblock, 0);
                 write(file.as_file()).map_err(Error::io("write", &path))?;
                 file.as_file().sync_all().map_err(Error::io("write to disk", &path))?;

@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -197,7 +197,7 @@ fn classify(fd: OwnedFd, name: PathBuf) -> Result<Opened> {
         FileType::RegularFile if is_dma_buf(&fd) => Kind::DmaBuf { len: end(&fd, &name)? },
         FileType::RegularFile => Kind::File {
             len: stat.st_size.cast_unsigned(),
-            volatile: rustix::fs::fstatfs(&fd).is_ok_and(|fs| fs.f_type == libc::TMPFS_MAGIC),
+            volatile: is_tmpfs(&fd),
         },
         FileType::BlockDevice => Kind::Block { len: end(&fd, &name)? },
         FileType::CharacterDevice => dax_geometry(stat.st_rdev, &name)?,
@@ -214,6 +214,11 @@ fn classify(fd: OwnedFd, name: PathBuf) -> Result<Opened> {
         }
     };
     Ok(Opened { fd, name, kind })
+}
+
+/// Whether a file's bytes are memory and nothing else.
+pub(crate) fn is_tmpfs(fd: impl AsFd) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == libc::TMPFS_MAGIC)
 }
 
 fn is_dma_buf(fd: &OwnedFd) -> bool {
