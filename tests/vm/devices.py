@@ -29,6 +29,9 @@ class Device:
         Kernel modules to load after boot.
     setup :
         Command to run in the guest once the modules are there.
+    node :
+        Pattern of what then appears in /dev. It has a number that the kernel gives to regions of
+        all kinds, and drivers take their devices in their own time.
     """
 
     machine: tuple[str, ...] = ()
@@ -38,6 +41,7 @@ class Device:
     append: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
+    node: str | None = None
 
 
 # Physical memory that the kernel leaves alone, for /dev/mem.
@@ -48,15 +52,16 @@ RESERVED = Device(append=(f"memmap={RESERVED_SIZE:#x}${RESERVED_ADDRESS:#x}",))
 # Let /dev/mem reach memory that has an owner in /proc/iomem.
 RELAXED = Device(append=("iomem=relaxed",))
 
-# Persistent memory made of ordinary memory: /dev/pmem0.
+# Persistent memory made of ordinary memory: /dev/pmemN.
 PMEM_SIZE = 256 * MIB
 PMEM = Device(
     append=(f"memmap={PMEM_SIZE:#x}!{RESERVED_ADDRESS + RESERVED_SIZE:#x}",),
     modules=("nd_btt", "nd_pmem", "nd_e820"),
+    node="/dev/pmem*",
 )
 
-# A CXL memory expander: /dev/dax0.0. The kernel refuses to commit a region when the CPU says
-# that it runs under a hypervisor.
+# A CXL memory expander: /dev/daxN.0. The kernel refuses to commit a region when the CPU says that
+# it runs under a hypervisor.
 CXL_SIZE = 512 * MIB
 CXL = Device(
     machine=("cxl=on", "cxl-fmw.0.targets.0=cxl.1", "cxl-fmw.0.size=4G"),
@@ -73,6 +78,7 @@ CXL = Device(
         *("dax_hmem", "device_dax", "dax_pmem", "dax_cxl"),
     ),
     setup=("sh", f"{INSIDE}/cxl-region", f"{CXL_SIZE:#x}"),
+    node="/dev/dax*",
 )
 
 

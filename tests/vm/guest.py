@@ -63,7 +63,7 @@ class Guest:
     memory :
         Size of the guest's memory, as QEMU takes it.
     devices :
-        Kinds of memory the guest shall have.
+        Kinds of memory the guest shall have, made ready in this order.
     append :
         Further kernel parameters.
     modules :
@@ -111,11 +111,13 @@ class Guest:
         )
         try:
             self._expect("ready", boot_timeout)
-            if wanted := [*(name for device in devices for name in device.modules), *modules]:
-                self.check(["modprobe", "-a", *wanted])
             for device in devices:
+                self._load(device.modules)
                 if device.setup:
                     self.check(device.setup)
+                if device.node:
+                    self.wait_for(device.node)
+            self._load(modules)
         except BaseException:
             self.kill()
             raise
@@ -176,10 +178,20 @@ class Guest:
             raise GuestError(f"{command} exited {result.status} in the guest:\n{result.stderr}")
         return result.stdout
 
+    def wait_for(self, pattern: str, timeout: float = 30) -> str:
+        """Wait until a file matches `pattern` in the guest; return its path."""
+        return self.check(
+            f"until ls -d {pattern} 2>/dev/null; do sleep 0.05; done", timeout=timeout
+        ).strip()
+
     def kill(self) -> None:
         """End the guest at once, as a loss of power does."""
         self._qemu.kill()
         self._qemu.communicate()
+
+    def _load(self, modules: Sequence[str]) -> None:
+        if modules:
+            self.check(["modprobe", "-a", *modules])
 
     def _expect(self, word: str, timeout: float) -> str:
         """Wait for the answer that begins with `word`; return the rest of it."""
@@ -245,5 +257,5 @@ def _share(tag: str, path: Path, *, readonly: bool) -> list[str]:
     escaped = str(path).replace(",", ",,")
     return [
         *("-fsdev", f"local,id={tag},path={escaped},security_model=none,multidevs=remap,{mode}"),
-        *("-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"),
+        *("-device", f"virtio-9p-pci,bus=pcie.0,fsdev={tag},mount_tag={tag}"),
     ]
