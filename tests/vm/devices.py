@@ -41,7 +41,7 @@ class Device:
     append: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
-    node: str | None = None
+    node: str = ""
 
 
 # Physical memory that the kernel leaves alone, for /dev/mem.

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from devices import INSIDE, Device
 from initramfs import Kernel, write_initramfs
@@ -30,15 +31,19 @@ KERNEL_FAULT = re.compile(
 )
 
 
+Command = str | Sequence[str | Path]
+"""A command line for the shell, or a program with its arguments."""
+
+
 class GuestError(Exception):
     """The guest could not do what was asked."""
 
 
-class GuestTimeout(GuestError):
+class GuestTimeoutError(GuestError):
     """The guest did not answer in time; it has been killed."""
 
 
-class KernelFault(GuestError):
+class KernelFaultError(GuestError):
     """The guest's kernel complained of itself."""
 
 
@@ -62,6 +67,8 @@ class Guest:
         An existing directory, shared with the guest at the same path.
     memory :
         Size of the guest's memory, as QEMU takes it.
+    cpus :
+        Number of the guest's processors.
     devices :
         Kinds of memory the guest shall have, made ready in this order.
     append :
@@ -122,7 +129,7 @@ class Guest:
             self.kill()
             raise
 
-    def __enter__(self) -> Guest:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -135,18 +142,18 @@ class Guest:
 
     def run(
         self,
-        command: str | Sequence[str | Path],
+        command: Command,
         *,
         env: Mapping[str, str] | None = None,
         timeout: float = 120,
     ) -> Result:
-        """Run a command line, or a program with its arguments, and return what it left.
+        """Run a command and return what it left.
 
         Raises
         ------
-        GuestTimeout
+        GuestTimeoutError
             The command ran longer than `timeout` seconds.
-        KernelFault
+        KernelFaultError
             The kernel complained meanwhile.
         """
         self._jobs += 1
@@ -154,6 +161,8 @@ class Guest:
         line = command if isinstance(command, str) else shlex.join(map(str, command))
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in (env or {}).items()]
         (self.workdir / f"{job}.sh").write_text("".join([*exports, line, "\n"]))
+        if self._qemu.poll() is not None:
+            raise GuestError(f"the guest has ended; see {self.workdir}")
         assert self._qemu.stdin is not None
         self._qemu.stdin.write(f"{job}\n".encode())
         self._qemu.stdin.flush()
@@ -167,7 +176,7 @@ class Guest:
 
     def check(
         self,
-        command: str | Sequence[str | Path],
+        command: Command,
         *,
         env: Mapping[str, str] | None = None,
         timeout: float = 120,
@@ -202,13 +211,13 @@ class Guest:
             if left <= 0 or not select.select([self._qemu.stdout], [], [], left)[0]:
                 self.kill()
                 self._look_for_fault()
-                raise GuestTimeout(f"no answer in {timeout} s; see {self.workdir}")
+                raise GuestTimeoutError(f"no answer in {timeout} s; see {self.workdir}")
             arrived = os.read(self._qemu.stdout.fileno(), 4096)
             if not arrived:
                 self.kill()
                 self._look_for_fault()
                 log = (self.workdir / "qemu.log").read_text(errors="replace")
-                raise GuestError(f"the guest ended; see {self.console}\n{log}")
+                raise GuestError(f"the guest has ended; see {self.console}\n{log}")
             self._received += arrived
         answer, _, self._received = self._received.partition(b"\n")
         first, _, rest = answer.decode(errors="replace").strip().partition(" ")
@@ -220,12 +229,12 @@ class Guest:
         log = self.console.read_text(errors="replace") if self.console.exists() else ""
         if fault := KERNEL_FAULT.search(log):
             start = log.rfind("\n", 0, fault.start()) + 1
-            raise KernelFault(f"{log[start : start + 4000]}\n(all of it: {self.console})")
+            raise KernelFaultError(f"{log[start : start + 4000]}\n(all of it: {self.console})")
 
 
 def run(
     kernel: str,
-    command: str | Sequence[str | Path],
+    command: Command,
     workdir: Path,
     *,
     memory: str = "2G",
@@ -246,7 +255,9 @@ def _machine(memory: str, cpus: int, devices: Sequence[Device]) -> list[str]:
     sizes = [memory, *dict.fromkeys(part for device in devices for part in device.memory)]
     cpu = next((device.cpu for device in devices if device.cpu), FAST_CPU)
     return [
-        *("qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot"),
+        # QEMU shall not outlive who started it, however that ends.
+        *("setpriv", "--pdeathsig", "KILL"),
+        *("qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-display", "none", "-no-reboot"),
         *("-machine", ",".join(machine), "-m", ",".join(sizes), "-cpu", cpu, "-smp", str(cpus)),
         *(part for device in devices for part in device.qemu),
     ]

@@ -50,14 +50,13 @@ class Kernel:
         root = self.modules / self.release
         needs: dict[str, list[str]] = {}
         for line in (root / "modules.dep").read_text().splitlines():
-            file, _, after = line.partition(":")
-            needs[file] = after.split()
+            module, _, after = line.partition(":")
+            needs[module] = after.split()
         files = {Path(file).name.partition(".")[0]: file for file in needs}
         order: dict[str, None] = {}
-        for name in names:
-            if file := files.get(name):
-                # modules.dep names all needs of a module, direct or not, the deepest last.
-                order.update(dict.fromkeys([*reversed(needs[file]), file]))
+        for file in (files[name] for name in names if name in files):
+            # modules.dep names all needs of a module, direct or not, the deepest last.
+            order.update(dict.fromkeys([*reversed(needs[file]), file]))
         return [root / file for file in order]
 
 

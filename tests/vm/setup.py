@@ -32,7 +32,9 @@ TOOLS = {
 OLDEST_QEMU = (8, 1)
 SOURCES = Path("/etc/apt/sources.list.d")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-KERNEL_PACKAGE = re.compile(r"^\s*(?:Pre)?Depends: (linux-(?:image|headers|kbuild)-\S+)$", re.M)
+KERNEL_PACKAGE = re.compile(
+    r"^\s*(?:Pre)?Depends: (linux-(?:image|headers|kbuild)-\S+)$", re.MULTILINE
+)
 
 
 def output(*command: str | Path) -> str:
@@ -46,7 +48,10 @@ def output(*command: str | Path) -> str:
 def apt_get(*arguments: str, cwd: Path | None = None) -> None:
     """Run apt-get without questions, waiting for another apt that holds the lock."""
     subprocess.run(
-        ["apt-get", "-qq", "-y", "-o", "DPkg::Lock::Timeout=300", *arguments],
+        [
+            *("apt-get", "-qq", "-y", "-o", "DPkg::Lock::Timeout=300"),
+            *("-o", "Dpkg::Use-Pty=0", "-o", "APT::Sandbox::User=root", *arguments),
+        ],
         cwd=cwd,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         stdout=sys.stderr,
@@ -58,8 +63,12 @@ def enable_backports() -> str:
     """Add the backports suite of the archive this machine already uses; return its name."""
     codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
     suite = f"{codename}-backports"
-    targets = output("apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)")
-    archives = dict(line.split(maxsplit=1) for line in reversed(targets.splitlines()))
+    apt_get("update")
+    targets = output(
+        *("apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)"),
+        *("Origin: Debian", "Identifier: Packages"),
+    )
+    archives = dict(line.split(maxsplit=1) for line in targets.splitlines())
     if suite not in archives:
         if codename not in archives:
             raise SystemExit(f"no apt source for {codename}: cannot tell where {suite} is")
@@ -67,6 +76,7 @@ def enable_backports() -> str:
         partial = source.with_suffix(".partial")
         partial.write_text(f"deb [signed-by={KEYRING}] {archives[codename]} {suite} main\n")
         partial.rename(source)
+        apt_get("update")
     return suite
 
 
@@ -83,7 +93,6 @@ def install_tools() -> None:
     missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
     if qemu_version() < OLDEST_QEMU:
         suite = enable_backports()
-        apt_get("update")
         missing = [package for package in missing if package != TOOLS["qemu-system-x86_64"]]
         apt_get("install", "--no-install-recommends", "-t", suite, TOOLS["qemu-system-x86_64"])
     if missing:
