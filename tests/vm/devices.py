@@ -53,9 +53,10 @@ RESERVED = Device(append=(f"memmap={RESERVED_SIZE:#x}${RESERVED_ADDRESS:#x}",))
 RELAXED = Device(append=("iomem=relaxed",))
 
 # Persistent memory made of ordinary memory: /dev/pmemN.
+PMEM_ADDRESS = RESERVED_ADDRESS + RESERVED_SIZE
 PMEM_SIZE = 256 * MIB
 PMEM = Device(
-    append=(f"memmap={PMEM_SIZE:#x}!{RESERVED_ADDRESS + RESERVED_SIZE:#x}",),
+    append=(f"memmap={PMEM_SIZE:#x}!{PMEM_ADDRESS:#x}",),
     modules=("nd_btt", "nd_pmem", "nd_e820"),
     node="/dev/pmem*",
 )
