@@ -3,12 +3,14 @@
 //!
 //! Each module uses only those above it: [`format`], [`error`], [`region`], [`persist`],
 //! [`superblock`], [`base`], [`validate`], [`image`], [`view`]; beside them what only tools need:
-//! [`layout`], [`source`], [`build`].
+//! [`layout`], [`source`], [`build`], [`extract`], [`diff`], [`dump`].
 
 pub mod base;
 pub mod branch;
 pub mod build;
+pub mod diff;
 pub mod error;
+pub mod extract;
 pub mod finding;
 pub mod format;
 pub mod image;
