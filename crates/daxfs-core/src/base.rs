@@ -403,7 +403,13 @@ impl Base {
             let limit = format!("a multiple of 8 from 16 to {room}");
             return Err(Error::corrupt("size of an attribute set", at, limit, size));
         }
-        Ok((header, self.region.read_vec(at, size)?))
+        let bytes = self.region.read_vec(at, size)?;
+        // One copy is judged and used: the header is taken from it, and must still say its size.
+        let (header, _) = XattrSet::read_from_prefix(&bytes).expect("at least a header");
+        if header.size.get() as usize != bytes.len() {
+            return Err(Error::corrupt("size of an attribute set", at, size, header.size));
+        }
+        Ok((header, bytes))
     }
 }
 

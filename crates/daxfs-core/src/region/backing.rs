@@ -4,7 +4,8 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -194,10 +195,9 @@ fn open_fd(raw: RawFd) -> Result<Opened> {
 fn classify(fd: OwnedFd, name: PathBuf) -> Result<Opened> {
     let stat = rustix::fs::fstat(&fd).map_err(Error::io("examine", &name))?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile if is_dma_buf(&fd) => Kind::DmaBuf { len: end(&fd, &name)? },
         FileType::RegularFile => Kind::File {
             len: stat.st_size.cast_unsigned(),
-            volatile: rustix::fs::fstatfs(&fd).is_ok_and(|fs| fs.f_type == libc::TMPFS_MAGIC),
+            volatile: is_tmpfs(&fd),
         },
         FileType::BlockDevice => Kind::Block { len: end(&fd, &name)? },
         FileType::CharacterDevice => dax_geometry(stat.st_rdev, &name)?,
@@ -216,9 +216,14 @@ fn classify(fd: OwnedFd, name: PathBuf) -> Result<Opened> {
     Ok(Opened { fd, name, kind })
 }
 
+/// Whether a file's bytes are memory and nothing else.
+pub(crate) fn is_tmpfs(fd: impl AsFd) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == libc::TMPFS_MAGIC)
+}
+
 fn is_dma_buf(fd: &OwnedFd) -> bool {
     std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
-        .is_ok_and(|link| link.to_string_lossy().contains("dmabuf"))
+        .is_ok_and(|link| link.as_os_str().as_bytes().starts_with(b"/dmabuf:"))
 }
 
 fn end(fd: &OwnedFd, name: &Path) -> Result<u64> {
@@ -253,20 +258,18 @@ fn explain_open(path: &Path, errno: Errno) -> Error {
         errno: errno.raw_os_error(),
     };
     match errno {
-        Errno::NOENT | Errno::NXIO if device.starts_with("dax") => {
-            if Path::new("/sys/bus/dax/drivers/kmem").join(device).exists() {
-                backing(
-                    "the DAX device is in system-ram mode, the kernel uses it as ordinary memory",
-                    &format!("`daxctl reconfigure-device --mode=devdax {device}` gives it back"),
-                )
-            } else {
-                backing(
-                    "no such DAX device",
-                    "`daxfs doctor` lists the devices and how to create them from CXL or \
-                     persistent memory",
-                )
-            }
-        }
+        Errno::NOENT if device.starts_with("dax") => backing(
+            "no such DAX device",
+            "`daxfs doctor` lists the devices, and says how to make them of CXL or persistent \
+             memory",
+        ),
+        Errno::NXIO if device.starts_with("dax") => backing(
+            match dax_driver(path).as_deref() {
+                Some("kmem") => "in system-ram mode: the kernel uses the device as ordinary memory",
+                _ => "no driver has the DAX device",
+            },
+            &format!("`daxctl reconfigure-device --mode=devdax {device}` changes that"),
+        ),
         Errno::NOENT if device.starts_with("pmem") => backing(
             "no such persistent memory device",
             "`ndctl create-namespace --mode=fsdax` makes one; memmap=SIZE!ADDRESS on the kernel \
@@ -277,6 +280,14 @@ fn explain_open(path: &Path, errno: Errno) -> Error {
         }
         _ => Error::io("open", path)(errno),
     }
+}
+
+/// The driver that has a DAX device.
+fn dax_driver(path: &Path) -> Option<String> {
+    let device = rustix::fs::stat(path).ok()?.st_rdev;
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let driver = std::fs::read_link(format!("/sys/dev/char/{major}:{minor}/driver")).ok()?;
+    Some(driver.file_name()?.to_string_lossy().into_owned())
 }
 
 fn open_physical(address: u64, size: Option<u64>, access: Access) -> Result<Region> {
@@ -317,12 +328,17 @@ fn open_physical(address: u64, size: Option<u64>, access: Access) -> Result<Regi
 
 fn explain_physical(name: &Path, errno: Errno) -> Error {
     let advice = match errno {
-        Errno::NOENT | Errno::NXIO => "this system has no /dev/mem (a container, or CONFIG_DEVMEM is off)",
+        Errno::NOENT | Errno::NXIO => {
+            "this system has no /dev/mem (a container, or CONFIG_DEVMEM is off)"
+        }
         Errno::ACCESS => "only root may use /dev/mem",
         Errno::PERM => {
-            "the kernel protects this range (STRICT_DEVMEM or lockdown): reserve it with \
-             memmap=SIZE$ADDRESS and boot with iomem=relaxed"
+            "the kernel uses this range, or a driver owns it (see /proc/iomem): reserve memory \
+             with memmap=SIZE$ADDRESS on the kernel command line; iomem=relaxed there opens what \
+             a driver owns; CAP_SYS_RAWIO is needed, and lockdown must be off"
         }
+        Errno::AGAIN => "somebody maps this range with another cache mode",
+        Errno::INVAL => "the range lies beyond what the processor can address",
         _ => "check the range against /proc/iomem",
     };
     Error::Backing {

@@ -46,6 +46,15 @@ pub fn allocate(heap: &str, size: u64) -> Result<OwnedFd> {
             _ => Error::io("open", &path)(errno),
         },
     )?;
+    // The heap would not refuse: the kernel ends whoever asks for more than there is.
+    if let Some(available) = available_memory().filter(|available| *available < size) {
+        return Err(Error::NoSpace {
+            what: "a buffer in memory",
+            needed: size,
+            available,
+            advice: "; leave something out, memory is short",
+        });
+    }
     let mut request = Allocation {
         len: size.next_multiple_of(rustix::param::page_size() as u64),
         fd_flags: (OFlags::RDWR | OFlags::CLOEXEC).bits(),
@@ -56,6 +65,14 @@ pub fn allocate(heap: &str, size: u64) -> Result<OwnedFd> {
         .map_err(Error::io("allocate from the heap", &path))?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(request.fd.cast_signed()) })
+}
+
+/// Memory that can be had without pushing anybody out, in bytes.
+fn available_memory() -> Option<u64> {
+    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// Access by the CPU to a DMA buffer, from `begin` until it is dropped.

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
 use zerocopy::{FromBytes, IntoBytes};
 
+pub(crate) use backing::is_tmpfs;
 pub use backing::{Access, Source, parse_size};
 pub use dmabuf::allocate as allocate_dma_heap;
 
@@ -283,6 +284,34 @@ impl Region {
         // SAFETY: `at` proved the range mapped; the kernel reads it, no reference is formed.
         let sent = unsafe { libc::write(to.as_fd().as_raw_fd(), start.cast(), step) };
         u64::try_from(sent).map_err(|_| std::io::Error::last_os_error())
+    }
+}
+
+/// Writes bytes into a file through a mapping that lives as long as the call, so that what is
+/// mapped does not grow with the file.
+pub(crate) fn write_window(file: impl AsFd, offset: u64, bytes: &[u8]) -> rustix::io::Result<()> {
+    if bytes.is_empty() || !offset.is_multiple_of(rustix::param::page_size() as u64) {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address the kernel chooses, unmapped below. It is populated
+    // first, so a full file system is an error there instead of a signal in the copy.
+    unsafe {
+        let start = rustix::mm::mmap(
+            std::ptr::null_mut(),
+            bytes.len(),
+            protection,
+            MapFlags::SHARED,
+            file,
+            offset,
+        )?;
+        let populated =
+            rustix::mm::madvise(start, bytes.len(), rustix::mm::Advice::LinuxPopulateWrite);
+        if populated.is_ok() {
+            copy_in(bytes.as_ptr(), start.cast(), bytes.len());
+        }
+        rustix::mm::munmap(start, bytes.len())?;
+        populated
     }
 }
 

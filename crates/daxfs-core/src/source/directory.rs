@@ -149,7 +149,7 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
     listing
 }
 
-fn names_in(directory: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+pub(crate) fn names_in(directory: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
     let mut buffer = Vec::with_capacity(64 << 10);
     let mut entries = rustix::fs::RawDir::new(directory, buffer.spare_capacity_mut());
     let mut names = Vec::new();

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where a tree to build comes from: a directory or a tar archive.
 
+mod archive;
 mod directory;
+pub(crate) mod pax;
+mod sparse;
+mod spool;
+mod tar;
 mod tree;
 pub(crate) mod xattrs;
 
@@ -14,8 +19,10 @@ use crate::error::{Error, InputProblem, Result};
 use crate::format::NAME_MAX;
 use crate::progress::Progress;
 
-pub(crate) use directory::open_beneath;
+pub use archive::scan as scan_archive;
+pub(crate) use directory::{names_in, open_beneath};
 pub use directory::scan as scan_directory;
+pub use spool::ArchiveInput;
 pub use tree::{Attributes, Child, Content, Link, Node, NodeId, Tree};
 
 /// What to take from a source, and as whose.

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Every target sets up what it needs. `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# What the demonstration makes an image of; empty: the Python installation that runs it.
+DIR ?=
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(wildcard crates/*/Cargo.toml) \
+	$(shell find crates/*/src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-rust test-python test-vm lint fmt bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(SUDO) apt-get install -y python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+# pip decides what to do anew; the stamp only spares its start when nothing changed.
+$(VENV)/.installed: $(SOURCES) | $(BIN)/python
+	@command -v cc >/dev/null || $(SUDO) apt-get install -y gcc libc6-dev
+	$(BIN)/python -m pip install --quiet '.[fsspec]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet '.[fsspec,test]'
+	@touch $@
+
+install: $(VENV)/.installed ## Build and install into .venv
+
+demo: install ## Build, prove, list, read, extract and compare an image of a real tree
+	PATH="$(abspath $(BIN)):$$PATH" ./demo.sh $(DIR)
+
+test: test-rust test-python fuzz-quick test-vm ## Run everything: Rust, Python, fuzzing, virtual machines
+
+test-rust: ## Run the engine's tests
+	cargo test --workspace --exclude daxfs-py
+
+test-python: $(VENV)/.installed-test ## Run the tests of the package and the commands
+	$(BIN)/python -m pytest tests/python
+
+test-vm: $(VENV)/.installed-test ## Run the commands on real shared memory in booted kernels
+	$(BIN)/python tests/vm/setup.py
+	$(BIN)/python -m pytest tests/vm
+
+lint: $(VENV)/.installed-test ## Check formatting, lints and types
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fmt: $(VENV)/.installed-test ## Format the sources
+	cargo fmt
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-test ## Measure beside peers (takes a while, wants a quiet machine)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benches/build.py
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benches/read.py
+
+clean: ## Remove what was built
+	rm -rf target $(VENV) dist .mypy_cache .ruff_cache .pytest_cache
+
+include fuzz.mk

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Building an image: scan, place, copy, describe, publish.
+//!
+//! The superblock is written last, and a file takes its name only when it is whole: whatever
+//! stops a build, no half-made image is left behind.
+
+mod contents;
+mod metadata;
+mod sink;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use uuid::Uuid;
+use zerocopy::IntoBytes;
+
+use crate::error::{Error, InputProblem, Result};
+use crate::format::{BLOCK_SIZE, Superblock, feature, mode};
+use crate::layout::{self, Placement, Shape};
+use crate::progress::Progress;
+use crate::region::Source;
+use crate::source::{self, NodeId, Scan, Selection, Tree};
+use crate::superblock::Span;
+
+use contents::{Copied, Copier};
+use metadata::XattrRegion;
+use sink::Sink;
+
+/// Namespace of the identities that images get from what is in them.
+const NAMESPACE: Uuid = Uuid::from_u128(0x7d0b_53f1_64c8_4c8e_9a3f_64617866_7331);
+
+/// Where the tree comes from.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// A directory.
+    Directory(PathBuf),
+}
+
+/// Where the image goes.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// A file; it appears under this path when it is whole.
+    File(PathBuf),
+    /// A device or a range of physical memory.
+    Memory(Source),
+    /// A new buffer from the DMA heap of this name.
+    Heap(String),
+}
+
+/// What to build.
+#[derive(Debug, Clone)]
+pub struct BuildOptions {
+    /// Where the tree comes from.
+    pub input: Input,
+    /// Where the image goes.
+    pub output: Output,
+    /// Branches and sizes.
+    pub shape: Shape,
+    /// What to take, and as whose.
+    pub selection: Selection,
+    /// The image's name; at most 63 bytes.
+    pub label: String,
+    /// The image's identity; made from what is in it when left out, so that equal trees give
+    /// equal images.
+    pub uuid: Option<Uuid>,
+    /// Whether the contents of regular files get checksums.
+    pub data_checksums: bool,
+    /// Whether to go on without the files that cannot be taken.
+    pub skip_errors: bool,
+    /// Whether to replace an image that is there.
+    pub force: bool,
+}
+
+impl BuildOptions {
+    /// A plain image of a tree.
+    pub fn new(input: Input, output: Output) -> Self {
+        Self {
+            input,
+            output,
+            shape: Shape::default(),
+            selection: Selection::default(),
+            label: String::new(),
+            uuid: None,
+            data_checksums: false,
+            skip_errors: false,
+            force: false,
+        }
+    }
+}
+
+/// What was built, or would be.
+#[derive(Debug)]
+pub struct Summary {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// Devices, FIFOs and sockets.
+    pub specials: u64,
+    /// Names beyond the first of their inode.
+    pub hard_links: u64,
+    /// Bytes in regular files.
+    pub data_bytes: u64,
+    /// Bytes of inode table, dirents and attribute sets.
+    pub metadata_bytes: u64,
+    /// Bytes of the whole image.
+    pub total_size: u64,
+    /// Its regions.
+    pub spans: Vec<Span>,
+    /// Its identity; none for a plan without one, as it depends on the contents.
+    pub uuid: Option<Uuid>,
+    /// What was left out, and why.
+    pub skipped: Vec<InputProblem>,
+    /// The buffer, when the image went to a DMA heap: it lives as long as someone holds it.
+    pub buffer: Option<OwnedFd>,
+}
+
+/// Says what [`build`] would make, and writes nothing.
+pub fn plan(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
+    check(options)?;
+    let mut scan = scan(options, progress, false)?;
+    let skipped = take_problems(&mut scan, options)?;
+    let placement = Placement::new(&scan.tree, layout::base_offset(&options.shape))?;
+    let xattrs = XattrRegion::new(&scan.tree, placement.data_end);
+    let superblock = superblock(options, &scan.tree, &placement, &xattrs)?;
+    let mut summary = summarize(&scan.tree, &placement, &xattrs, &superblock);
+    summary.uuid = options.uuid;
+    summary.skipped = skipped;
+    Ok(summary)
+}
+
+/// Builds an image.
+pub fn build(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
+    check(options)?;
+    // Memory must be sized before the first byte is copied; a file can wait for its attributes.
+    let defer = matches!((&options.output, &options.input), (Output::File(_), Input::Directory(_)));
+    let mut scan = scan(options, progress, defer)?;
+    let mut skipped = take_problems(&mut scan, options)?;
+    let base_offset = layout::base_offset(&options.shape);
+    let mut placement = Placement::new(&scan.tree, base_offset)?;
+    let size = if defer {
+        0
+    } else {
+        let xattrs = XattrRegion::new(&scan.tree, placement.data_end);
+        superblock(options, &scan.tree, &placement, &xattrs)?.total_size.get()
+    };
+    let sink = Sink::open(&options.output, size, options.force)?;
+    debug_assert!(sink.is_file() || !defer);
+
+    let copied = loop {
+        sink.begin(base_offset + placement.data_end)?;
+        progress.begin(scan.tree.nodes().len() as u64, placement.data_end - placement.data_offset);
+        let copier = Copier {
+            scan: &scan,
+            placement: &placement,
+            sink: &sink,
+            progress,
+            xattrs: defer,
+            checksums: options.data_checksums,
+        };
+        let mut copied = copier.run()?;
+        if copied.failed.is_empty() {
+            break copied;
+        }
+        // Each round leaves out at least one file, so the rounds end.
+        copied.failed.sort_by_key(|(id, _)| *id);
+        let (gone, problems): (Vec<NodeId>, Vec<InputProblem>) = copied.failed.into_iter().unzip();
+        if !options.skip_errors {
+            return Err(Error::Input { problems });
+        }
+        skipped.extend(problems);
+        scan.tree = scan.tree.without(|id| gone.binary_search(&id).is_ok());
+        placement = Placement::new(&scan.tree, base_offset)?;
+    };
+    let mut summary = describe(options, &mut scan, &placement, copied, sink)?;
+    summary.skipped = skipped;
+    Ok(summary)
+}
+
+/// Writes the metadata and publishes the image.
+fn describe(
+    options: &BuildOptions,
+    scan: &mut Scan,
+    placement: &Placement,
+    copied: Copied,
+    sink: Sink,
+) -> Result<Summary> {
+    for (id, set) in copied.xattrs {
+        scan.tree.set_xattrs(id, set);
+    }
+    let tree = &scan.tree;
+    let mut sums = vec![0; tree.nodes().len()];
+    for (id, sum) in copied.sums.into_iter().chain(metadata::write_directories(tree, placement, &sink)?) {
+        sums[id as usize] = sum;
+    }
+    let xattrs = XattrRegion::new(tree, placement.data_end);
+    let mut superblock = superblock(options, tree, placement, &xattrs)?;
+    let base_offset = placement.base_offset;
+    sink.set_size(superblock.total_size.get())?;
+    sink.write(base_offset + placement.data_end, &xattrs.bytes)?;
+    let checksums = metadata::write_inodes(tree, placement, &sums, &xattrs, &sink)?;
+    let header = metadata::base_superblock(
+        placement,
+        tree.nodes().len() as u32,
+        superblock.base_size.get(),
+        xattrs.bytes.len() as u64,
+    );
+    sink.write(base_offset, header.as_bytes())?;
+    let mut used = base_offset + superblock.base_size.get();
+    if options.shape.branches {
+        metadata::write_branches(&superblock, &sink)?;
+        used = superblock.heap_offset.get();
+    }
+    let uuid = options.uuid.unwrap_or_else(|| {
+        let identity = [superblock.as_bytes(), header.as_bytes(), &checksums].concat();
+        Uuid::new_v5(&NAMESPACE, &identity)
+    });
+    superblock.uuid = uuid.into_bytes();
+    superblock.checksum = superblock.expected_checksum().into();
+    let mut summary = summarize(tree, placement, &xattrs, &superblock);
+    summary.uuid = Some(uuid);
+    summary.buffer = sink.finish(superblock.as_bytes(), used, superblock.total_size.get())?;
+    Ok(summary)
+}
+
+fn check(options: &BuildOptions) -> Result<()> {
+    if options.label.len() >= Superblock::zeroed().label.len() || options.label.contains('\0') {
+        return Err(Error::invalid(format!(
+            "label of {} bytes, at most 63 are possible",
+            options.label.len()
+        )));
+    }
+    if options.shape.delta_size.is_some() && !options.shape.branches {
+        return Err(Error::invalid("a delta region needs branches"));
+    }
+    Ok(())
+}
+
+fn scan(options: &BuildOptions, progress: &Progress, defer_xattrs: bool) -> Result<Scan> {
+    let selection = Selection { defer_xattrs, ..options.selection.clone() };
+    match &options.input {
+        Input::Directory(path) => source::scan_directory(path, &selection, progress),
+    }
+}
+
+/// What the scan could not take: an error, unless the caller wants the rest.
+fn take_problems(scan: &mut Scan, options: &BuildOptions) -> Result<Vec<InputProblem>> {
+    let problems = std::mem::take(&mut scan.problems);
+    if problems.is_empty() || options.skip_errors {
+        Ok(problems)
+    } else {
+        Err(Error::Input { problems })
+    }
+}
+
+/// The superblock, but for identity and checksum that depend on what is written.
+fn superblock(
+    options: &BuildOptions,
+    tree: &Tree,
+    placement: &Placement,
+    xattrs: &XattrRegion,
+) -> Result<Superblock> {
+    let mut flags =
+        feature::SORTED_DIRS | feature::INODE_EXT | feature::CHECKSUMS | feature::IDENTITY;
+    if !xattrs.bytes.is_empty() {
+        flags |= feature::XATTRS;
+    }
+    if options.data_checksums {
+        flags |= feature::DATA_CHECKSUMS;
+    }
+    let size = (placement.data_end + xattrs.bytes.len() as u64).next_multiple_of(BLOCK_SIZE);
+    let inodes = tree.nodes().len() as u32;
+    let mut superblock = layout::superblock(&options.shape, size, inodes, flags)?;
+    superblock.label[..options.label.len()].copy_from_slice(options.label.as_bytes());
+    Ok(superblock)
+}
+
+fn summarize(
+    tree: &Tree,
+    placement: &Placement,
+    xattrs: &XattrRegion,
+    superblock: &Superblock,
+) -> Summary {
+    let mut summary = Summary {
+        files: 0,
+        directories: 0,
+        symlinks: 0,
+        specials: 0,
+        hard_links: 0,
+        data_bytes: 0,
+        metadata_bytes: placement.data_offset - placement.inode_offset + xattrs.bytes.len() as u64,
+        total_size: superblock.total_size.get(),
+        spans: superblock.spans(),
+        uuid: None,
+        skipped: Vec::new(),
+        buffer: None,
+    };
+    for node in tree.nodes() {
+        match node.mode & mode::TYPE {
+            mode::REGULAR => {
+                summary.files += 1;
+                summary.data_bytes += node.size;
+            }
+            mode::DIRECTORY => {
+                summary.directories += 1;
+                summary.metadata_bytes += node.size;
+            }
+            mode::SYMLINK => summary.symlinks += 1,
+            _ => summary.specials += 1,
+        }
+        if !node.is_dir() {
+            summary.hard_links += u64::from(node.nlink) - 1;
+        }
+    }
+    summary
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Where an image is written: a file that takes its name when it is whole, or mapped memory.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rayon::prelude::*;
+use tempfile::NamedTempFile;
+
+use super::Output;
+use crate::error::{Error, Result};
+use crate::format::{BLOCK_SIZE, MAGIC};
+use crate::region::{Access, Region, Source, allocate_dma_heap};
+
+/// Bytes zeroed by one task.
+const PIECE: u64 = 16 << 20;
+
+/// An image being written.
+#[derive(Debug)]
+pub(super) enum Sink {
+    /// A temporary file beside its final path.
+    File {
+        file: NamedTempFile,
+        path: PathBuf,
+        force: bool,
+        /// The kernel lets one write at a time into a file and spins meanwhile; we sleep.
+        turn: Mutex<()>,
+        /// Whether storing through a mapping works beside a write.
+        tmpfs: bool,
+    },
+    /// Memory that is the image's final place.
+    Memory { region: Arc<Region>, buffer: Option<OwnedFd> },
+}
+
+impl Sink {
+    /// Opens the output; memory needs to know how many bytes will be used.
+    pub(super) fn open(output: &Output, size: u64, force: bool) -> Result<Self> {
+        match output {
+            Output::File(path) => Self::open_file(path, force),
+            Output::Memory(source) => Self::open_memory(source, size, force),
+            Output::Heap(heap) => {
+                use std::os::fd::AsRawFd;
+                let buffer = allocate_dma_heap(heap, size)?;
+                let source = Source::Fd(buffer.as_raw_fd());
+                let region = Arc::new(Region::open_sized(&source, Access::Write, size)?);
+                Ok(Self::Memory { region, buffer: Some(buffer) })
+            }
+        }
+    }
+
+    fn open_file(path: &Path, force: bool) -> Result<Self> {
+        if !force && path.symlink_metadata().is_ok() {
+            return Err(Error::Exists { path: path.to_owned() });
+        }
+        let name = path.file_name().ok_or_else(|| {
+            Error::invalid(format!("{}: not the name of a file", path.display()))
+        })?;
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut prefix = std::ffi::OsString::from(".");
+        prefix.push(name);
+        prefix.push(".");
+        let file = tempfile::Builder::new()
+            .prefix(&prefix)
+            .suffix(".tmp")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .tempfile_in(directory)
+            .map_err(Error::io("create a file in the directory", directory))?;
+        let tmpfs = crate::region::is_tmpfs(file.as_file());
+        Ok(Self::File { file, path: path.to_owned(), force, turn: Mutex::new(()), tmpfs })
+    }
+
+    fn open_memory(source: &Source, size: u64, force: bool) -> Result<Self> {
+        let region = Arc::new(Region::open_sized(source, Access::Write, size)?);
+        let magic = region.load(0)? as u32;
+        if magic == MAGIC && !force {
+            return Err(Error::Exists { path: region.name().to_owned() });
+        }
+        Ok(Self::Memory { region, buffer: None })
+    }
+
+    /// Whether unwritten bytes read as zeroes by themselves.
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+
+    /// Begins anew: nothing written so far counts, and what is not written will be zero up to
+    /// `end`.
+    pub(super) fn begin(&self, end: u64) -> Result<()> {
+        match self {
+            Self::File { file, path, .. } => {
+                let file = file.as_file();
+                file.set_len(0).map_err(Error::io("truncate", path))?;
+                file.set_len(end).map_err(Error::io("extend", path))
+            }
+            Self::Memory { region, .. } => {
+                // From now on until the superblock is written this is no image.
+                region.zero(0, BLOCK_SIZE)?;
+                region.persist(0, BLOCK_SIZE)?;
+                self.zero(0, end)
+            }
+        }
+    }
+
+    /// Makes a range zero that may not be.
+    pub(super) fn zero(&self, start: u64, end: u64) -> Result<()> {
+        let Self::Memory { region, .. } = self else { return Ok(()) };
+        (0..(end - start).div_ceil(PIECE)).into_par_iter().try_for_each(|piece| {
+            let at = start + piece * PIECE;
+            region.zero(at, (end - at).min(PIECE))
+        })
+    }
+
+    /// Writes bytes at an image offset.
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::File { file, path, turn, .. } => {
+                let _turn = turn.lock();
+                file.as_file().write_all_at(bytes, offset).map_err(Error::io("write", path))
+            }
+            Self::Memory { region, .. } => region.write(offset, bytes),
+        }
+    }
+
+    /// As [`Sink::write`], for large files: while another task writes, goes round it through a
+    /// mapping where that costs no more than waiting.
+    pub(super) fn write_beside(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if let Self::File { file, turn, tmpfs: true, .. } = self
+            && turn.try_lock().is_err()
+            && crate::region::write_window(file.as_file(), offset, bytes).is_ok()
+        {
+            return Ok(());
+        }
+        // Whatever kept the mapping from working, a write says it better.
+        self.write(offset, bytes)
+    }
+
+    /// The file's size is final from here.
+    pub(super) fn set_size(&self, size: u64) -> Result<()> {
+        match self {
+            Self::File { file, path, .. } => {
+                file.as_file().set_len(size).map_err(Error::io("extend", path))
+            }
+            Self::Memory { .. } => Ok(()),
+        }
+    }
+
+    /// Writes the superblock, last of all, and gives the image of `total` bytes its name; nothing
+    /// was written from `used` on.
+    pub(super) fn finish(
+        self,
+        superblock: &[u8],
+        used: u64,
+        total: u64,
+    ) -> Result<Option<OwnedFd>> {
+        self.set_size(total)?;
+        match self {
+            Self::File { file, path, force, .. } => {
+                let write = |file: &File| file.write_all_at(superblock, 0);
+                write(file.as_file()).map_err(Error::io("write", &path))?;
+                file.as_file().sync_all().map_err(Error::io("write to disk", &path))?;
+                let named = if force { file.persist(&path) } else { file.persist_noclobber(&path) };
+                named.map_err(|failure| match failure.error.kind() {
+                    std::io::ErrorKind::AlreadyExists => Error::Exists { path: path.clone() },
+                    _ => Error::io("rename the finished image to", &path)(failure.error),
+                })?;
+                Ok(None)
+            }
+            Self::Memory { region, buffer } => {
+                region.persist(BLOCK_SIZE, used - BLOCK_SIZE)?;
+                region.write(0, superblock)?;
+                region.persist(0, BLOCK_SIZE)?;
+                Ok(buffer)
+            }
+        }
+    }
+}

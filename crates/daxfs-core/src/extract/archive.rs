@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A tree as a tar archive: PAX, and the same bytes for the same tree.
+
+use std::collections::{HashMap, HashSet};
+use std::io::{BufWriter, Write};
+
+use tar::{EntryType, Header};
+
+use super::{checked_entries, device_numbers, join};
+use crate::base::Inode;
+use crate::error::{Error, Result};
+use crate::format::mode;
+use crate::progress::Progress;
+use crate::source::pax;
+use crate::view::View;
+
+/// Bytes copied at once.
+const PIECE: usize = 256 << 10;
+/// Unit of an archive.
+const BLOCK: u64 = 512;
+/// Longest name that a header holds.
+const HEADER_NAME: usize = 100;
+/// Largest owner in a header's field.
+const HEADER_ID: u32 = 0o777_7777;
+/// Largest size and time in a header's field.
+const HEADER_NUMBER: u64 = 0o777_7777_7777;
+
+/// What was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TarSummary {
+    /// Entries written.
+    pub entries: u64,
+    /// Bytes of regular files.
+    pub bytes: u64,
+    /// Sockets left out: tar has no entry for them.
+    pub sockets: u64,
+}
+
+/// Writes the directory `top` and what is below it as a tar archive.
+pub fn to_tar(
+    view: &View,
+    top: &Inode,
+    writer: &mut dyn Write,
+    progress: &Progress,
+) -> Result<TarSummary> {
+    if !top.is_dir() {
+        return Err(Error::invalid("only a directory can be written as an archive"));
+    }
+    let mut archive = Archive {
+        view,
+        progress,
+        out: BufWriter::with_capacity(PIECE, writer),
+        summary: TarSummary::default(),
+    };
+    let mut first_names: HashMap<u64, Vec<u8>> = HashMap::new();
+    let mut seen = HashSet::new();
+    let mut pending = vec![(Vec::new(), *top)];
+    while let Some((path, inode)) = pending.pop() {
+        if progress.is_cancelled() {
+            return Err(Error::Interrupted);
+        }
+        if inode.is_dir() {
+            if !seen.insert(inode.ino) {
+                return Err(Error::corrupt(
+                    "directory",
+                    view.image().base().inode_offset(inode.ino),
+                    "one name",
+                    format_args!("a second one, {}", crate::error::show(&path)),
+                ));
+            }
+            // Last in, first out: in byte order of names.
+            for entry in checked_entries(view, &inode)?.into_iter().rev() {
+                pending.push((join(&path, &entry.name), view.inode(entry.ino)?));
+            }
+        }
+        let first = if inode.is_dir() || inode.nlink < 2 {
+            None
+        } else {
+            let known = first_names.get(&inode.ino).cloned();
+            if known.is_none() {
+                first_names.insert(inode.ino, path.clone());
+            }
+            known
+        };
+        archive.entry(path, &inode, first.as_deref())?;
+    }
+    archive.out.write_all(&[0; 2 * BLOCK as usize]).map_err(written)?;
+    archive.out.flush().map_err(written)?;
+    Ok(archive.summary)
+}
+
+fn written(error: std::io::Error) -> Error {
+    Error::io("write", "archive")(error)
+}
+
+struct Archive<'a> {
+    view: &'a View,
+    progress: &'a Progress,
+    out: BufWriter<&'a mut dyn Write>,
+    summary: TarSummary,
+}
+
+impl Archive<'_> {
+    fn entry(&mut self, mut path: Vec<u8>, inode: &Inode, link: Option<&[u8]>) -> Result<()> {
+        let (kind, target) = match (link, inode.kind()) {
+            (_, mode::SOCKET) => {
+                self.summary.sockets += 1;
+                return Ok(());
+            }
+            (Some(first), _) => (EntryType::Link, first.to_vec()),
+            (None, mode::REGULAR) => (EntryType::Regular, Vec::new()),
+            (None, mode::DIRECTORY) => (EntryType::Directory, Vec::new()),
+            (None, mode::SYMLINK) => (EntryType::Symlink, self.view.readlink(inode)?),
+            (None, mode::CHAR) => (EntryType::Char, Vec::new()),
+            (None, mode::BLOCK) => (EntryType::Block, Vec::new()),
+            (None, mode::FIFO) => (EntryType::Fifo, Vec::new()),
+            (None, other) => {
+                let at = self.view.image().base().inode_offset(inode.ino);
+                let found = format!("{other:#o} ({})", crate::error::show(&path));
+                return Err(Error::corrupt("type of a file", at, "one of POSIX's", found));
+            }
+        };
+        if inode.is_dir() {
+            if path.is_empty() {
+                path.push(b'.');
+            }
+            path.push(b'/');
+        }
+        let size = if kind == EntryType::Regular { inode.size } else { 0 };
+        let records = self.records(&path, &target, inode, size, link.is_some())?;
+        if !records.is_empty() {
+            self.extended(&path, &records)?;
+        }
+        let mut header = header(kind, &path, &target);
+        header.set_mode(inode.mode & 0o7777);
+        header.set_uid(inode.uid.min(HEADER_ID).into());
+        header.set_gid(inode.gid.min(HEADER_ID).into());
+        header.set_size(size.min(HEADER_NUMBER));
+        let seconds = inode.mtime.div_euclid(1_000_000_000).max(0);
+        header.set_mtime(seconds.cast_unsigned().min(HEADER_NUMBER));
+        if matches!(kind, EntryType::Char | EntryType::Block) {
+            let (major, minor) = device_numbers(inode.rdev);
+            let fields = header.as_ustar_mut().expect("made as one");
+            fields.set_device_major(major);
+            fields.set_device_minor(minor);
+        }
+        header.set_cksum();
+        self.out.write_all(header.as_bytes()).map_err(written)?;
+        if size > 0 {
+            self.contents(inode)?;
+        }
+        self.summary.entries += 1;
+        self.summary.bytes += size;
+        self.progress.advance(1, 0);
+        Ok(())
+    }
+
+    /// PAX records for what the header cannot hold.
+    fn records(
+        &self,
+        path: &[u8],
+        target: &[u8],
+        inode: &Inode,
+        size: u64,
+        link: bool,
+    ) -> Result<Vec<u8>> {
+        let mut records = Vec::new();
+        for (keyword, text) in [(&b"path"[..], path), (b"linkpath", target)] {
+            if text.len() > HEADER_NAME {
+                if std::str::from_utf8(text).is_err() {
+                    pax::append(&mut records, b"hdrcharset", b"BINARY");
+                }
+                pax::append(&mut records, keyword, text);
+            }
+        }
+        for (keyword, id) in [(b"uid", inode.uid), (b"gid", inode.gid)] {
+            if id > HEADER_ID {
+                pax::append(&mut records, keyword, id.to_string().as_bytes());
+            }
+        }
+        if size > HEADER_NUMBER {
+            pax::append(&mut records, b"size", size.to_string().as_bytes());
+        }
+        let seconds = u64::try_from(inode.mtime / 1_000_000_000);
+        let exact = inode.mtime >= 0 && inode.mtime % 1_000_000_000 == 0;
+        if !exact || seconds.is_ok_and(|seconds| seconds > HEADER_NUMBER) {
+            pax::append(&mut records, b"mtime", pax::format_time(inode.mtime).as_bytes());
+        }
+        // The first name has brought the attributes.
+        if !link {
+            for (name, value) in self.view.xattrs(inode)? {
+                pax::append_xattr(&mut records, &name, &value);
+            }
+        }
+        Ok(records)
+    }
+
+    fn extended(&mut self, path: &[u8], records: &[u8]) -> Result<()> {
+        let path = path.strip_suffix(b"/").unwrap_or(path);
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
+        let name = [b"PaxHeaders/", name].concat();
+        let mut header = header(EntryType::XHeader, &name[..name.len().min(HEADER_NAME)], b"");
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_size(records.len() as u64);
+        header.set_cksum();
+        self.out.write_all(header.as_bytes()).map_err(written)?;
+        self.out.write_all(records).map_err(written)?;
+        self.pad(records.len() as u64)
+    }
+
+    fn contents(&mut self, inode: &Inode) -> Result<()> {
+        let mut buffer = vec![0; PIECE.min(inode.size as usize)];
+        let mut done = 0;
+        while done < inode.size {
+            if self.progress.is_cancelled() {
+                return Err(Error::Interrupted);
+            }
+            let read = self.view.read(inode, done, &mut buffer)?;
+            if read == 0 {
+                let at = self.view.image().base().inode_offset(inode.ino);
+                return Err(Error::corrupt("contents of a file", at, inode.size, done));
+            }
+            self.out.write_all(&buffer[..read]).map_err(written)?;
+            self.progress.advance(0, read as u64);
+            done += read as u64;
+        }
+        self.pad(inode.size)
+    }
+
+    fn pad(&mut self, len: u64) -> Result<()> {
+        let padding = (len.next_multiple_of(BLOCK) - len) as usize;
+        self.out.write_all(&[0; BLOCK as usize][..padding]).map_err(written)
+    }
+}
+
+/// A header with as much of the names as it holds.
+fn header(kind: EntryType, path: &[u8], target: &[u8]) -> Header {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(kind);
+    let fields = header.as_old_mut();
+    for (field, text) in [(&mut fields.name, path), (&mut fields.linkname, target)] {
+        let len = text.len().min(field.len());
+        field[..len].copy_from_slice(&text[..len]);
+    }
+    header
+}

@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Trees taken out of an image: into a directory, or as a tar archive.
+//!
+//! An image may be hostile. Names are checked again before they are used, and nothing is written
+//! through a symbolic link: every directory is opened below the destination by a look-up that
+//! refuses links, and every file is made by its last name alone, where nothing was before.
+
+mod archive;
+mod content;
+mod restore;
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::prelude::*;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+pub use archive::{TarSummary, to_tar};
+
+use crate::base::Inode;
+use crate::error::{Error, Result};
+use crate::format::mode;
+use crate::progress::Progress;
+use crate::view::{Entry, View};
+
+/// Entries that one task makes; small enough to share a large directory among processors.
+const BATCH: usize = 256;
+/// Longest path handed to the kernel at once; longer ones are walked in pieces.
+const PATH_PIECE: usize = 4000;
+
+/// How to extract.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExtractOptions {
+    /// Extract into a directory that is not empty, and replace the files there.
+    pub force: bool,
+}
+
+/// What was extracted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExtractSummary {
+    /// Names made, but for directories.
+    pub files: u64,
+    /// Directories made or found.
+    pub directories: u64,
+    /// Bytes of regular files, holes included.
+    pub bytes: u64,
+    /// Files that miss something that only root may restore: device nodes, owners, attributes.
+    pub unrestored: u64,
+}
+
+/// Extracts `top` and what is below it.
+///
+/// A directory is extracted into `destination`, which is made if need be and then looks like it;
+/// any other file becomes `destination` itself.
+pub fn to_directory(
+    view: &View,
+    top: &Inode,
+    destination: &Path,
+    options: ExtractOptions,
+    progress: &Progress,
+) -> Result<ExtractSummary> {
+    let mut extraction = Extraction {
+        view,
+        destination,
+        options,
+        progress,
+        privileged: rustix::process::geteuid().is_root(),
+        files: AtomicU64::new(0),
+        bytes: AtomicU64::new(0),
+        unrestored: AtomicU64::new(0),
+    };
+    let directories = if top.is_dir() {
+        extraction.tree(top)?
+    } else {
+        extraction.single(top)?;
+        0
+    };
+    Ok(ExtractSummary {
+        files: *extraction.files.get_mut(),
+        directories,
+        bytes: *extraction.bytes.get_mut(),
+        unrestored: *extraction.unrestored.get_mut(),
+    })
+}
+
+/// One extraction at work.
+struct Extraction<'a> {
+    view: &'a View,
+    destination: &'a Path,
+    options: ExtractOptions,
+    progress: &'a Progress,
+    privileged: bool,
+    files: AtomicU64,
+    bytes: AtomicU64,
+    unrestored: AtomicU64,
+}
+
+/// A directory made, by its path below the destination.
+struct Directory {
+    path: Vec<u8>,
+    inode: Inode,
+}
+
+/// A name of a file that has several.
+struct Linked {
+    inode: Inode,
+    directory: usize,
+    name: Vec<u8>,
+}
+
+/// What filling a directory leaves to be done.
+#[derive(Default)]
+struct Rest {
+    directories: Vec<Directory>,
+    linked: Vec<Linked>,
+}
+
+impl Extraction<'_> {
+    /// Level by level: directories first, then their files; times and modes of directories last,
+    /// from below, because making files changes the one and may be forbidden by the other.
+    fn tree(&self, top: &Inode) -> Result<u64> {
+        let root = self.open_destination()?;
+        let mut directories = vec![Directory { path: Vec::new(), inode: *top }];
+        let mut seen = HashSet::from([top.ino]);
+        let mut linked = Vec::new();
+        let mut levels: Vec<Range<usize>> = Vec::new();
+        let mut level = 0..1;
+        while !level.is_empty() {
+            let rests = directories[level.clone()]
+                .par_iter()
+                .enumerate()
+                .map(|(index, directory)| self.fill(&root, directory, level.start + index))
+                .collect::<Result<Vec<Rest>>>()?;
+            for rest in rests {
+                for directory in &rest.directories {
+                    if !seen.insert(directory.inode.ino) {
+                        return Err(Error::corrupt(
+                            "directory",
+                            self.view.image().base().inode_offset(directory.inode.ino),
+                            "one name",
+                            format_args!("a second one, {}", crate::error::show(&directory.path)),
+                        ));
+                    }
+                }
+                directories.extend(rest.directories);
+                linked.extend(rest.linked);
+            }
+            let next = level.end..directories.len();
+            levels.push(std::mem::replace(&mut level, next));
+        }
+        self.link(&root, &directories, linked)?;
+        for level in levels.into_iter().rev() {
+            directories[level].par_iter().try_for_each(|directory| {
+                let path = self.path(&directory.path, b"");
+                let fd = self.open_directory(&root, &directory.path)?;
+                self.restore(fd.as_fd(), &directory.inode, &path)
+            })?;
+        }
+        Ok(directories.len() as u64)
+    }
+
+    /// Makes the one file that was asked for.
+    fn single(&self, inode: &Inode) -> Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        let Some(name) = self.destination.file_name() else {
+            return Err(Error::IsDirectory {
+                path: self.destination.as_os_str().as_bytes().to_vec(),
+            });
+        };
+        let parent = match self.destination.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(parent, flags, Mode::empty())
+            .map_err(Error::io("open the directory", parent))?;
+        match self.create(directory.as_fd(), name.as_bytes(), inode, self.destination) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(Error::Exists { path: self.destination.to_owned() })
+            }
+            done => done.map(drop),
+        }
+    }
+
+    fn open_destination(&self) -> Result<OwnedFd> {
+        let path = self.destination;
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Error::io("create the directory", path)(errno)),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(Error::io("open the directory", path))?;
+        let names = crate::source::names_in(&root).map_err(Error::io("read", path))?;
+        if names.is_empty() || self.options.force {
+            Ok(root)
+        } else {
+            Err(Error::Exists { path: path.to_owned() })
+        }
+    }
+
+    /// Opens a directory below the destination without following a link anywhere on the way.
+    fn open_directory(&self, root: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
+        let open = |at: BorrowedFd<'_>, piece: &[u8]| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+            rustix::fs::openat2(at, piece, flags, Mode::empty(), resolve)
+                .map_err(|errno| Error::io("open the directory", self.path(path, b""))(errno))
+        };
+        let mut above: Option<OwnedFd> = None;
+        let mut rest = path;
+        while rest.len() > PATH_PIECE {
+            let slash = rest[..PATH_PIECE].iter().rposition(|byte| *byte == b'/');
+            let cut = slash.expect("names are shorter than a piece");
+            let piece = open(above.as_ref().unwrap_or(root).as_fd(), &rest[..cut])?;
+            above = Some(piece);
+            rest = &rest[cut + 1..];
+        }
+        let rest = if rest.is_empty() { b"." } else { rest };
+        open(above.as_ref().unwrap_or(root).as_fd(), rest)
+    }
+
+    /// Makes what `directory` names, except for more names of one file.
+    fn fill(&self, root: &OwnedFd, directory: &Directory, index: usize) -> Result<Rest> {
+        let here = self.open_directory(root, &directory.path)?;
+        let entries = checked_entries(self.view, &directory.inode)?;
+        let rests = entries
+            .par_chunks(BATCH)
+            .map(|batch| {
+                let mut rest = Rest::default();
+                for entry in batch {
+                    if self.progress.is_cancelled() {
+                        return Err(Error::Interrupted);
+                    }
+                    let inode = self.view.inode(entry.ino)?;
+                    let path = self.path(&directory.path, &entry.name);
+                    if inode.is_dir() {
+                        self.make_directory(here.as_fd(), &entry.name, &path)?;
+                        let path = join(&directory.path, &entry.name);
+                        rest.directories.push(Directory { path, inode });
+                    } else if inode.nlink > 1 {
+                        let name = entry.name.clone();
+                        rest.linked.push(Linked { inode, directory: index, name });
+                    } else {
+                        self.create(here.as_fd(), &entry.name, &inode, &path)?;
+                    }
+                }
+                Ok(rest)
+            })
+            .collect::<Result<Vec<Rest>>>()?;
+        let mut whole = Rest::default();
+        for rest in rests {
+            whole.directories.extend(rest.directories);
+            whole.linked.extend(rest.linked);
+        }
+        Ok(whole)
+    }
+
+    /// Makes files that have several names: each once, then its other names.
+    fn link(&self, root: &OwnedFd, directories: &[Directory], mut all: Vec<Linked>) -> Result<()> {
+        all.sort_unstable_by(|a, b| {
+            let key = |linked: &Linked| (linked.inode.ino, linked.directory);
+            key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
+        });
+        all.par_chunk_by(|a, b| a.inode.ino == b.inode.ino).try_for_each(|names| {
+            let (first, others) = names.split_first().expect("groups are not empty");
+            let directory = &directories[first.directory].path;
+            let first_in = self.open_directory(root, directory)?;
+            let path = self.path(directory, &first.name);
+            if !self.create(first_in.as_fd(), &first.name, &first.inode, &path)? {
+                return Ok(());
+            }
+            for other in others {
+                let directory = &directories[other.directory].path;
+                let other_in = self.open_directory(root, directory)?;
+                let path = self.path(directory, &other.name);
+                self.place(other_in.as_fd(), &other.name, &path, || {
+                    let flags = AtFlags::empty();
+                    rustix::fs::linkat(&first_in, &first.name[..], &other_in, &other.name[..], flags)
+                })?;
+                self.files.fetch_add(1, Ordering::Relaxed);
+                self.progress.advance(1, 0);
+            }
+            Ok(())
+        })
+    }
+
+    fn make_directory(&self, here: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<()> {
+        let make = || rustix::fs::mkdirat(here, name, Mode::RWXU);
+        if self.options.force
+            && let Ok(stat) = rustix::fs::statat(here, name, AtFlags::SYMLINK_NOFOLLOW)
+            && FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+        {
+            return Ok(());
+        }
+        self.place(here, name, path, make)
+    }
+
+    /// Makes any file but a directory; false if only root could.
+    fn create(
+        &self,
+        here: BorrowedFd<'_>,
+        name: &[u8],
+        inode: &Inode,
+        path: &Path,
+    ) -> Result<bool> {
+        let file = match inode.kind() {
+            mode::REGULAR => {
+                let file = self.place(here, name, path, || {
+                    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                    rustix::fs::openat(here, name, flags, Mode::RUSR | Mode::WUSR)
+                })?;
+                content::copy(self.view, inode, file.as_fd(), path, self.progress)?;
+                self.bytes.fetch_add(inode.size, Ordering::Relaxed);
+                file
+            }
+            mode::SYMLINK => {
+                let target = self.view.readlink(inode)?;
+                self.place(here, name, path, || rustix::fs::symlinkat(&target[..], here, name))?;
+                self.open_node(here, name, path)?
+            }
+            kind @ (mode::CHAR | mode::BLOCK | mode::FIFO | mode::SOCKET) => {
+                let device = decode_device(inode.rdev);
+                let made = self.place(here, name, path, || {
+                    let kind = FileType::from_raw_mode(kind);
+                    rustix::fs::mknodat(here, name, kind, Mode::RUSR | Mode::WUSR, device)
+                });
+                match made {
+                    Ok(()) => {}
+                    Err(error) if self.may_skip(&error) => {
+                        self.unrestored.fetch_add(1, Ordering::Relaxed);
+                        return Ok(false);
+                    }
+                    Err(error) => return Err(error),
+                }
+                self.open_node(here, name, path)?
+            }
+            other => {
+                let at = self.view.image().base().inode_offset(inode.ino);
+                let found = format!("{other:#o} ({})", path.display());
+                return Err(Error::corrupt("type of a file", at, "one of POSIX's", found));
+            }
+        };
+        self.restore(file.as_fd(), inode, path)?;
+        self.files.fetch_add(1, Ordering::Relaxed);
+        self.progress.advance(1, 0);
+        Ok(true)
+    }
+
+    /// A handle on a file that opening would follow, wait for or set off.
+    fn open_node(&self, here: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(here, name, flags, Mode::empty()).map_err(Error::io("open", path))
+    }
+
+    /// Makes a name where none is; with `force`, one that is there goes first.
+    fn place<T>(
+        &self,
+        here: BorrowedFd<'_>,
+        name: &[u8],
+        path: &Path,
+        make: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<T> {
+        match make() {
+            Err(Errno::EXIST) if self.options.force => {
+                match rustix::fs::unlinkat(here, name, AtFlags::empty()) {
+                    Err(Errno::ISDIR) => rustix::fs::unlinkat(here, name, AtFlags::REMOVEDIR),
+                    done => done,
+                }
+                .map_err(Error::io("replace", path))?;
+                make()
+            }
+            made => made,
+        }
+        .map_err(Error::io("create", path))
+    }
+
+    /// Whether an error only says that the caller is not root.
+    fn may_skip(&self, error: &Error) -> bool {
+        !self.privileged && error.errno() == Errno::PERM.raw_os_error()
+    }
+
+    /// A path for messages.
+    fn path(&self, directory: &[u8], name: &[u8]) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt;
+        let mut path = self.destination.to_owned();
+        for part in [directory, name] {
+            if !part.is_empty() {
+                path.push(std::ffi::OsStr::from_bytes(part));
+            }
+        }
+        path
+    }
+}
+
+/// The entries of a directory, in order, with names that are safe to use.
+fn checked_entries(view: &View, directory: &Inode) -> Result<Vec<Entry>> {
+    let entries = view.read_dir(directory)?;
+    for (index, entry) in entries.iter().enumerate() {
+        let name = &entry.name[..];
+        let twice = index > 0 && entries[index - 1].name == name;
+        if twice || matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.contains(&0) {
+            return Err(Error::corrupt(
+                "name in a directory",
+                directory.data,
+                "a name of its own without slash and NUL",
+                format_args!("{:?}", crate::error::show(name)),
+            ));
+        }
+    }
+    Ok(entries)
+}
+
+fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
+}
+
+/// Major and minor number from the kernel's 32-bit encoding.
+pub(crate) fn device_numbers(rdev: u32) -> (u32, u32) {
+    ((rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xf_ff00))
+}
+
+fn decode_device(rdev: u32) -> u64 {
+    let (major, minor) = device_numbers(rdev);
+    rustix::fs::makedev(major, minor)
+}

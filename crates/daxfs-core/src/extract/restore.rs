@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Owner, extended attributes, permissions and times of a file just made.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::Extraction;
+use crate::base::Inode;
+use crate::error::{Error, Result};
+
+/// Set-user-ID and set-group-ID.
+const SET_ID: u32 = 0o6000;
+
+impl Extraction<'_> {
+    /// Gives an open file what its inode says.
+    ///
+    /// The order matters: a change of owner clears capabilities and set-ID bits, and a write-
+    /// protected file takes no attributes from its owner.
+    pub(super) fn restore(&self, file: BorrowedFd<'_>, inode: &Inode, path: &Path) -> Result<()> {
+        let mut permissions = inode.mode & 0o7777;
+        let mut complete = true;
+        if !self.restore_owner(file, inode, path)? {
+            complete = false;
+            // Never set-ID for somebody else.
+            permissions &= !SET_ID;
+        }
+        // A handle on a link or special file can only be named, not used.
+        let usable = inode.is_file() || inode.is_dir();
+        let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+        for (name, value) in self.view.xattrs(inode)? {
+            let done = if usable {
+                rustix::fs::fsetxattr(file, &name[..], &value, XattrFlags::empty())
+            } else {
+                rustix::fs::setxattr(&handle, &name[..], &value, XattrFlags::empty())
+            };
+            complete &= self.allowed(done, "set an extended attribute of", path)?;
+        }
+        if !inode.is_symlink() {
+            let mode = Mode::from_raw_mode(permissions);
+            if usable { rustix::fs::fchmod(file, mode) } else { rustix::fs::chmod(&handle, mode) }
+                .map_err(Error::io("set the permissions of", path))?;
+        }
+        let times = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec {
+                tv_sec: inode.mtime.div_euclid(1_000_000_000),
+                tv_nsec: inode.mtime.rem_euclid(1_000_000_000),
+            },
+        };
+        rustix::fs::utimensat(file, c"", &times, AtFlags::EMPTY_PATH)
+            .map_err(Error::io("set the times of", path))?;
+        if !complete {
+            self.unrestored.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn restore_owner(&self, file: BorrowedFd<'_>, inode: &Inode, path: &Path) -> Result<bool> {
+        if !self.privileged {
+            let stat = rustix::fs::fstat(file).map_err(Error::io("examine", path))?;
+            if (stat.st_uid, stat.st_gid) == (inode.uid, inode.gid) {
+                return Ok(true);
+            }
+        }
+        // To the system all ones mean "leave it": no file can have that owner.
+        let known = |id: u32| (id != u32::MAX).then_some(id);
+        let (uid, gid) = (known(inode.uid).map(Uid::from_raw), known(inode.gid).map(Gid::from_raw));
+        let done = rustix::fs::chownat(file, c"", uid, gid, AtFlags::EMPTY_PATH);
+        self.allowed(done, "set the owner of", path)
+    }
+
+    /// False if only root may do what was tried.
+    fn allowed(
+        &self,
+        done: rustix::io::Result<()>,
+        action: &'static str,
+        path: &Path,
+    ) -> Result<bool> {
+        match done {
+            Ok(()) => Ok(true),
+            Err(Errno::PERM) if !self.privileged => Ok(false),
+            Err(errno) => Err(Error::io(action, path)(errno)),
+        }
+    }
+}

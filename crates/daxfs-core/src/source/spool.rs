@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! An archive as one plain, seekable file: decompressed and spooled where it is not one already.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
+use crate::error::{Error, Result};
+use crate::format::BLOCK_SIZE;
+use crate::progress::Progress;
+
+/// Bytes copied at once.
+const PIECE: usize = 1 << 20;
+/// Bytes that tell one compression from another.
+const MAGIC_MAX: usize = 6;
+
+/// Where an archive comes from.
+pub enum ArchiveInput {
+    /// A file, or whatever else can be opened by name.
+    Path(PathBuf),
+    /// Bytes as they come, and what to call them in messages.
+    Stream(PathBuf, Box<dyn Read + Send>),
+}
+
+impl ArchiveInput {
+    /// The process's standard input.
+    pub fn stdin() -> Self {
+        Self::Stream("standard input".into(), Box::new(io::stdin()))
+    }
+}
+
+impl std::fmt::Debug for ArchiveInput {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) | Self::Stream(path, _) => f.debug_tuple("ArchiveInput").field(path).finish(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    None,
+    Gzip,
+    Bzip2,
+    Xz,
+    Zstd,
+}
+
+impl Compression {
+    fn detect(magic: &[u8]) -> std::result::Result<Self, &'static str> {
+        match magic {
+            [0x1f, 0x8b, ..] => Ok(Self::Gzip),
+            [b'B', b'Z', b'h', ..] => Ok(Self::Bzip2),
+            [0xfd, b'7', b'z', b'X', b'Z', 0] => Ok(Self::Xz),
+            // Either a frame, or a skippable frame before one.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
+            [0x1f, 0x9d, ..] => Err("compress"),
+            [0x04, 0x22, 0x4d, 0x18, ..] => Err("lz4"),
+            [b'L', b'Z', b'I', b'P', ..] => Err("lzip"),
+            [0x89, b'L', b'Z', b'O', ..] => Err("lzop"),
+            [b'P', b'K', 3, 4, ..] => Err("zip"),
+            _ => Ok(Self::None),
+        }
+    }
+
+    fn decoder<'a>(self, source: impl BufRead + 'a) -> Box<dyn Read + 'a> {
+        match self {
+            Self::None => Box::new(source),
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+            Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
+            Self::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(source)),
+            Self::Zstd => Box::new(ZstdFrames::new(source)),
+        }
+    }
+}
+
+/// A plain archive in a file, which can be extended by expanded contents if it is spooled.
+pub(super) struct Archive {
+    file: File,
+    /// Bytes of the archive itself.
+    pub(super) len: u64,
+    name: PathBuf,
+    /// Directory for a spool; none once the file is one.
+    spool_dir: Option<PathBuf>,
+    /// End of the archive and of what was appended to it.
+    end: u64,
+}
+
+impl Archive {
+    /// Opens an archive; anything but a plain one in a regular file is spooled.
+    pub(super) fn open(input: ArchiveInput, spool_dir: &Path, progress: &Progress) -> Result<Self> {
+        let (name, stream) = match input {
+            ArchiveInput::Stream(name, stream) => (name, stream),
+            ArchiveInput::Path(name) => {
+                let mut file = File::open(&name).map_err(Error::io("open", &name))?;
+                let metadata = file.metadata().map_err(Error::io("examine", &name))?;
+                if metadata.is_file() {
+                    let magic = read_magic(&mut file).map_err(Error::io("read", &name))?;
+                    io::Seek::rewind(&mut file).map_err(Error::io("read", &name))?;
+                    if detect(&magic, &name)? == Compression::None {
+                        let (len, spool_dir) = (metadata.len(), Some(spool_dir.to_owned()));
+                        return Ok(Self { file, len, name, spool_dir, end: len });
+                    }
+                }
+                (name, Box::new(file) as Box<dyn Read + Send>)
+            }
+        };
+        let (file, len) = decompress(stream, &name, spool_dir, progress)?;
+        Ok(Self { file, len, name, spool_dir: None, end: len })
+    }
+
+    /// What the archive is called.
+    pub(super) fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// The file that holds the archive.
+    pub(super) fn into_file(self) -> File {
+        self.file
+    }
+
+    /// Fills `buffer` from `position`, which the caller has checked to be inside.
+    pub(super) fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(buffer, position).map_err(Error::io("read", &self.name))
+    }
+
+    /// Appends a file of `size` bytes whose `segments` (offset, length) lie packed at `position`,
+    /// and holes elsewhere; returns where.
+    pub(super) fn expand(
+        &mut self,
+        position: u64,
+        segments: &[(u64, u64)],
+        size: u64,
+        progress: &Progress,
+    ) -> Result<u64> {
+        if let Some(dir) = self.spool_dir.take() {
+            let mut spool = create(&dir)?;
+            io::Seek::rewind(&mut self.file)
+                .and_then(|()| io::copy(&mut self.file, &mut spool))
+                .map_err(Error::io("copy the archive into", &dir))?;
+            self.file = spool;
+        }
+        let start = self.end.next_multiple_of(BLOCK_SIZE);
+        let grow = Error::io("expand a sparse file of", &self.name);
+        let end = start
+            .checked_add(size)
+            .ok_or_else(|| io::Error::from(rustix::io::Errno::FBIG))
+            .and_then(|end| self.file.set_len(end).map(|()| end));
+        self.end = end.map_err(grow)?;
+        let mut from = position;
+        let mut buffer = vec![0; PIECE];
+        for (offset, len) in segments {
+            let mut done = 0;
+            while done < *len {
+                super::check_cancelled(progress)?;
+                let piece = &mut buffer[..(len - done).min(PIECE as u64) as usize];
+                self.read_at(from, piece)?;
+                self.file
+                    .write_all_at(piece, start + offset + done)
+                    .map_err(Error::io("expand a sparse file of", &self.name))?;
+                from += piece.len() as u64;
+                done += piece.len() as u64;
+            }
+        }
+        Ok(start)
+    }
+}
+
+/// An unlinked file: it goes when it is closed, whatever happens to the process.
+fn create(dir: &Path) -> Result<File> {
+    tempfile::tempfile_in(dir).map_err(Error::io("create a temporary file in", dir))
+}
+
+fn detect(magic: &[u8], name: &Path) -> Result<Compression> {
+    Compression::detect(magic).map_err(|other| Error::Unsupported {
+        what: format!(
+            "{}: {other} compression; decompress the archive first, or use gzip, bzip2, xz or zstd",
+            name.display()
+        ),
+    })
+}
+
+fn read_magic(source: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut magic = Vec::with_capacity(MAGIC_MAX);
+    source.take(MAGIC_MAX as u64).read_to_end(&mut magic)?;
+    Ok(magic)
+}
+
+fn decompress(
+    stream: impl Read,
+    name: &Path,
+    dir: &Path,
+    progress: &Progress,
+) -> Result<(File, u64)> {
+    let mut stream = BufReader::with_capacity(PIECE, stream);
+    let magic = read_magic(&mut stream).map_err(Error::io("read", name))?;
+    let compression = detect(&magic, name)?;
+    let mut decoder = compression.decoder(magic.chain(stream));
+    let action = if compression == Compression::None { "read" } else { "decompress" };
+    let mut spool = create(dir)?;
+    let mut buffer = vec![0; PIECE];
+    let mut len = 0;
+    loop {
+        super::check_cancelled(progress)?;
+        let read = match decoder.read(&mut buffer) {
+            Ok(0) => return Ok((spool, len)),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Error::io(action, name)(error)),
+        };
+        spool.write_all(&buffer[..read]).map_err(Error::io("spool the archive in", dir))?;
+        len += read as u64;
+        progress.advance(0, read as u64);
+    }
+}
+
+/// Every frame of a zstd stream in turn; its own decoder knows only one.
+struct ZstdFrames<R> {
+    source: R,
+    decoder: FrameDecoder,
+    inside: bool,
+}
+
+impl<R: BufRead> ZstdFrames<R> {
+    fn new(source: R) -> Self {
+        Self { source, decoder: FrameDecoder::new(), inside: false }
+    }
+
+    /// Enters the next frame, unless the stream ends.
+    fn enter(&mut self) -> io::Result<()> {
+        while !self.inside && !self.source.fill_buf()?.is_empty() {
+            match self.decoder.reset(&mut self.source) {
+                Ok(()) => self.inside = true,
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    let mut frame = self.source.by_ref().take(length.into());
+                    if io::copy(&mut frame, &mut io::sink())? != u64::from(length) {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Read for ZstdFrames<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.enter()?;
+            if !self.inside || buffer.is_empty() {
+                return Ok(0);
+            }
+            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
+                self.decoder
+                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
+                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            }
+            let read = self.decoder.read(buffer)?;
+            if read > 0 {
+                return Ok(read);
+            }
+            self.inside = false;
+            let stored = self.decoder.get_checksum_from_data();
+            if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "wrong zstd checksum"));
+            }
+        }
+    }
+}

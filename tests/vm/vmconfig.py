@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Which kernels the virtual-machine tests boot, and where they lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Kernel series → the Debian metapackages whose files are unpacked for it.
+KERNELS = {
+    "6.1": ["linux-image-amd64"],
+    "6.12": ["linux-image-6.12-amd64"],
+}
+
+
+def kernel_cache() -> Path:
+    """Return the directory that holds one unpacked kernel per series."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("DAXFS_KERNELS") or Path(cache, "daxfs", "kernels"))
