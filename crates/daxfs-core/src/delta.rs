@@ -2,7 +2,7 @@
 //! The delta log: entries decoded one by one, for replay and proof alike.
 //!
 //! Every structure is copied out once and checked in the copy. A scan does at most one step for
-//! each 24 bytes of the log, whatever the entries say.
+//! each 24 bytes of the log, whatever the entries say. Errors name the offset of their entry.
 
 use std::ops::Range;
 
@@ -154,12 +154,7 @@ impl Scan<'_> {
             None => {
                 let room = self.rest.end - at;
                 let limit = format!("{} to {room}, the rest of the log", size_of::<EntryHeader>());
-                return Err(Error::corrupt(
-                    "size of a log entry",
-                    at + 4,
-                    limit,
-                    header.total_size,
-                ));
+                return Err(Error::corrupt("size of a log entry", at, limit, header.total_size));
             }
         }
         let change = parts.change(header.kind.get())?;
@@ -182,8 +177,8 @@ impl Parts<'_> {
         let start = self.rest.start;
         let room = self.rest.end - start;
         if len > room {
-            let expected = format!("{len} bytes inside the log entry at {:#x}", self.at);
-            return Err(Error::corrupt(what, start, expected, format!("room for {room}")));
+            let expected = format!("{len} bytes inside the log entry");
+            return Err(Error::corrupt(what, self.at, expected, format!("room for {room}")));
         }
         self.rest.start += len;
         Ok(start)
@@ -206,7 +201,7 @@ impl Parts<'_> {
             return Ok(name.into_boxed_slice());
         }
         let expected = "1 to 128 bytes, neither . nor .., no slash, no NUL";
-        Err(Error::corrupt("name in a log entry", start, expected, show(&name)))
+        Err(Error::corrupt("name in a log entry", self.at, expected, show(&name)))
     }
 
     /// Image offset of a symlink's target, which is proved to be one as far as its own bytes go.
@@ -221,7 +216,7 @@ impl Parts<'_> {
             return Ok(start);
         }
         let expected = "one NUL, at the end";
-        Err(Error::corrupt("target in a log entry", start, expected, show(&bytes)))
+        Err(Error::corrupt("target in a log entry", self.at, expected, show(&bytes)))
     }
 
     fn file_size(&self, size: Option<u64>) -> Result<u64> {

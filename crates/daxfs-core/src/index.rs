@@ -6,6 +6,7 @@
 //! it is then, so that what replays without an error is a tree again. File data stay where they
 //! are: the index points at them.
 
+use std::collections::btree_map::Entry as Name;
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -255,13 +256,6 @@ impl Step<'_> {
 
     fn create(&mut self, parent: u64, name: Box<[u8]>, inode: Inode) -> Result<()> {
         let ino = inode.ino;
-        if ino == 0 || self.base.contains(ino) || self.index.nodes.contains_key(&ino) {
-            return self.wrong("number of a created inode", "one not in use", ino);
-        }
-        if self.child(parent, &name)?.is_some() {
-            return self.wrong("name of a created inode", "one not in use", show(&name));
-        }
-        self.link(parent, name, ino, inode.is_dir())?;
         let content = match inode.kind() {
             mode::REGULAR => Content::File(Extents::default()),
             mode::DIRECTORY => Content::Directory(Box::new(Directory {
@@ -271,8 +265,20 @@ impl Step<'_> {
             })),
             _ => Content::Plain,
         };
-        self.index.nodes.insert(ino, Node { inode, content });
-        Ok(())
+        match self.index.nodes.entry(ino) {
+            Slot::Vacant(slot) if ino != 0 && !self.base.contains(ino) => {
+                slot.insert(Node { inode, content });
+            }
+            _ => return self.wrong("number of a created inode", "one not in use", ino),
+        }
+        if ino == parent {
+            return self.wrong(
+                "parent in a log entry",
+                "a directory",
+                format!("inode {ino} itself"),
+            );
+        }
+        self.link(parent, name, ino, inode.is_dir())
     }
 
     fn delete(&mut self, parent: u64, name: Box<[u8]>, ino: u64) -> Result<()> {
@@ -328,11 +334,27 @@ impl Step<'_> {
         }
     }
 
-    /// Writes a name into a directory; its size counts its names, as in the base image.
+    /// Writes a new name into a directory, whose size counts its names, as in the base image.
     fn link(&mut self, parent: u64, name: Box<[u8]>, ino: u64, directory: bool) -> Result<()> {
-        let time = self.time;
-        let (inode, touched) = self.directory(parent)?;
-        touched.names.insert(name, Some(ino));
+        let Self { base, at, time, .. } = *self;
+        let (inode, Directory { base: below, names, .. }) = self.directory(parent)?;
+        let in_base = |name: &[u8]| match &*below {
+            Some(below) => base.lookup(below, name).map(|found| found.is_some()),
+            None => Ok(false),
+        };
+        // One search finds whether the name is free and where it goes.
+        match names.entry(name) {
+            Name::Vacant(slot) if !in_base(slot.key())? => {
+                slot.insert(Some(ino));
+            }
+            Name::Occupied(mut slot) if slot.get().is_none() => {
+                slot.insert(Some(ino));
+            }
+            taken => {
+                let found = show(taken.key());
+                return Err(Error::corrupt("new name in a log entry", at, "one not in use", found));
+            }
+        }
         inode.mtime = time;
         inode.size = inode.size.saturating_add(DIRENT_SIZE);
         inode.nlink = inode.nlink.saturating_add(directory.into());
