@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use zerocopy::FromBytes;
 
@@ -34,7 +34,7 @@ pub struct Inode {
     pub rdev: u32,
     /// Modification time, ns since 1970.
     pub mtime: i64,
-    /// Image offset of the data in the base image.
+    /// Image offset of the data: of a symlink's target, or what a file or directory of the base holds.
     pub data: u64,
     /// Image offset of the attribute set, 0 = none.
     pub xattrs: u64,
@@ -108,6 +108,8 @@ pub struct Base {
     xattrs: std::ops::Range<u64>,
     // Positions in order of names, for directories of plain v3, which are not sorted.
     orders: RwLock<HashMap<u64, Arc<[u32]>>>,
+    // The directory that each directory lies in; found when first asked for.
+    parents: OnceLock<HashMap<u64, u64>>,
 }
 
 impl Base {
@@ -123,6 +125,7 @@ impl Base {
             inode_count: 0,
             xattrs: 0..0,
             orders: RwLock::default(),
+            parents: OnceLock::new(),
         };
         if offset == 0 {
             return Ok(base);
@@ -192,7 +195,12 @@ impl Base {
 
     /// Image offset of an inode's record, whether or not it exists.
     pub fn inode_offset(&self, ino: u64) -> u64 {
-        self.inode_table + ino.saturating_sub(1) * INODE_SIZE
+        self.inode_table.saturating_add(ino.saturating_sub(1).saturating_mul(INODE_SIZE))
+    }
+
+    /// Whether there is an inode numbered `ino`.
+    pub fn contains(&self, ino: u64) -> bool {
+        ino == ROOT_INO || (1..=self.inode_count.into()).contains(&ino)
     }
 
     /// The inode numbered `ino`; its data are proved to lie inside the base image.
@@ -257,6 +265,39 @@ impl Base {
             }
         }
         Ok(inode)
+    }
+
+    /// The directory that a directory other than the root lies in, if any does.
+    pub fn parent(&self, directory: u64) -> Result<Option<u64>> {
+        if let Some(parents) = self.parents.get() {
+            return Ok(parents.get(&directory).copied());
+        }
+        let parents = self.find_parents()?;
+        Ok(self.parents.get_or_init(|| parents).get(&directory).copied())
+    }
+
+    fn find_parents(&self) -> Result<HashMap<u64, u64>> {
+        let mut parents = HashMap::new();
+        // Directories that share their bytes could make this endless; sound ones lie apart.
+        let mut room = self.size;
+        for ino in 1..=self.inode_count.into() {
+            let directory = self.inode(ino)?;
+            if !directory.is_dir() {
+                continue;
+            }
+            let Some(rest) = room.checked_sub(directory.size) else {
+                let (at, limit) = (self.inode_offset(ino) + 16, format!("at most {room:#x}"));
+                return Err(Error::corrupt("size of a directory", at, limit, directory.size));
+            };
+            room = rest;
+            for entry in self.dirents(directory) {
+                let entry = entry?;
+                if entry.mode() & mode::TYPE == mode::DIRECTORY {
+                    parents.entry(entry.ino()).or_insert(ino);
+                }
+            }
+        }
+        Ok(parents)
     }
 
     /// Number of entries in a directory.

@@ -1,9 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The branch table.
+//! The branch table: which branches there are, and the chain of layers that each one shows.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use zerocopy::IntoBytes;
 
-use crate::format::BranchRecord;
+use crate::error::{Error, Result, show};
+use crate::finding::Findings;
+use crate::format::{
+    BRANCH_NAME_MAX, BRANCH_RECORDS, BranchRecord, MAIN_NAME, Superblock, feature, state,
+};
+use crate::region::Region;
+
+/// Image offset of `head` in the superblock.
+const HEAD: u64 = std::mem::offset_of!(Superblock, head) as u64;
+
+/// A record that is a branch, or a layer of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchInfo {
+    /// Image offset of the record.
+    pub at: u64,
+    /// Identity.
+    pub id: u64,
+    /// Identity of the parent, 0 = the base image.
+    pub parent: u64,
+    /// Name.
+    pub name: String,
+    /// What the log has published.
+    pub log: Range<u64>,
+    /// First byte after what the log may grow to.
+    pub log_limit: u64,
+    /// The parent's log size at creation; zero in plain v3.
+    pub base_size: u64,
+    /// Value of `head` that the family was made from; zero in plain v3.
+    pub base_head: u64,
+}
 
 impl BranchRecord {
     /// The checksum that the fields which never change call for.
@@ -13,4 +45,254 @@ impl BranchRecord {
         let sum = crc32c::crc32c_append(sum, self.base_size.as_bytes());
         crc32c::crc32c_append(sum, self.base_head.as_bytes())
     }
+}
+
+/// The slot of the branch or opener table that an identity of ours belongs to.
+pub fn slot_of(id: u64) -> Option<u64> {
+    id.checked_sub(1).map(|index| index % u64::from(BRANCH_RECORDS))
+}
+
+/// The branch table as of one moment.
+#[derive(Debug, Default)]
+pub struct Table {
+    records: Vec<BranchInfo>,
+    by_id: HashMap<u64, usize>,
+    used: HashSet<u64>,
+    /// In images of ours, the record that is main's tip.
+    head: Option<u64>,
+}
+
+impl Table {
+    /// Reads the table, which is to be sound.
+    pub fn read(region: &Region, superblock: &Superblock) -> Result<Self> {
+        let mut findings = Findings::default();
+        let table = Self::examine(region, superblock, &mut findings);
+        findings.into_result()?;
+        Ok(table)
+    }
+
+    /// Reads the table as far as it is sound, and notes where it is not.
+    pub(crate) fn examine(
+        region: &Region,
+        superblock: &Superblock,
+        findings: &mut Findings,
+    ) -> Self {
+        let mut table = Self::default();
+        let slots = superblock.branch_table_entries.get().min(BRANCH_RECORDS);
+        for slot in 0..u64::from(slots) {
+            if let Err(error) = table.examine_slot(region, superblock, slot, findings) {
+                findings.absorb(error);
+            }
+        }
+        table.drop_overlaps(findings);
+        if superblock.has(feature::BRANCHES)
+            && let Err(error) = table.examine_head(region)
+        {
+            findings.absorb(error);
+        }
+        table.check_names(findings);
+        // Of what is dead, parents may be gone. Main's layers are on the chain of its tip.
+        for record in table.live() {
+            if let Err(error) = table.chain(record) {
+                findings.absorb(error);
+            }
+        }
+        table
+    }
+
+    fn examine_slot(
+        &mut self,
+        region: &Region,
+        superblock: &Superblock,
+        slot: u64,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let at = superblock.branch_table_offset.get() + slot * size_of::<BranchRecord>() as u64;
+        // The state is stored last when a record is made, the size last when a log grows: each is
+        // loaded before what it vouches for.
+        let word = |field: usize| region.load(at + field as u64);
+        let state = word(std::mem::offset_of!(BranchRecord, state))? as u32;
+        let log_size = word(std::mem::offset_of!(BranchRecord, delta_log_size))?;
+        let raw: BranchRecord = region.read(at)?;
+        let id = raw.branch_id.get();
+        let ours = superblock.has(feature::BRANCHES);
+        let known = if ours {
+            matches!(state, state::FREE | state::ACTIVE | state::NEW | state::RETIRED)
+        } else {
+            matches!(state, state::FREE | state::ACTIVE | state::COMMITTED | state::ABORTED)
+        };
+        if !known {
+            let states = if ours { "0, 1, 4 or 5" } else { "0 to 3" };
+            return Err(Error::corrupt("state of a branch", at + 40, states, state));
+        }
+        let legal = if ours { slot_of(id) == Some(slot) } else { id != 0 };
+        let unused = state == state::FREE && id == 0;
+        if ours && !legal && !unused {
+            let expected = format!("{} and a multiple of 256", slot + 1);
+            return Err(Error::corrupt("branch id", at, expected, id));
+        }
+        if state == state::FREE {
+            return Ok(());
+        }
+        if !legal || !self.used.insert(id) {
+            return Err(Error::corrupt("branch id", at, "one of its own, not 0", id));
+        }
+        if !ours && raw.as_bytes()[88..].iter().any(|byte| *byte != 0) {
+            let what = "reserved bytes of a branch record";
+            findings.warning(what, at + 88, "zeroes", "other bytes");
+        }
+        if state == state::ACTIVE {
+            self.records.push(BranchInfo::decode(at, &raw, log_size, superblock)?);
+        }
+        Ok(())
+    }
+
+    fn examine_head(&mut self, region: &Region) -> Result<()> {
+        let head = region.load(HEAD)?;
+        if self.record(head).is_none() {
+            return Err(Error::corrupt("head", HEAD, "an active record", head));
+        }
+        self.head = Some(head);
+        Ok(())
+    }
+
+    /// Logs that share bytes are nobody's: what is kept lies apart.
+    fn drop_overlaps(&mut self, findings: &mut Findings) {
+        let mut order: Vec<&BranchInfo> = self.records.iter().collect();
+        order.sort_by_key(|record| (record.log.start, record.log_limit));
+        let mut end = 0;
+        let mut overlapping = HashSet::new();
+        for record in order.into_iter().filter(|record| record.log_limit > record.log.start) {
+            if record.log.start < end {
+                let expected = format!("at or after {end:#x}, where another ends");
+                let found = format!("{:#x}", record.log.start);
+                findings.error("offset of a log", record.at + 16, expected, found);
+                overlapping.insert(record.id);
+            }
+            end = end.max(record.log_limit);
+        }
+        self.records.retain(|record| !overlapping.contains(&record.id));
+        self.by_id =
+            self.records.iter().enumerate().map(|(index, record)| (record.id, index)).collect();
+    }
+
+    fn check_names(&self, findings: &mut Findings) {
+        let mut names = HashSet::new();
+        // In ours the tip is main, whatever it was called before its commit.
+        names.extend(self.head.map(|_| MAIN_NAME));
+        for record in self.live() {
+            if Some(record.id) != self.head && !names.insert(&record.name) {
+                findings.error("name of a branch", record.at + 56, "one of its own", &record.name);
+            }
+        }
+    }
+
+    /// Every active record, in the order of the table.
+    pub fn records(&self) -> &[BranchInfo] {
+        &self.records
+    }
+
+    /// The branches, main among them if it has a record.
+    pub fn live(&self) -> impl Iterator<Item = &BranchInfo> {
+        self.records.iter().filter(|record| self.is_live(record))
+    }
+
+    /// Whether a slot that is not free has this identity.
+    pub fn is_used(&self, id: u64) -> bool {
+        self.used.contains(&id)
+    }
+
+    /// Whether the record is a branch: in ours main's tip, or made from what the tip is now.
+    pub fn is_live(&self, record: &BranchInfo) -> bool {
+        self.head.is_none_or(|head| record.id == head || record.base_head == head)
+    }
+
+    fn record(&self, id: u64) -> Option<&BranchInfo> {
+        self.by_id.get(&id).map(|index| &self.records[*index])
+    }
+
+    /// The branch of this name; main need not have a record in plain v3: then it is the base.
+    pub fn find(&self, name: &str) -> Result<Option<&BranchInfo>> {
+        let found = match self.head {
+            Some(head) if name == MAIN_NAME => self.record(head),
+            head => self.live().find(|record| record.name == name && Some(record.id) != head),
+        };
+        if found.is_none() && name != MAIN_NAME {
+            return Err(Error::NoBranch { name: name.into() });
+        }
+        Ok(found)
+    }
+
+    /// The layers that a branch shows, the oldest first and its own record last.
+    pub fn chain<'a>(&'a self, branch: &'a BranchInfo) -> Result<Vec<&'a BranchInfo>> {
+        let mut chain = vec![branch];
+        let mut at = branch;
+        while at.parent != 0 {
+            let parent = self.record(at.parent).ok_or_else(|| {
+                Error::corrupt("parent of a branch", at.at + 8, "an active record", at.parent)
+            })?;
+            // More layers than records: some came twice.
+            if chain.len() >= self.records.len() {
+                let expected = "a chain that ends at the base image";
+                return Err(Error::corrupt("parent of a branch", at.at + 8, expected, "a cycle"));
+            }
+            chain.push(parent);
+            at = parent;
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+}
+
+impl BranchInfo {
+    fn decode(at: u64, raw: &BranchRecord, log_size: u64, superblock: &Superblock) -> Result<Self> {
+        let ours = superblock.has(feature::BRANCHES);
+        if ours && raw.checksum != raw.expected_checksum() {
+            let expected = format!("{:#x}", raw.expected_checksum());
+            let found = format!("{:#x}", raw.checksum);
+            return Err(Error::corrupt("checksum of a branch record", at + 116, expected, found));
+        }
+        let (start, capacity) = (raw.delta_log_offset.get(), raw.delta_log_capacity.get());
+        let room = log_room(superblock);
+        let log_limit = start.checked_add(capacity).filter(|limit| *limit <= room.end);
+        let inside = start >= room.start || (capacity == 0 && start == 0);
+        let Some(log_limit) = log_limit.filter(|_| inside) else {
+            let expected = format!("inside {:#x} to {:#x}", room.start, room.end);
+            let found = format!("{capacity:#x} bytes from {start:#x}");
+            return Err(Error::corrupt("log of a branch", at + 16, expected, found));
+        };
+        if log_size > capacity {
+            let limit = format!("at most the capacity of {capacity:#x}");
+            return Err(Error::corrupt("size of a log", at + 24, limit, format!("{log_size:#x}")));
+        }
+        Ok(Self {
+            at,
+            id: raw.branch_id.get(),
+            parent: raw.parent_id.get(),
+            name: decode_name(at + 56, &raw.name)?,
+            log: start..start + log_size,
+            log_limit,
+            base_size: raw.base_size.get(),
+            base_head: raw.base_head.get(),
+        })
+    }
+}
+
+/// Where logs may lie.
+fn log_room(superblock: &Superblock) -> Range<u64> {
+    let heap = superblock.delta_spans().into_iter().find(|span| span.name == "heap");
+    let (start, size) = heap.map_or_else(
+        || (superblock.delta_region_offset.get(), superblock.delta_region_size.get()),
+        |heap| (heap.offset, heap.size),
+    );
+    start..start.saturating_add(size)
+}
+
+fn decode_name(at: u64, field: &[u8; BRANCH_NAME_MAX + 1]) -> Result<String> {
+    let end = field.iter().position(|byte| *byte == 0).filter(|end| *end > 0);
+    let name = end.and_then(|end| std::str::from_utf8(&field[..end]).ok());
+    name.map(str::to_owned).ok_or_else(|| {
+        let expected = "1 to 31 bytes of UTF-8 and a NUL";
+        Error::corrupt("name of a branch", at, expected, show(field))
+    })
 }

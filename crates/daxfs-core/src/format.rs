@@ -36,6 +36,8 @@ pub const MAIN_ID: u64 = 1;
 pub const MAIN_NAME: &str = "main";
 /// Entries in an opener table.
 pub const OPENER_ENTRIES: u32 = 256;
+/// Bit of an opener's identity: the entry is being claimed.
+pub const OPENER_CLAIM: u64 = 1 << 63;
 /// Branch slots that only folding may take.
 pub const RESERVE_SLOTS: u32 = 2;
 /// Longest name of an extended attribute, in bytes.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::base::Base;
+use crate::branch::{BranchInfo, Table};
 use crate::error::{Error, Result};
 use crate::finding::{Findings, Severity};
 use crate::format::Superblock;
@@ -74,5 +75,11 @@ impl Image {
     /// The read-only tree.
     pub fn base(&self) -> &Arc<Base> {
         &self.base
+    }
+
+    /// The branches there are now, main among them if it has a record.
+    pub fn branches(&self) -> Result<Vec<BranchInfo>> {
+        let table = Table::read(&self.region, &self.superblock)?;
+        Ok(table.live().cloned().collect())
     }
 }

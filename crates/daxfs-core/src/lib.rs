@@ -2,18 +2,22 @@
 //! The daxfs engine: build, prove and read images that lie in shared memory.
 //!
 //! Each module uses only those above it: [`format`], [`error`], [`region`], [`persist`],
-//! [`superblock`], [`base`], [`validate`], [`image`], [`view`]; beside them what only tools need:
+//! [`superblock`], [`base`], [`delta`], [`extents`], [`index`], [`branch`], [`validate`],
+//! [`image`], [`view`]; beside them what only tools need:
 //! [`layout`], [`source`], [`build`], [`extract`], [`diff`], [`dump`].
 
 pub mod base;
 pub mod branch;
 pub mod build;
+pub mod delta;
 pub mod diff;
 pub mod error;
+pub mod extents;
 pub mod extract;
 pub mod finding;
 pub mod format;
 pub mod image;
+pub mod index;
 pub mod layout;
 pub mod persist;
 pub mod progress;

@@ -5,9 +5,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::base::{Inode, Xattr};
+use crate::branch::Table;
 use crate::error::{Error, Result};
+pub use crate::extents::Extent;
 use crate::format::ROOT_INO;
 use crate::image::Image;
+use crate::index::{Directory, Index};
 
 /// Most symbolic links followed on one path, as in Linux.
 const LINKS_MAX: usize = 40;
@@ -23,17 +26,6 @@ pub struct Entry {
     pub mode: u32,
 }
 
-/// A run of a file's bytes that lies in one piece in the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extent {
-    /// Offset in the file.
-    pub file_offset: u64,
-    /// Image offset of the bytes.
-    pub image_offset: u64,
-    /// Bytes.
-    pub len: u64,
-}
-
 /// What to do with a symbolic link at the end of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
@@ -47,12 +39,27 @@ pub enum Links {
 #[derive(Debug)]
 pub struct View {
     image: Arc<Image>,
+    // What the branch's chain changed; absent where that is nothing.
+    index: Option<Index>,
 }
 
 impl View {
     /// The tree of the base image.
     pub fn base(image: Arc<Image>) -> Self {
-        Self { image }
+        Self { image, index: None }
+    }
+
+    /// The tree of a branch, found by replaying the logs of its chain.
+    pub fn open(image: Arc<Image>, branch: &str) -> Result<Self> {
+        let table = Table::read(image.region(), image.superblock())?;
+        let mut index = Index::default();
+        if let Some(record) = table.find(branch)? {
+            for layer in table.chain(record)? {
+                index.replay(image.base(), image.region(), layer.log.clone())?;
+            }
+        }
+        let index = (!index.is_empty()).then_some(index);
+        Ok(Self { image, index })
     }
 
     /// The image that the tree lies in.
@@ -62,13 +69,20 @@ impl View {
 
     /// The inode numbered `ino`.
     pub fn inode(&self, ino: u64) -> Result<Inode> {
-        self.image.base().inode(ino)
+        match self.index.as_ref().and_then(|index| index.inode(ino)) {
+            Some(inode) => Ok(*inode),
+            None => self.image.base().inode(ino),
+        }
     }
 
     /// The inode that `name` in `directory` names.
     pub fn lookup(&self, directory: &Inode, name: &[u8]) -> Result<Option<Inode>> {
-        let found = self.image.base().lookup(directory, name)?;
-        found.map(|entry| self.inode(entry.ino())).transpose()
+        let base = self.image.base();
+        let found = match &self.index {
+            Some(index) => index.lookup(base, directory, name)?,
+            None => base.lookup(directory, name)?.map(|entry| entry.ino()),
+        };
+        found.map(|ino| self.inode(ino)).transpose()
     }
 
     /// The entries of a directory, one by one.
@@ -76,13 +90,47 @@ impl View {
         &'a self,
         directory: &Inode,
     ) -> Box<dyn Iterator<Item = Result<Entry>> + Send + 'a> {
-        Box::new(self.image.base().dirents(*directory).map(|entry| {
+        let Some(index) = &self.index else {
+            return Box::new(self.base_entries(*directory));
+        };
+        match index.directory(directory.ino) {
+            Some(touched) => Box::new(self.merged_entries(touched)),
+            // Removed, and still in somebody's hands: it has no names.
+            None if index.inode(directory.ino).is_some() => Box::new(std::iter::empty()),
+            None => Box::new(self.base_entries(*directory).map(|entry| self.renew(entry?))),
+        }
+    }
+
+    fn base_entries(&self, directory: Inode) -> impl Iterator<Item = Result<Entry>> + Send + '_ {
+        self.image.base().dirents(directory).map(|entry| {
             entry.map(|entry| Entry {
                 name: entry.name().to_vec(),
                 ino: entry.ino(),
                 mode: entry.mode(),
             })
-        }))
+        })
+    }
+
+    /// The names of a touched directory: first those of the base that are as they were.
+    fn merged_entries<'a>(
+        &'a self,
+        touched: &'a Directory,
+    ) -> impl Iterator<Item = Result<Entry>> + Send + 'a {
+        let names = touched.names();
+        let below = touched.base().into_iter().flat_map(|base| self.base_entries(*base));
+        let kept = below.filter(|entry| {
+            entry.as_ref().map_or(true, |entry| !names.contains_key(entry.name.as_slice()))
+        });
+        let made = names.iter().filter_map(|(name, ino)| Some((name, (*ino)?)));
+        let made = made
+            .map(|(name, ino)| Ok(Entry { name: name.to_vec(), ino, mode: self.inode(ino)?.mode }));
+        kept.map(|entry| self.renew(entry?)).chain(made)
+    }
+
+    /// An entry of the base with the mode that its inode has by now.
+    fn renew(&self, entry: Entry) -> Result<Entry> {
+        let touched = self.index.as_ref().and_then(|index| index.inode(entry.ino));
+        Ok(Entry { mode: touched.map_or(entry.mode, |inode| inode.mode), ..entry })
     }
 
     /// The entries of a directory in byte order of their names.
@@ -96,11 +144,19 @@ impl View {
 
     /// Copies a file's bytes from `offset` on; returns how many, 0 at the end.
     pub fn read(&self, file: &Inode, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        self.image.base().read(file, offset, buffer)
+        let Some(extents) = self.index.as_ref().and_then(|index| index.extents(file.ino)) else {
+            return self.image.base().read(file, offset, buffer);
+        };
+        let len = file.size.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        extents.read(self.image.region(), offset, &mut buffer[..len])?;
+        Ok(len)
     }
 
     /// Where a file's bytes lie; what no extent covers reads as zeroes.
     pub fn extents(&self, file: &Inode) -> Result<Vec<Extent>> {
+        if let Some(extents) = self.index.as_ref().and_then(|index| index.extents(file.ino)) {
+            return Ok(extents.overlapping(0..file.size).collect());
+        }
         if file.size == 0 {
             return Ok(Vec::new());
         }

@@ -64,20 +64,17 @@ struct Batch {
 pub(super) fn check(
     region: &Arc<Region>,
     superblock: &Superblock,
+    base: &Base,
     depth: Depth,
     report: &mut Report,
 ) {
     let findings = &mut report.findings;
-    let base = match Base::open(Arc::clone(region), superblock) {
-        Ok(base) => base,
-        Err(error) => return findings.absorb(error),
-    };
-    let (mut extents, set_starts) = check_header(region, superblock, &base, findings);
+    let (mut extents, set_starts) = check_header(region, superblock, base, findings);
 
     let count = base.inode_count();
     let batches: Vec<Batch> = (0..count.div_ceil(BATCH))
         .into_par_iter()
-        .map(|batch| check_batch(&base, batch * BATCH, depth))
+        .map(|batch| check_batch(base, batch * BATCH, depth))
         .collect();
     let mut seen = Vec::with_capacity(count as usize);
     let mut directories = Vec::new();
@@ -98,7 +95,7 @@ pub(super) fn check(
     }
     check_overlaps(extents, findings);
     let judged: Vec<Findings> =
-        files.par_iter().map(|(file, checksum)| check_data(&base, file, *checksum)).collect();
+        files.par_iter().map(|(file, checksum)| check_data(base, file, *checksum)).collect();
     for found in judged {
         findings.merge(found);
     }
@@ -111,7 +108,7 @@ pub(super) fn check(
     }
     let zeroes = || (0..count).map(|_| AtomicU32::new(0)).collect();
     let strict = superblock.has(feature::INODE_EXT);
-    let table = Table { base: &base, strict, seen, names: zeroes(), parents: zeroes() };
+    let table = Table { base, strict, seen, names: zeroes(), parents: zeroes() };
     report.counts.dirents = claimed;
     let found: Vec<Findings> =
         directories.par_iter().map(|found| directory::check(&table, found)).collect();

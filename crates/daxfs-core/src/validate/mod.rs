@@ -5,11 +5,13 @@
 //! that are really there, never with a number that the image merely claims.
 
 mod base;
+mod delta;
 mod directory;
 mod xattr;
 
 use std::sync::Arc;
 
+use crate::base::Base;
 use crate::finding::Findings;
 use crate::format::Superblock;
 use crate::region::Region;
@@ -58,8 +60,15 @@ pub fn validate(region: &Arc<Region>, depth: Depth) -> crate::error::Result<Repo
     let mut report = Report::default();
     superblock.check(region.len(), &mut report.findings);
     // Without sound bounds there is nothing to stand on.
-    if report.findings.errors() == 0 {
-        base::check(region, &superblock, depth, &mut report);
+    if report.findings.errors() > 0 {
+        return Ok(report);
+    }
+    match Base::open(Arc::clone(region), &superblock) {
+        Ok(base) => {
+            base::check(region, &superblock, &base, depth, &mut report);
+            delta::check_branches(region, &superblock, &base, &mut report.findings);
+        }
+        Err(error) => report.findings.absorb(error),
     }
     Ok(report)
 }
