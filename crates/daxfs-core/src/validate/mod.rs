@@ -10,6 +10,7 @@ mod xattr;
 
 use std::sync::Arc;
 
+use crate::base::Base;
 use crate::finding::Findings;
 use crate::format::Superblock;
 use crate::region::Region;
@@ -59,7 +60,20 @@ pub fn validate(region: &Arc<Region>, depth: Depth) -> crate::error::Result<Repo
     superblock.check(region.len(), &mut report.findings);
     // Without sound bounds there is nothing to stand on.
     if report.findings.errors() == 0 {
-        base::check(region, &superblock, depth, &mut report);
+        match Base::open(Arc::clone(region), &superblock) {
+            Ok(base) => self::base::check(&superblock, &base, depth, &mut report),
+            Err(error) => report.findings.absorb(error),
+        }
     }
     Ok(report)
+}
+
+/// Proves an image from the superblocks that were read when it was opened.
+pub(crate) fn validate_opened(superblock: &Superblock, base: &Base, depth: Depth) -> Report {
+    let mut report = Report::default();
+    superblock.check(base.region().len(), &mut report.findings);
+    if report.findings.errors() == 0 {
+        self::base::check(superblock, base, depth, &mut report);
+    }
+    report
 }
