@@ -19,7 +19,7 @@ from rich.console import Console
 from measure import BenchError
 
 GIB = 1 << 30
-TABLE_WIDTH = 120
+TABLE_WIDTH = 130
 PACKAGES = {
     "tar": "tar",
     "mksquashfs": "squashfs-tools",

@@ -101,6 +101,8 @@ pub type Xattr = (Vec<u8>, Vec<u8>);
 pub struct Base {
     region: Arc<Region>,
     flags: u32,
+    // The base superblock as it was when the base image was opened: judged and used from here.
+    header: Box<BaseSuperblock>,
     offset: u64,
     size: u64,
     inode_table: u64,
@@ -119,6 +121,7 @@ impl Base {
         let mut base = Self {
             region,
             flags: superblock.flags.get(),
+            header: Box::new(BaseSuperblock::zeroed()),
             offset,
             size: superblock.base_size.get(),
             inode_table: 0,
@@ -165,12 +168,18 @@ impl Base {
         base.inode_table = inode_table;
         base.inode_count = count;
         base.xattrs = xattrs;
+        base.header = Box::new(header);
         Ok(base)
     }
 
     /// Whether a feature bit is set.
     pub fn has(&self, bit: u32) -> bool {
         self.flags & bit != 0
+    }
+
+    /// The base superblock as it was read.
+    pub fn header(&self) -> &BaseSuperblock {
+        &self.header
     }
 
     /// Number of inodes.

@@ -48,16 +48,32 @@ impl From<Finding> for Error {
 }
 
 /// Findings of one check, counted in full and kept up to a limit.
-#[derive(Debug, Clone, Default)]
+///
+/// Where there are errors at least one is kept, however many warnings came before it.
+#[derive(Debug, Clone)]
 pub struct Findings {
     kept: Vec<Finding>,
+    limit: usize,
     errors: u64,
     warnings: u64,
+}
+
+impl Default for Findings {
+    fn default() -> Self {
+        Self { kept: Vec::new(), limit: Self::KEPT, errors: 0, warnings: 0 }
+    }
 }
 
 impl Findings {
     /// Most findings that are kept; a hostile image could have one for each of its bytes.
     pub const KEPT: usize = 10_000;
+    /// Most that one of many tasks keeps.
+    const KEPT_BY_TASK: usize = 128;
+
+    /// For one of many tasks, whose findings are merged.
+    pub fn of_task() -> Self {
+        Self { limit: Self::KEPT_BY_TASK, ..Self::default() }
+    }
 
     /// Notes an error.
     pub fn error(
@@ -91,10 +107,19 @@ impl Findings {
         expected: impl fmt::Display,
         found: impl fmt::Display,
     ) {
-        if self.kept.len() < Self::KEPT {
+        if self.has_room(severity) {
             let (expected, found) = (expected.to_string(), found.to_string());
             self.kept.push(Finding { severity, what, offset, expected, found });
         }
+    }
+
+    /// Warnings fill only half, so that they never crowd out the errors.
+    fn has_room(&self, severity: Severity) -> bool {
+        let most = match severity {
+            Severity::Warning => self.limit / 2,
+            Severity::Error => self.limit,
+        };
+        self.kept.len() < most
     }
 
     /// Notes an error unless `found` is `expected`.
@@ -131,8 +156,11 @@ impl Findings {
     pub fn merge(&mut self, other: Self) {
         self.errors += other.errors;
         self.warnings += other.warnings;
-        let room = Self::KEPT.saturating_sub(self.kept.len());
-        self.kept.extend(other.kept.into_iter().take(room));
+        for finding in other.kept {
+            if self.has_room(finding.severity) {
+                self.kept.push(finding);
+            }
+        }
     }
 
     /// The findings kept.
@@ -150,11 +178,34 @@ impl Findings {
         self.warnings
     }
 
+    /// The first error, if there is one.
+    pub fn first_error(&self) -> Option<&Finding> {
+        self.kept.iter().find(|finding| finding.severity == Severity::Error)
+    }
+
     /// The first error as an [`Error`], if there is one.
     pub fn into_result(self) -> Result<(), Error> {
-        match self.kept.into_iter().find(|finding| finding.severity == Severity::Error) {
-            Some(first) => Err(first.into()),
-            None => Ok(()),
+        self.first_error().map_or(Ok(()), |first| Err(first.clone().into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Findings, Severity};
+
+    #[test]
+    fn warnings_never_hide_an_error() {
+        let mut task = Findings::of_task();
+        let mut all = Findings::default();
+        for offset in 0..2 * Findings::KEPT as u64 {
+            task.warning("padding", offset, 0, 1);
+            all.warning("padding", offset, 0, 1);
         }
+        task.error("magic", 0, 0, 1);
+        assert!(task.list().len() < Findings::KEPT_BY_TASK);
+        all.merge(task);
+        assert_eq!((all.errors(), all.warnings()), (1, 4 * Findings::KEPT as u64));
+        assert_eq!(all.list().last().map(|last| last.severity), Some(Severity::Error));
+        assert!(all.into_result().is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::Base;
 use crate::branch::{BranchInfo, Table};
 use crate::error::{Error, Result};
-use crate::finding::{Findings, Severity};
+use crate::finding::Findings;
 use crate::format::Superblock;
 use crate::region::Region;
 use crate::validate;
@@ -43,14 +43,14 @@ impl Unvalidated {
 
     /// Proves the whole image.
     pub fn validate(self) -> Result<Image> {
-        let report = validate::validate(&self.region, validate::Depth::Metadata)?;
-        let findings = report.findings;
-        match findings.list().iter().find(|finding| finding.severity == Severity::Error) {
+        // The superblocks that were read are those that are judged and used: never read twice.
+        let depth = validate::Depth::Metadata;
+        let findings = validate::validate_opened(&self.superblock, &self.base, depth).findings;
+        match findings.first_error() {
             None => Ok(self.trust()),
-            Some(first) => Err(Error::Unsound {
-                count: findings.errors(),
-                first: first.to_string(),
-            }),
+            Some(first) => {
+                Err(Error::Unsound { count: findings.errors(), first: first.to_string() })
+            }
         }
     }
 

@@ -15,6 +15,9 @@ use crate::index::{Directory, Index};
 /// Most symbolic links followed on one path, as in Linux.
 const LINKS_MAX: usize = 40;
 
+/// Fewest bytes of an image that a name takes: a dirent has 144, a log entry at least 49.
+const BYTES_PER_NAME: u64 = 48;
+
 /// A name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -239,7 +242,9 @@ impl View {
 
     /// Everything below `top`, depth first, in byte order of names; `top` itself comes first.
     pub fn walk(&self, top: Inode) -> Walk<'_> {
-        Walk { view: self, stack: vec![(Vec::new(), top)], seen: HashSet::new() }
+        let room = self.image.superblock().total_size.get() / BYTES_PER_NAME;
+        let (open, path, seen) = Default::default();
+        Walk { view: self, top: Some(top), open, path, seen, room }
     }
 }
 
@@ -247,30 +252,56 @@ impl View {
 #[derive(Debug)]
 pub struct Walk<'a> {
     view: &'a View,
-    stack: Vec<(Vec<u8>, Inode)>,
+    top: Option<Inode>,
+    /// The directories on the way down: length of each one's path, and what is still to come.
+    open: Vec<(usize, std::vec::IntoIter<Entry>)>,
+    path: Vec<u8>,
     seen: HashSet<u64>,
+    /// Names that may still come.
+    room: u64,
 }
 
 impl Walk<'_> {
-    fn descend(&mut self, path: &[u8], directory: &Inode) -> Result<()> {
-        // A sound tree reaches each directory once; anything else would walk for ever.
-        if !self.seen.insert(directory.ino) {
-            return Err(Error::corrupt(
-                "directory",
-                self.view.image.base().inode_offset(directory.ino),
-                "one name",
-                format_args!("a second one, {}", crate::error::show(path)),
-            ));
+    /// The next inode, with its path in `self.path`.
+    fn advance(&mut self) -> Option<Result<Inode>> {
+        if let Some(top) = self.top.take() {
+            return Some(self.enter(top));
         }
-        for entry in self.view.read_dir(directory)?.into_iter().rev() {
-            let mut below = path.to_vec();
-            if !below.is_empty() {
-                below.push(b'/');
+        loop {
+            let (len, entries) = self.open.last_mut()?;
+            self.path.truncate(*len);
+            let Some(entry) = entries.next() else {
+                self.open.pop();
+                continue;
+            };
+            if !self.path.is_empty() {
+                self.path.push(b'/');
             }
-            below.extend_from_slice(&entry.name);
-            self.stack.push((below, self.view.inode(entry.ino)?));
+            self.path.extend_from_slice(&entry.name);
+            return Some(self.view.inode(entry.ino).and_then(|inode| self.enter(inode)));
         }
-        Ok(())
+    }
+
+    /// Goes down into `inode` if it is a directory.
+    fn enter(&mut self, inode: Inode) -> Result<Inode> {
+        if !inode.is_dir() {
+            return Ok(inode);
+        }
+        let at = self.view.image.base().inode_offset(inode.ino);
+        // A sound tree reaches each directory once; anything else would walk for ever.
+        if !self.seen.insert(inode.ino) {
+            let found = format!("a second one, {}", crate::error::show(&self.path));
+            return Err(Error::corrupt("directory", at, "one name", found));
+        }
+        // Directories that share their bytes would make the walk quadratic.
+        let entries = self.view.read_dir(&inode)?;
+        let Some(room) = self.room.checked_sub(entries.len() as u64) else {
+            let found = format!("more, up to {}", crate::error::show(&self.path));
+            return Err(Error::corrupt("directory", at, "names that fit into the image", found));
+        };
+        self.room = room;
+        self.open.push((self.path.len(), entries.into_iter()));
+        Ok(inode)
     }
 }
 
@@ -278,13 +309,10 @@ impl Iterator for Walk<'_> {
     type Item = Result<(Vec<u8>, Inode)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (path, inode) = self.stack.pop()?;
-        if inode.is_dir()
-            && let Err(error) = self.descend(&path, &inode)
-        {
-            self.stack.clear();
-            return Some(Err(error));
+        let next = self.advance()?;
+        if next.is_err() {
+            self.open.clear();
         }
-        Some(Ok((path, inode)))
+        Some(next.map(|inode| (self.path.clone(), inode)))
     }
 }

@@ -19,7 +19,7 @@ use crate::format::{BLOCK_SIZE, Superblock, feature, mode};
 use crate::layout::{self, Placement, Shape};
 use crate::progress::Progress;
 use crate::region::Source;
-use crate::source::{self, NodeId, Scan, Selection, Tree};
+use crate::source::{self, ArchiveInput, NodeId, Scan, Selection, Tree};
 use crate::superblock::Span;
 
 use contents::{Copied, Copier};
@@ -34,6 +34,8 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x7d0b_53f1_64c8_4c8e_9a3f_64617866_7331
 pub enum Input {
     /// A directory.
     Directory(PathBuf),
+    /// A tar archive, compressed or not; standard input when it has no path.
+    Archive(Option<PathBuf>),
 }
 
 /// Where the image goes.
@@ -242,6 +244,22 @@ fn scan(options: &BuildOptions, progress: &Progress, defer_xattrs: bool) -> Resu
     let selection = Selection { defer_xattrs, ..options.selection.clone() };
     match &options.input {
         Input::Directory(path) => source::scan_directory(path, &selection, progress),
+        Input::Archive(path) => {
+            let input = path.clone().map_or_else(ArchiveInput::stdin, ArchiveInput::Path);
+            source::scan_archive(input, &spool_directory(&options.output), &selection, progress)
+        }
+    }
+}
+
+/// Where an archive that cannot be read in place is spooled: beside the image, which needs as
+/// much room.
+fn spool_directory(output: &Output) -> PathBuf {
+    match output {
+        Output::File(path) => match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => ".".into(),
+        },
+        _ => std::env::temp_dir(),
     }
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Proof of the base image: base superblock, inode table, data, and the shape of the tree.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
@@ -12,13 +11,16 @@ use crate::base::{Base, Inode};
 use crate::error::Result;
 use crate::finding::Findings;
 use crate::format::{
-    BLOCK_SIZE, BaseInode, BaseSuperblock, DIRENT_SIZE, INODE_SIZE, ROOT_INO, Superblock, feature,
+    BLOCK_SIZE, BaseInode, DIRENT_SIZE, INODE_SIZE, ROOT_INO, Superblock, feature,
     mode,
 };
-use crate::region::Region;
 
 /// Inodes judged by one task.
 const BATCH: u32 = 2048;
+/// Tasks between two looks at how much is wrong: inodes for a few tenths of a second.
+const BATCHES_PER_WAVE: u32 = 256;
+/// Directories judged before their findings are gathered.
+const DIRECTORIES_PER_WAVE: usize = 8192;
 /// Bytes of file data summed by one task.
 const PIECE: u64 = 4 << 20;
 
@@ -61,46 +63,52 @@ struct Batch {
     xattrs: Vec<(u64, u64)>,
 }
 
-pub(super) fn check(
-    region: &Arc<Region>,
-    superblock: &Superblock,
-    base: &Base,
-    depth: Depth,
-    report: &mut Report,
-) {
+pub(super) fn check(superblock: &Superblock, base: &Base, depth: Depth, report: &mut Report) {
     let findings = &mut report.findings;
-    let (mut extents, set_starts) = check_header(region, superblock, base, findings);
+    let (mut extents, set_starts) = check_header(superblock, base, findings);
 
     let count = base.inode_count();
-    let batches: Vec<Batch> = (0..count.div_ceil(BATCH))
-        .into_par_iter()
-        .map(|batch| check_batch(base, batch * BATCH, depth))
-        .collect();
-    let mut seen = Vec::with_capacity(count as usize);
+    let mut seen = Vec::new();
     let mut directories = Vec::new();
     let mut files = Vec::new();
-    for batch in batches {
-        findings.merge(batch.findings);
-        report.counts.add(&batch.counts);
-        seen.extend(batch.seen);
-        directories.extend(batch.directories);
-        files.extend(batch.files);
-        extents.extend(batch.extents);
-        for (ino, set) in batch.xattrs {
-            if set_starts.binary_search(&set).is_err() {
-                let at = base.inode_offset(ino) + 48;
-                findings.error("attribute set of an inode", at, "the start of a set", set);
+    // In waves, and no further once too much is wrong: findings, and what is kept for each inode,
+    // never take more memory than a sound table would.
+    for wave in waves(count.div_ceil(BATCH), BATCHES_PER_WAVE) {
+        let batches: Vec<Batch> =
+            wave.into_par_iter().map(|batch| check_batch(base, batch * BATCH, depth)).collect();
+        for batch in batches {
+            findings.merge(batch.findings);
+            report.counts.add(&batch.counts);
+            seen.extend(batch.seen);
+            directories.extend(batch.directories);
+            files.extend(batch.files);
+            extents.extend(batch.extents);
+            for (ino, set) in batch.xattrs {
+                if set_starts.binary_search(&set).is_err() {
+                    let at = base.inode_offset(ino) + 48;
+                    findings.error("attribute set of an inode", at, "the start of a set", set);
+                }
             }
         }
+        if findings.errors() >= Findings::KEPT as u64 {
+            return;
+        }
     }
+    let errors = findings.errors();
     check_overlaps(extents, findings);
-    let judged: Vec<Findings> =
-        files.par_iter().map(|(file, checksum)| check_data(base, file, *checksum)).collect();
-    for found in judged {
-        findings.merge(found);
+    // Contents that overlap could be summed as often as there are inodes.
+    if findings.errors() == errors {
+        let judge = |(file, checksum): &(Inode, u32)| check_data(base, file, *checksum);
+        let judged: Vec<Findings> = files.par_iter().map(judge).collect();
+        for found in judged {
+            findings.merge(found);
+        }
     }
 
-    let claimed: u64 = directories.iter().map(|found| base.dirent_count(&found.inode)).sum();
+    // Arrays that lie apart fit together; sharing one would make the work quadratic.
+    let claimed = directories
+        .iter()
+        .fold(0_u64, |sum, found| sum.saturating_add(base.dirent_count(&found.inode)));
     let room = (base.range().end - base.range().start) / DIRENT_SIZE;
     if claimed > room {
         let at = base.range().start;
@@ -110,12 +118,19 @@ pub(super) fn check(
     let strict = superblock.has(feature::INODE_EXT);
     let table = Table { base, strict, seen, names: zeroes(), parents: zeroes() };
     report.counts.dirents = claimed;
-    let found: Vec<Findings> =
-        directories.par_iter().map(|found| directory::check(&table, found)).collect();
-    for found in found {
-        findings.merge(found);
+    for wave in directories.chunks(DIRECTORIES_PER_WAVE) {
+        let judged: Vec<Findings> =
+            wave.par_iter().map(|found| directory::check(&table, found)).collect();
+        for found in judged {
+            findings.merge(found);
+        }
     }
     check_shape(&table, &directories, findings);
+}
+
+/// The numbers below `end` in runs of `len`.
+fn waves(end: u32, len: u32) -> impl Iterator<Item = std::ops::Range<u32>> {
+    (0..end).step_by(len as usize).map(move |start| start..start.saturating_add(len).min(end))
 }
 
 impl Counts {
@@ -131,7 +146,6 @@ impl Counts {
 
 /// The base superblock; gives the extents of the tables and where attribute sets start.
 fn check_header(
-    region: &Region,
     superblock: &Superblock,
     base: &Base,
     findings: &mut Findings,
@@ -140,19 +154,15 @@ fn check_header(
     if start == 0 {
         return Default::default();
     }
-    let header: BaseSuperblock = match region.read(start) {
-        Ok(header) => header,
-        Err(error) => {
-            findings.absorb(error);
-            return Default::default();
-        }
-    };
+    let header = base.header();
     let size = superblock.base_size.get();
     findings.equal("size of the base image", start + 16, size, header.total_size.get());
     findings.equal("flags of the base image", start + 8, 0, header.flags.get());
     let data = header.data_offset.get();
-    if data > size || !data.is_multiple_of(BLOCK_SIZE) {
-        let limit = format!("a block boundary up to {size:#x}");
+    let table_size = u64::from(base.inode_count()) * INODE_SIZE;
+    let table_end = base.inode_offset(ROOT_INO) - start + table_size;
+    if !(table_end..=size).contains(&data) || !data.is_multiple_of(BLOCK_SIZE) {
+        let limit = format!("a block boundary from {table_end:#x} to {size:#x}");
         findings.error("start of the data", start + 40, limit, format_args!("{data:#x}"));
     }
     if !header.inode_offset.get().is_multiple_of(BLOCK_SIZE) {
@@ -174,10 +184,7 @@ fn check_header(
         findings.equal("next inode number", 64, next, superblock.next_inode_id.get());
     }
     let table = base.inode_offset(ROOT_INO);
-    let mut extents = vec![
-        (start, BLOCK_SIZE),
-        (table, u64::from(base.inode_count()) * INODE_SIZE),
-    ];
+    let mut extents = vec![(start, BLOCK_SIZE), (table, table_size)];
     let sets = base.xattr_range();
     if !sets.is_empty() {
         if !sets.start.is_multiple_of(8) {
@@ -190,7 +197,7 @@ fn check_header(
 
 /// Judges the inodes from index `first` on.
 fn check_batch(base: &Base, first: u32, depth: Depth) -> Batch {
-    let mut batch = Batch::default();
+    let mut batch = Batch { findings: Findings::of_task(), ..Batch::default() };
     let last = first.saturating_add(BATCH).min(base.inode_count());
     let at = base.inode_offset(u64::from(first) + 1);
     let bytes = match base.region().read_vec(at, u64::from(last - first) * INODE_SIZE) {
@@ -261,9 +268,11 @@ impl Batch {
         }
         check_unused(base, at, raw, &inode, findings);
         if inode.size > 0 {
-            if !inode.data.is_multiple_of(BLOCK_SIZE) {
+            let first = base.range().start.saturating_add(base.header().data_offset.get());
+            if inode.data < first || !inode.data.is_multiple_of(BLOCK_SIZE) {
+                let expected = format!("a block boundary from {first:#x}");
                 let found = format!("{:#x}", inode.data);
-                findings.error("data of an inode", at + 24, "a block boundary", found);
+                findings.error("data of an inode", at + 24, expected, found);
             }
             self.extents.push((inode.data, inode.stored()));
         }
@@ -320,7 +329,7 @@ fn check_symlink(base: &Base, link: &Inode, checksum: u32, findings: &mut Findin
 
 /// Compares a file's bytes with its checksum; the pieces of large files are summed in parallel.
 fn check_data(base: &Base, file: &Inode, checksum: u32) -> Findings {
-    let mut findings = Findings::default();
+    let mut findings = Findings::of_task();
     let pieces: Result<Vec<(u32, usize)>> = (0..file.size.div_ceil(PIECE))
         .into_par_iter()
         .map(|piece| {

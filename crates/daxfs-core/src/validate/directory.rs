@@ -15,7 +15,7 @@ const PIECE: u64 = 512;
 pub(super) fn check(table: &Table<'_>, directory: &Directory) -> Findings {
     let base = table.base;
     let inode = &directory.inode;
-    let mut findings = Findings::default();
+    let mut findings = Findings::of_task();
     let sorted = base.has(feature::SORTED_DIRS);
     let mut names = Vec::new();
     let mut last: Vec<u8> = Vec::new();
@@ -41,11 +41,9 @@ pub(super) fn check(table: &Table<'_>, directory: &Directory) -> Findings {
             check_target(table, inode.ino, at, raw, &mut findings);
             if !sorted {
                 names.push((name.to_vec(), at));
-            } else if position > 0 || at > inode.data {
-                if last.as_slice() >= name {
-                    let expected = format!("a name after {}", crate::error::show(&last));
-                    findings.error("order of names", at + 16, expected, crate::error::show(name));
-                }
+            } else if last.as_slice() >= name {
+                let expected = format!("a name after {}", crate::error::show(&last));
+                findings.error("order of names", at + 16, expected, crate::error::show(name));
             }
             if sorted {
                 last.clear();

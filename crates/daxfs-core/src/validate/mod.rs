@@ -60,15 +60,26 @@ pub fn validate(region: &Arc<Region>, depth: Depth) -> crate::error::Result<Repo
     let mut report = Report::default();
     superblock.check(region.len(), &mut report.findings);
     // Without sound bounds there is nothing to stand on.
-    if report.findings.errors() > 0 {
-        return Ok(report);
-    }
-    match Base::open(Arc::clone(region), &superblock) {
-        Ok(base) => {
-            base::check(region, &superblock, &base, depth, &mut report);
-            delta::check_branches(region, &superblock, &base, &mut report.findings);
+    if report.findings.errors() == 0 {
+        match Base::open(Arc::clone(region), &superblock) {
+            Ok(base) => check_opened(&superblock, &base, depth, &mut report),
+            Err(error) => report.findings.absorb(error),
         }
-        Err(error) => report.findings.absorb(error),
     }
     Ok(report)
+}
+
+/// Proves an image from the superblocks that were read when it was opened.
+pub(crate) fn validate_opened(superblock: &Superblock, base: &Base, depth: Depth) -> Report {
+    let mut report = Report::default();
+    superblock.check(base.region().len(), &mut report.findings);
+    if report.findings.errors() == 0 {
+        check_opened(superblock, base, depth, &mut report);
+    }
+    report
+}
+
+fn check_opened(superblock: &Superblock, base: &Base, depth: Depth, report: &mut Report) {
+    self::base::check(superblock, base, depth, report);
+    delta::check_branches(base.region(), superblock, base, &mut report.findings);
 }
