@@ -280,7 +280,13 @@ impl Extraction<'_> {
                 let path = self.path(directory, &other.name);
                 self.place(other_in.as_fd(), &other.name, &path, || {
                     let flags = AtFlags::empty();
-                    rustix::fs::linkat(&first_in, &first.name[..], &other_in, &other.name[..], flags)
+                    rustix::fs::linkat(
+                        &first_in,
+                        &first.name[..],
+                        &other_in,
+                        &other.name[..],
+                        flags,
+                    )
                 })?;
                 self.files.fetch_add(1, Ordering::Relaxed);
                 self.progress.advance(1, 0);
@@ -403,7 +409,8 @@ fn checked_entries(view: &View, directory: &Inode) -> Result<Vec<Entry>> {
     for (index, entry) in entries.iter().enumerate() {
         let name = &entry.name[..];
         let twice = index > 0 && entries[index - 1].name == name;
-        if twice || matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.contains(&0) {
+        if twice || matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.contains(&0)
+        {
             return Err(Error::corrupt(
                 "name in a directory",
                 directory.data,
