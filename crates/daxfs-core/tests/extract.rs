@@ -142,33 +142,46 @@ fn a_part_is_extracted_with_the_links_inside_it() {
 
 #[test]
 fn images_of_other_implementations_are_extracted() {
-    let view = open(&vector("static.daxfs"));
-    let out = TempDir::new().unwrap();
-    let copy = out.path().join("copy");
-    extract(&view, "/", &copy, ExtractOptions::default()).unwrap();
-    assert_eq!(differences(&view, "/", &copy), <[String; 0]>::default());
-    let manifest = fs::read_to_string(vector("static.manifest.jsonl")).unwrap();
-    let mut names = 0;
-    for line in manifest.lines() {
-        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
-        let path = copy.join(entry["path"].as_str().unwrap().trim_start_matches('/'));
-        let metadata = fs::symlink_metadata(&path).unwrap();
-        assert_eq!(format!("0o{:o}", metadata.mode()), entry["mode"]);
-        if common::is_root() {
-            assert_eq!(entry["uid"], metadata.uid());
+    for (image, branch, manifest) in [
+        ("static.daxfs", None, "static.manifest.jsonl"),
+        ("delta.daxfs", Some("main"), "static.manifest.jsonl"),
+        ("delta.daxfs", Some("b1"), "delta-b1.manifest.jsonl"),
+    ] {
+        let view = open(&vector(image));
+        let view = match branch {
+            Some(branch) => View::open(Arc::clone(view.image()), branch).unwrap(),
+            None => view,
+        };
+        let out = TempDir::new().unwrap();
+        let copy = out.path().join("copy");
+        extract(&view, "/", &copy, ExtractOptions::default()).unwrap();
+        assert_eq!(differences(&view, "/", &copy), <[String; 0]>::default());
+        let manifest = fs::read_to_string(vector(manifest)).unwrap();
+        for line in manifest.lines() {
+            assert_as_in_manifest(&copy, &serde_json::from_str(line).unwrap());
         }
-        if let Some(size) = entry.get("size") {
-            assert_eq!(*size, metadata.len());
-            let output = Command::new("sha256sum").arg(&path).output().unwrap();
-            let sum = String::from_utf8(output.stdout).unwrap();
-            assert_eq!(entry["sha256"], sum.split(' ').next().unwrap());
-        }
-        if let Some(target) = entry.get("target") {
-            assert_eq!(*target, fs::read_link(&path).unwrap().to_str().unwrap());
-        }
-        names += 1;
+        let names = describe(&scan_dir(&copy), Without::default()).len();
+        assert_eq!(names, manifest.lines().count());
     }
-    assert_eq!(describe(&scan_dir(&copy), Without::default()).len(), names);
+}
+
+fn assert_as_in_manifest(copy: &Path, entry: &serde_json::Value) {
+    let path = copy.join(entry["path"].as_str().unwrap().trim_start_matches('/'));
+    let metadata = fs::symlink_metadata(&path).unwrap();
+    assert_eq!(format!("0o{:o}", metadata.mode()), entry["mode"], "{entry}");
+    if common::is_root() {
+        assert_eq!(entry["uid"], metadata.uid());
+        assert_eq!(entry["gid"], metadata.gid());
+    }
+    if let Some(size) = entry.get("size") {
+        assert_eq!(*size, metadata.len());
+        let output = Command::new("sha256sum").arg(&path).output().unwrap();
+        let sum = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(entry["sha256"], sum.split(' ').next().unwrap());
+    }
+    if let Some(target) = entry.get("target") {
+        assert_eq!(*target, fs::read_link(&path).unwrap().to_str().unwrap());
+    }
 }
 
 #[test]
@@ -255,6 +268,34 @@ fn a_directory_that_contains_itself_is_refused() {
     let refused = extract(&view, "/", &out.path().join("copy"), ExtractOptions::default());
     assert!(matches!(refused, Err(Error::Corrupt { what: "directory", .. })), "{refused:?}");
     let refused = to_tar(&view, &root, &mut Vec::new(), &Progress::default());
+    assert!(matches!(refused, Err(Error::Corrupt { what: "directory", .. })), "{refused:?}");
+}
+
+#[test]
+fn directories_that_share_their_bytes_are_refused() {
+    let tree = TempDir::new().unwrap();
+    let count = 100;
+    for index in 0..count {
+        fs::create_dir(tree.path().join(format!("d{index:03}"))).unwrap();
+    }
+    for index in 0..count {
+        fs::write(tree.path().join(format!("d000/{index}")), "").unwrap();
+    }
+    let image = tree.path().join("image");
+    let view = build_image(Input::Directory(tree.path().into()), image.clone());
+    let region = Arc::new(Region::from_bytes(&fs::read(&image).unwrap()).unwrap());
+    let first: BaseInode = region.read(view.image().base().inode_offset(2)).unwrap();
+    for ino in 3..count + 2 {
+        let at = view.image().base().inode_offset(ino);
+        let mut inode: BaseInode = region.read(at).unwrap();
+        (inode.data_offset, inode.size) = (first.data_offset, first.size);
+        region.write(at, inode.as_bytes()).unwrap();
+    }
+    let view = View::base(Arc::new(Unvalidated::open(region).unwrap().trust()));
+    let refused = extract(&view, "/", &tree.path().join("copy"), ExtractOptions::default());
+    assert!(matches!(refused, Err(Error::Corrupt { what: "directory", .. })), "{refused:?}");
+    let top = view.inode(ROOT_INO).unwrap();
+    let refused = to_tar(&view, &top, &mut Vec::new(), &Progress::default());
     assert!(matches!(refused, Err(Error::Corrupt { what: "directory", .. })), "{refused:?}");
 }
 
