@@ -98,7 +98,9 @@ impl fmt::Display for What {
         match self {
             Self::OnlyInImage => write!(f, "only in the image"),
             Self::OnlyInDirectory => write!(f, "only in the directory"),
-            Self::Type(a, b) => write!(f, "{} in the image, {} in the directory", kind(*a), kind(*b)),
+            Self::Type(a, b) => {
+                write!(f, "{} in the image, {} in the directory", kind(*a), kind(*b))
+            }
             Self::Mode(a, b) => write!(f, "mode {a:04o} in the image, {b:04o} in the directory"),
             Self::Owner((u, g), (v, h)) => {
                 write!(f, "owner {u}:{g} in the image, {v}:{h} in the directory")
@@ -181,10 +183,8 @@ pub fn compare(
         .map(|pair| {
             let offset = first_difference(view, &root, pair, directory, progress)?;
             progress.advance(1, 0);
-            Ok(offset.map(|offset| Difference {
-                path: pair.path.clone(),
-                what: What::Content(offset),
-            }))
+            Ok(offset
+                .map(|offset| Difference { path: pair.path.clone(), what: What::Content(offset) }))
         })
         .collect::<Result<_>>()?;
     differences.extend(found.into_iter().flatten());
@@ -244,6 +244,7 @@ impl Comparison<'_> {
             };
             let mut entries = self.view.read_dir(&inode)?.into_iter().peekable();
             let mut links = tree.children(tree.node(node)).iter().peekable();
+            let mut both = Vec::new();
             loop {
                 let order = match (entries.peek(), links.peek()) {
                     (None, None) => break,
@@ -255,7 +256,7 @@ impl Comparison<'_> {
                 let link = if order.is_ge() { links.next() } else { None };
                 match (entry, link) {
                     (Some(entry), Some(link)) => {
-                        pending.push((below(&entry.name), self.view.inode(entry.ino)?, link.node));
+                        both.push((below(&entry.name), self.view.inode(entry.ino)?, link.node));
                     }
                     (Some(entry), None) => self.add(&below(&entry.name), What::OnlyInImage),
                     (None, Some(link)) => {
@@ -264,6 +265,8 @@ impl Comparison<'_> {
                     (None, None) => break,
                 }
             }
+            // Last in, first out: in order of paths.
+            pending.extend(both.into_iter().rev());
         }
         Ok(())
     }
@@ -359,8 +362,8 @@ fn first_difference(
     }
     let shown = || directory.join(std::ffi::OsStr::from_bytes(&pair.path));
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = open_beneath(root, &pair.path, flags)
-        .map_err(|errno| Error::io("open", shown())(errno))?;
+    let file =
+        open_beneath(root, &pair.path, flags).map_err(|errno| Error::io("open", shown())(errno))?;
     let file = File::from(file);
     let len = PIECE.min(size as usize);
     let (mut here, mut there) = (vec![0; len], vec![0; len]);

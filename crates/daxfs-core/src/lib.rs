@@ -11,6 +11,7 @@ pub mod branch;
 pub mod build;
 pub mod delta;
 pub mod diff;
+pub mod dump;
 pub mod error;
 pub mod extents;
 pub mod extract;

@@ -16,7 +16,7 @@ use crate::index::{Directory, Index};
 const LINKS_MAX: usize = 40;
 
 /// Fewest bytes of an image that a name takes: a dirent has 144, a log entry at least 49.
-const BYTES_PER_NAME: u64 = 48;
+pub(crate) const BYTES_PER_NAME: u64 = 48;
 
 /// A name in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 
 use tar::{EntryType, Header};
 
-use super::{checked_entries, device_numbers, join};
+use super::{Names, device_numbers, join};
 use crate::base::Inode;
 use crate::error::{Error, Result};
 use crate::format::mode;
@@ -53,6 +53,7 @@ pub fn to_tar(
         summary: TarSummary::default(),
     };
     let mut first_names: HashMap<u64, Vec<u8>> = HashMap::new();
+    let names = Names::new(view);
     let mut seen = HashSet::new();
     let mut pending = vec![(Vec::new(), *top)];
     while let Some((path, inode)) = pending.pop() {
@@ -69,7 +70,7 @@ pub fn to_tar(
                 ));
             }
             // Last in, first out: in byte order of names.
-            for entry in checked_entries(view, &inode)?.into_iter().rev() {
+            for entry in names.of(&inode)?.into_iter().rev() {
                 pending.push((join(&path, &entry.name), view.inode(entry.ino)?));
             }
         }

@@ -39,7 +39,8 @@ pub(super) fn copy(
             if run > 0 {
                 let to = extent.file_offset + at + skip;
                 if to != written {
-                    rustix::fs::seek(file, SeekFrom::Start(to)).map_err(Error::io("write", path))?;
+                    rustix::fs::seek(file, SeekFrom::Start(to))
+                        .map_err(Error::io("write", path))?;
                 }
                 send(region, extent.image_offset + at + skip, run, file)
                     .map_err(Error::io("write", path))?;

@@ -25,7 +25,7 @@ use crate::base::Inode;
 use crate::error::{Error, Result};
 use crate::format::mode;
 use crate::progress::Progress;
-use crate::view::{Entry, View};
+use crate::view::{BYTES_PER_NAME, Entry, View};
 
 /// Entries that one task makes; small enough to share a large directory among processors.
 const BATCH: usize = 256;
@@ -65,6 +65,7 @@ pub fn to_directory(
 ) -> Result<ExtractSummary> {
     let mut extraction = Extraction {
         view,
+        names: Names::new(view),
         destination,
         options,
         progress,
@@ -90,6 +91,7 @@ pub fn to_directory(
 /// One extraction at work.
 struct Extraction<'a> {
     view: &'a View,
+    names: Names<'a>,
     destination: &'a Path,
     options: ExtractOptions,
     progress: &'a Progress,
@@ -227,7 +229,7 @@ impl Extraction<'_> {
     /// Makes what `directory` names, except for more names of one file.
     fn fill(&self, root: &OwnedFd, directory: &Directory, index: usize) -> Result<Rest> {
         let here = self.open_directory(root, &directory.path)?;
-        let entries = checked_entries(self.view, &directory.inode)?;
+        let entries = self.names.of(&directory.inode)?;
         let rests = entries
             .par_chunks(BATCH)
             .map(|batch| {
@@ -280,7 +282,13 @@ impl Extraction<'_> {
                 let path = self.path(directory, &other.name);
                 self.place(other_in.as_fd(), &other.name, &path, || {
                     let flags = AtFlags::empty();
-                    rustix::fs::linkat(&first_in, &first.name[..], &other_in, &other.name[..], flags)
+                    rustix::fs::linkat(
+                        &first_in,
+                        &first.name[..],
+                        &other_in,
+                        &other.name[..],
+                        flags,
+                    )
                 })?;
                 self.files.fetch_add(1, Ordering::Relaxed);
                 self.progress.advance(1, 0);
@@ -397,22 +405,43 @@ impl Extraction<'_> {
     }
 }
 
-/// The entries of a directory, in order, with names that are safe to use.
-fn checked_entries(view: &View, directory: &Inode) -> Result<Vec<Entry>> {
-    let entries = view.read_dir(directory)?;
-    for (index, entry) in entries.iter().enumerate() {
-        let name = &entry.name[..];
-        let twice = index > 0 && entries[index - 1].name == name;
-        if twice || matches!(name, b"" | b"." | b"..") || name.contains(&b'/') || name.contains(&0) {
-            return Err(Error::corrupt(
-                "name in a directory",
-                directory.data,
-                "a name of its own without slash and NUL",
-                format_args!("{:?}", crate::error::show(name)),
-            ));
-        }
+/// The names of a tree, safe to use, and no more of them than its image can hold: directories of
+/// a hostile one may share their bytes.
+struct Names<'a> {
+    view: &'a View,
+    room: AtomicU64,
+}
+
+impl<'a> Names<'a> {
+    fn new(view: &'a View) -> Self {
+        let room = view.image().superblock().total_size.get() / BYTES_PER_NAME;
+        Self { view, room: AtomicU64::new(room) }
     }
-    Ok(entries)
+
+    /// The entries of a directory, in order of their names.
+    fn of(&self, directory: &Inode) -> Result<Vec<Entry>> {
+        let entries = self.view.read_dir(directory)?;
+        let count = entries.len() as u64;
+        let order = Ordering::Relaxed;
+        if self.room.fetch_update(order, order, |room| room.checked_sub(count)).is_err() {
+            let found = "directories that share their bytes";
+            return Err(Error::corrupt("directory", directory.data, "names of its own", found));
+        }
+        for (index, entry) in entries.iter().enumerate() {
+            let name = &entry.name[..];
+            let twice = index > 0 && entries[index - 1].name == name;
+            let reserved = matches!(name, b"" | b"." | b"..");
+            if twice || reserved || name.contains(&b'/') || name.contains(&0) {
+                return Err(Error::corrupt(
+                    "name in a directory",
+                    directory.data,
+                    "a name of its own without slash and NUL",
+                    format_args!("{:?}", crate::error::show(name)),
+                ));
+            }
+        }
+        Ok(entries)
+    }
 }
 
 fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {

@@ -48,10 +48,8 @@ fn is_excluded(selection: &Selection, path: &[u8]) -> bool {
 
 /// The names on a path, relative to the root whatever it begins with.
 fn names_of(path: &[u8]) -> std::result::Result<Vec<&[u8]>, String> {
-    let names: Vec<_> = path
-        .split(|byte| *byte == b'/')
-        .filter(|name| !name.is_empty() && *name != b".")
-        .collect();
+    let names: Vec<_> =
+        path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".").collect();
     if names.contains(&&b".."[..]) {
         return Err("path with a \"..\" in it".into());
     }
@@ -192,7 +190,11 @@ impl Names {
             let mut bytes = 0;
             let mut number = tree.nodes().len() as NodeId;
             for (name, node) in std::mem::take(&mut self.nodes[here as usize].names) {
-                let path = if above.is_empty() { name.clone() } else { [&above[..], b"/", &name].concat() };
+                let path = if above.is_empty() {
+                    name.clone()
+                } else {
+                    [&above[..], b"/", &name].concat()
+                };
                 if selection.exclude.matches(&path) {
                     continue;
                 }
@@ -222,7 +224,10 @@ impl Names {
                 children.push((name, child));
             }
             if !tree.has_room(children.len(), bytes) {
-                problems.push(InputProblem { path: above, reason: "too many names for one image".into() });
+                problems.push(InputProblem {
+                    path: above,
+                    reason: "too many names for one image".into(),
+                });
                 break;
             }
             tree.fill(there, children);
@@ -285,7 +290,9 @@ fn attributes(kind: u32, entry: &mut Entry) -> std::result::Result<Attributes, S
             }
             if target.len() as u64 > TARGET_MAX {
                 let len = target.len();
-                return Err(format!("link target of {len} bytes, at most {TARGET_MAX} are possible"));
+                return Err(format!(
+                    "link target of {len} bytes, at most {TARGET_MAX} are possible"
+                ));
             }
             attributes.target = target;
             // As on every Linux file system.

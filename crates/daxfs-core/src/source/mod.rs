@@ -20,8 +20,8 @@ use crate::format::NAME_MAX;
 use crate::progress::Progress;
 
 pub use archive::scan as scan_archive;
-pub(crate) use directory::{names_in, open_beneath};
 pub use directory::scan as scan_directory;
+pub(crate) use directory::{names_in, open_beneath};
 pub use spool::ArchiveInput;
 pub use tree::{Attributes, Child, Content, Link, Node, NodeId, Tree};
 

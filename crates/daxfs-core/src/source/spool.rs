@@ -36,7 +36,9 @@ impl ArchiveInput {
 impl std::fmt::Debug for ArchiveInput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Path(path) | Self::Stream(path, _) => f.debug_tuple("ArchiveInput").field(path).finish(),
+            Self::Path(path) | Self::Stream(path, _) => {
+                f.debug_tuple("ArchiveInput").field(path).finish()
+            }
         }
     }
 }
@@ -148,6 +150,7 @@ impl Archive {
         let grow = Error::io("expand a sparse file of", &self.name);
         let end = start
             .checked_add(size)
+            .filter(|end| i64::try_from(*end).is_ok())
             .ok_or_else(|| io::Error::from(rustix::io::Errno::FBIG))
             .and_then(|end| self.file.set_len(end).map(|()| end));
         self.end = end.map_err(grow)?;

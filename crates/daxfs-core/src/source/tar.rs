@@ -62,7 +62,10 @@ impl Reader {
     ) -> Result<Option<std::result::Result<Entry, InputProblem>>> {
         while let Some(header) = self.header(archive)? {
             let Some(size) = header.size() else {
-                return Err(damaged(archive, format!("a size that is no number before {:#x}", self.at)));
+                return Err(damaged(
+                    archive,
+                    format!("a size that is no number before {:#x}", self.at),
+                ));
             };
             match header.kind() {
                 b'x' | b'X' => {
@@ -93,7 +96,11 @@ impl Reader {
     /// The next header; none at the end-of-archive marker.
     fn header(&mut self, archive: &Archive) -> Result<Option<Header>> {
         let Some(header) = self.block(archive)? else {
-            let what = if archive.len == 0 { "it is empty" } else { "it has no end: truncated" };
+            let what = if archive.len == 0 {
+                "it is empty"
+            } else {
+                "it has no end-of-archive mark: truncated, or not finished by its writer"
+            };
             return Err(damaged(archive, what.into()));
         };
         let start = self.at - BLOCK;
@@ -139,14 +146,20 @@ impl Reader {
                 self.at = end;
                 Ok(start)
             }
-            _ => Err(damaged(archive, format!("{size} bytes from {start:#x} on are not all there: truncated"))),
+            _ => Err(damaged(
+                archive,
+                format!("{size} bytes from {start:#x} on are not all there: truncated"),
+            )),
         }
     }
 
     /// The data of an entry that describes another one.
     fn body(&mut self, archive: &Archive, size: u64, most: u64) -> Result<Vec<u8>> {
         if size > most {
-            return Err(damaged(archive, format!("an extended header of {size} bytes at {:#x}", self.at)));
+            return Err(damaged(
+                archive,
+                format!("an extended header of {size} bytes at {:#x}", self.at),
+            ));
         }
         let start = self.skip(archive, size)?;
         let mut bytes = vec![0; size as usize];
@@ -183,7 +196,9 @@ impl Reader {
     ) -> Result<std::result::Result<Entry, String>> {
         let size = match self.records.number("size") {
             Ok(size) => size.unwrap_or(header_size),
-            Err(reason) => return Err(damaged(archive, format!("{}: {reason}", crate::error::show(&path)))),
+            Err(reason) => {
+                return Err(damaged(archive, format!("{}: {reason}", crate::error::show(&path))));
+            }
         };
         let described = self.describe(header, path);
         let has_data = match &described {
@@ -201,7 +216,12 @@ impl Reader {
         let old_map = if header.kind() == b'S' && header.is_gnu() {
             match sparse::old_gnu(&header.0, || self.block(archive))? {
                 Some(map) => Some(map),
-                None => return Err(damaged(archive, format!("a sparse map before {:#x} that makes no sense", self.at))),
+                None => {
+                    return Err(damaged(
+                        archive,
+                        format!("a sparse map before {:#x} that makes no sense", self.at),
+                    ));
+                }
             }
         } else {
             None
@@ -257,7 +277,8 @@ impl Reader {
             (None, Some(target)) => target.clone(),
             (None, None) => terminated(&header.0[157..257]).to_vec(),
         };
-        let number = |name, field| header.number(field).ok_or_else(|| format!("{name} is no number"));
+        let number =
+            |name, field| header.number(field).ok_or_else(|| format!("{name} is no number"));
         let owner = |name, field| {
             let id = match self.records.number(name)? {
                 Some(id) => id,
@@ -271,9 +292,12 @@ impl Reader {
         };
         let device = match kind {
             Kind::Node(mode::CHAR | mode::BLOCK) => {
-                let (major, minor) = (number("major number", MAJOR)?, number("minor number", MINOR)?);
+                let (major, minor) =
+                    (number("major number", MAJOR)?, number("minor number", MINOR)?);
                 if !(0..1 << 12).contains(&major) || !(0..1 << 20).contains(&minor) {
-                    return Err(format!("device {major}:{minor}, at most 4095:1048575 are possible"));
+                    return Err(format!(
+                        "device {major}:{minor}, at most 4095:1048575 are possible"
+                    ));
                 }
                 (major.cast_unsigned(), minor.cast_unsigned())
             }

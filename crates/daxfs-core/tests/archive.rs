@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Protects: scanning an archive gives what extracting it would, whoever wrote it and however it
+//! is compressed; an archive that cannot be taken whole says so.
+
+#[path = "common/trees.rs"]
+mod common;
+
+use std::fs::{self, File};
+use std::io::{Cursor, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Without, describe, find, run, scan_dir};
+use daxfs_core::error::Error;
+use daxfs_core::format::mode;
+use daxfs_core::progress::Progress;
+use daxfs_core::source::{ArchiveInput, Exclude, Scan, Selection, scan_archive};
+use tar::{EntryType, Header};
+use tempfile::TempDir;
+
+const PAX: [&str; 4] = ["--format=posix", "--xattrs", "--xattrs-include=*", "--no-acls"];
+
+fn scan_with(input: ArchiveInput, selection: &Selection) -> Result<Scan, Error> {
+    scan_archive(input, &std::env::temp_dir(), selection, &Progress::default())
+}
+
+fn scan(path: &Path) -> Scan {
+    scan_with(ArchiveInput::Path(path.to_owned()), &Selection::default()).unwrap()
+}
+
+fn scan_bytes(bytes: Vec<u8>) -> Result<Scan, Error> {
+    let input = ArchiveInput::Stream("test".into(), Box::new(Cursor::new(bytes)));
+    scan_with(input, &Selection::default())
+}
+
+/// Archives `tree` with GNU tar.
+fn gnu_tar(tree: &Path, archive: &Path, options: &[&str]) {
+    run(Command::new("tar").args(options).arg("-cf").arg(archive).arg("-C").arg(tree).arg("."));
+}
+
+#[track_caller]
+fn assert_same(archive: &Path, tree: &Path, without: Without) {
+    let scan = scan(archive);
+    assert_eq!(scan.problems, []);
+    let (found, expected) = (describe(&scan, without), describe(&scan_dir(tree), without));
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(found.len(), expected.len());
+}
+
+#[test]
+fn pax_archives_keep_everything() {
+    let tree = common::tree();
+    let archive = tree.path().with_extension("tar");
+    gnu_tar(tree.path(), &archive, &PAX);
+    assert_same(&archive, tree.path(), Without::default());
+    fs::remove_file(archive).unwrap();
+}
+
+#[test]
+fn sparse_files_of_every_version_are_expanded() {
+    let tree = common::tree();
+    let out = TempDir::new().unwrap();
+    for version in ["0.0", "0.1", "1.0"] {
+        let archive = out.path().join(version);
+        let version = format!("--sparse-version={version}");
+        gnu_tar(tree.path(), &archive, &[&PAX[..], &["--sparse", &version]].concat());
+        assert!(fs::metadata(&archive).unwrap().len() < common::HUGE);
+        assert_same(&archive, tree.path(), Without::default());
+    }
+    let archive = out.path().join("old");
+    gnu_tar(tree.path(), &archive, &["--format=gnu", "--sparse"]);
+    assert!(fs::metadata(&archive).unwrap().len() < common::HUGE);
+    assert_same(&archive, tree.path(), Without { nanoseconds: true, xattrs: true });
+}
+
+#[test]
+fn gnu_archives_keep_long_names_and_early_times() {
+    let tree = common::tree();
+    let out = TempDir::new().unwrap();
+    for format in ["gnu", "oldgnu"] {
+        let archive = out.path().join(format);
+        gnu_tar(tree.path(), &archive, &[&format!("--format={format}")]);
+        assert_same(&archive, tree.path(), Without { nanoseconds: true, xattrs: true });
+    }
+}
+
+#[test]
+fn archives_of_other_programs_are_the_same() {
+    let tree = common::tree();
+    let out = TempDir::new().unwrap();
+    // It writes -1.5 seconds as -2.5.
+    common::set_mtime(&tree.path().join("set-id"), -2, 0);
+    let archive = out.path().join("bsdtar");
+    run(Command::new("bsdtar")
+        .args(["--format=pax", "--xattrs", "-cf"])
+        .arg(&archive)
+        .arg("-C")
+        .arg(tree.path())
+        .arg("."));
+    assert_same(&archive, tree.path(), Without::default());
+
+    // What the oldest formats can hold.
+    let plain = TempDir::new().unwrap();
+    fs::create_dir_all(plain.path().join(format!("{}/{}", "a".repeat(80), "b".repeat(60))))
+        .unwrap();
+    fs::write(plain.path().join("file"), "text").unwrap();
+    fs::hard_link(plain.path().join("file"), plain.path().join("other")).unwrap();
+    std::os::unix::fs::symlink("file", plain.path().join("symlink")).unwrap();
+    let seconds = Without { nanoseconds: true, xattrs: false };
+    let archive = out.path().join("ustar");
+    gnu_tar(plain.path(), &archive, &["--format=ustar"]);
+    assert_same(&archive, plain.path(), seconds);
+    let archive = out.path().join("python");
+    run(Command::new("python3")
+        .args(["-c", "import sys,tarfile; t=tarfile.open(sys.argv[1],'w'); t.add(sys.argv[2],'.'); t.close()"])
+        .args([&archive, plain.path()]));
+    assert_same(&archive, plain.path(), seconds);
+    let archive = out.path().join("cpio");
+    let pipe = "cd \"$1\" && find . -mindepth 1 | cpio --quiet -o -H ustar > \"$2\"";
+    run(Command::new("sh").args(["-c", pipe, "sh"]).arg(plain.path()).arg(&archive));
+    assert_eq!(
+        describe(&scan(&archive), seconds)[1..],
+        describe(&scan_dir(plain.path()), seconds)[1..]
+    );
+    fs::remove_dir_all(plain.path().join("a".repeat(80))).unwrap();
+    let archive = out.path().join("v7");
+    gnu_tar(plain.path(), &archive, &["--format=v7"]);
+    assert_same(&archive, plain.path(), seconds);
+}
+
+#[test]
+fn compressed_archives_are_recognised_by_their_bytes() {
+    let tree = common::tree();
+    let out = TempDir::new().unwrap();
+    let plain = out.path().join("plain");
+    gnu_tar(tree.path(), &plain, &PAX);
+    // Some writers make several streams, which follow each other.
+    let half = fs::metadata(&plain).unwrap().len() / 2;
+    let bytes = fs::read(&plain).unwrap();
+    let (first, second) = bytes.split_at(half as usize);
+    for command in [
+        "gzip -c",
+        "bzip2 -c",
+        "xz -c",
+        "xz -c --check=sha256 --x86 --lzma2",
+        "zstd -c -q --ultra -22",
+        "zstd -c -q -1 --no-check",
+        "zstd -c -q --long=27",
+    ] {
+        let mut compressed = Vec::new();
+        if command.starts_with("zstd") {
+            // A frame that readers skip.
+            compressed.extend_from_slice(&[0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3]);
+        }
+        for part in [first, second] {
+            compressed.extend(filter(command, part));
+        }
+        let archive = out.path().join("archive");
+        fs::write(&archive, &compressed).unwrap();
+        assert_same(&archive, tree.path(), Without::default());
+        let cut = compressed[..compressed.len() - 9].to_vec();
+        assert!(scan_bytes(cut).is_err(), "{command}");
+    }
+    let lz4 = scan_bytes(vec![0x04, 0x22, 0x4d, 0x18, 0, 0, 0]).unwrap_err();
+    assert!(lz4.to_string().contains("lz4 compression; decompress"), "{lz4}");
+}
+
+fn filter(command: &str, input: &[u8]) -> Vec<u8> {
+    let mut words = command.split(' ');
+    let mut child = Command::new(words.next().unwrap())
+        .args(words)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || stdin.write_all(&input).unwrap());
+    let mut output = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut output).unwrap();
+    writer.join().unwrap();
+    assert!(child.wait().unwrap().success(), "{command}");
+    output
+}
+
+#[test]
+fn streams_are_spooled_to_a_file_without_a_name() {
+    let tree = common::tree();
+    let out = TempDir::new().unwrap();
+    let archive = out.path().join("archive");
+    gnu_tar(tree.path(), &archive, &PAX);
+    let spool = TempDir::new().unwrap();
+    let stream = ArchiveInput::Stream("pipe".into(), Box::new(File::open(&archive).unwrap()));
+    let scan =
+        scan_archive(stream, spool.path(), &Selection::default(), &Progress::default()).unwrap();
+    assert_eq!(fs::read_dir(spool.path()).unwrap().count(), 0);
+    let expected = describe(&scan_dir(tree.path()), Without::default());
+    assert_eq!(describe(&scan, Without::default()), expected);
+}
+
+/// Writes an archive entry by entry.
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn entry(&mut self, kind: EntryType, path: &str, target: &str, data: &[u8]) -> &mut Self {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(kind);
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+        header.set_mode(0o640);
+        header.set_uid(1);
+        header.set_gid(2);
+        header.set_mtime(3);
+        header.set_size(data.len() as u64);
+        self.header(header).data(data)
+    }
+
+    fn header(&mut self, mut header: Header) -> &mut Self {
+        header.set_cksum();
+        self.0.extend_from_slice(header.as_bytes());
+        self
+    }
+
+    fn data(&mut self, data: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(data);
+        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self
+    }
+
+    fn file(&mut self, path: &str, data: &str) -> &mut Self {
+        self.entry(EntryType::Regular, path, "", data.as_bytes())
+    }
+
+    fn pax(&mut self, records: &[(&str, &str)]) -> &mut Self {
+        self.entry(EntryType::XHeader, "PaxHeaders", "", &pax_records(records))
+    }
+
+    fn end(&mut self) -> Vec<u8> {
+        self.0.extend_from_slice(&[0; 1024]);
+        std::mem::take(&mut self.0)
+    }
+}
+
+fn pax_records(records: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (keyword, value) in records {
+        let rest = keyword.len() + value.len() + 3;
+        let length = (rest..).find(|len| *len == rest + len.to_string().len()).unwrap();
+        bytes.extend_from_slice(format!("{length} {keyword}={value}\n").as_bytes());
+    }
+    bytes
+}
+
+/// Problems of a scan as text.
+fn problems(scan: &Scan) -> Vec<String> {
+    scan.problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn missing_directories_are_made_and_late_ones_described() {
+    let bytes = Writer::default()
+        .file("./a/b/c", "x")
+        .file("/absolute//./path", "y")
+        .entry(EntryType::Directory, "a/", "", b"")
+        .end();
+    let scan = scan_bytes(bytes).unwrap();
+    assert_eq!(scan.problems, []);
+    let attributes = |path| {
+        let node = find(&scan.tree, path).unwrap();
+        (node.mode, node.uid, node.mtime)
+    };
+    assert_eq!(attributes("a"), (mode::DIRECTORY | 0o640, 1, 3_000_000_000));
+    assert_eq!(attributes("a/b"), (mode::DIRECTORY | 0o755, 0, 0));
+    assert_eq!(attributes("absolute/path"), (mode::REGULAR | 0o640, 1, 3_000_000_000));
+    assert_eq!(scan.tree.node(0).mode, mode::DIRECTORY | 0o755);
+}
+
+#[test]
+fn later_entries_replace_earlier_ones() {
+    let bytes = Writer::default()
+        .file("a", "first")
+        .entry(EntryType::Link, "b", "a", b"")
+        .file("a", "second!")
+        .entry(EntryType::Directory, "d", "", b"")
+        .entry(EntryType::Symlink, "d", "a", b"")
+        .file("e", "")
+        .entry(EntryType::Directory, "e", "", b"")
+        .file("e/f", "")
+        .end();
+    let scan = scan_bytes(bytes).unwrap();
+    assert_eq!(scan.problems, []);
+    let of =
+        |path| find(&scan.tree, path).map(|node| (node.mode & mode::TYPE, node.size, node.nlink));
+    assert_eq!(of("a"), Some((mode::REGULAR, 7, 1)));
+    assert_eq!(of("b"), Some((mode::REGULAR, 5, 1)));
+    assert_eq!(of("d"), Some((mode::SYMLINK, 1, 1)));
+    assert_eq!(of("e/f"), Some((mode::REGULAR, 0, 1)));
+}
+
+#[test]
+fn everything_that_cannot_be_taken_is_named() {
+    let long = "n".repeat(129);
+    let mut device = Header::new_ustar();
+    device.set_entry_type(EntryType::Char);
+    device.as_old_mut().name[..6].copy_from_slice(b"device");
+    device.set_device_major(5000).unwrap();
+    for set in [Header::set_uid, Header::set_gid, Header::set_size, Header::set_mtime] {
+        set(&mut device, 0);
+    }
+    device.set_mode(0);
+    let bytes = Writer::default()
+        .file("good", "1")
+        .file("../escape", "2")
+        .pax(&[("path", &long)])
+        .file("short", "3")
+        .entry(EntryType::Link, "link", "nowhere", b"")
+        .entry(EntryType::Link, "dirlink", "dir", b"")
+        .entry(EntryType::Directory, "dir", "", b"")
+        .entry(EntryType::Link, "dirlink", "dir", b"")
+        .file("dir/x", "")
+        .file("dir", "")
+        .file("good/below", "")
+        .entry(EntryType::Symlink, "symlink", "", b"")
+        .entry(EntryType::new(b'M'), "volume", "", b"4")
+        .entry(EntryType::new(b'?'), "unknown", "", b"5")
+        .header(device)
+        .pax(&[("uid", "4294967296")])
+        .file("owner", "")
+        .pax(&[("GNU.sparse.major", "2"), ("GNU.sparse.minor", "0")])
+        .file("sparse", "")
+        .pax(&[("GNU.sparse.size", "10"), ("GNU.sparse.map", "8,4")])
+        .file("outside", "1234")
+        .pax(&[("GNU.sparse.size", "9223372036854775807"), ("GNU.sparse.map", "0,4")])
+        .file("vast", "1234")
+        .file("last", "6")
+        .end();
+    let scan = scan_bytes(bytes).unwrap();
+    let found = problems(&scan);
+    let expected = [
+        "../escape: path with a \"..\" in it",
+        "link: hard link to nowhere, which is not there",
+        "dirlink: hard link to dir, which is not there",
+        "dirlink: hard link to dir, a directory",
+        "dir: in the place of a directory that is not empty",
+        "good/below: good on the way to it is not a directory",
+        "symlink: symbolic link without a sound target",
+        "volume: part of a file that begins in another volume",
+        "unknown: entry of unknown type '?'",
+        "device: device 5000:0, at most 4095:1048575 are possible",
+        "owner: uid 4294967296 does not fit in 32 bits",
+        "sparse: sparse file in a format that is not known",
+        "outside: sparse file whose pieces overlap or lie outside",
+    ];
+    assert_eq!(found[..expected.len()], expected);
+    assert_eq!(found[13], format!("{long}: name of 129 bytes, at most 128 are possible"));
+    assert!(found[14].starts_with("vast: sparse file of 9223372036854775807 bytes: "), "{found:?}");
+    assert_eq!(found.len(), 15);
+    assert_eq!(find(&scan.tree, "last").unwrap().size, 1);
+}
+
+#[test]
+fn global_records_apply_until_they_are_replaced() {
+    let bytes = Writer::default()
+        .entry(EntryType::XGlobalHeader, "g", "", &pax_records(&[("uid", "77"), ("comment", "x")]))
+        .file("a", "")
+        .pax(&[("uid", "88")])
+        .file("b", "")
+        .pax(&[("uid", ""), ("mtime", "-0.25")])
+        .file("c", "")
+        .entry(EntryType::XGlobalHeader, "g", "", &pax_records(&[("uid", "")]))
+        .file("d", "")
+        .end();
+    let scan = scan_bytes(bytes).unwrap();
+    let uid = |path| find(&scan.tree, path).unwrap().uid;
+    assert_eq!([uid("a"), uid("b"), uid("c"), uid("d")], [77, 88, 1, 1]);
+    assert_eq!(find(&scan.tree, "c").unwrap().mtime, -250_000_000);
+}
+
+#[test]
+fn excluded_entries_leave_other_names_of_their_files() {
+    let bytes = Writer::default()
+        .file("skip/kept", "data")
+        .entry(EntryType::Link, "kept", "skip/kept", b"")
+        .file("x.o", "")
+        .pax(&[("path", &format!("skip/{}", "n".repeat(200)))])
+        .file("too-long", "")
+        .end();
+    let selection = Selection {
+        exclude: Exclude::new(&["*.o".into(), "/skip".into()]).unwrap(),
+        uid: Some(5),
+        ..Selection::default()
+    };
+    let input = ArchiveInput::Stream("test".into(), Box::new(Cursor::new(bytes)));
+    let scan = scan_with(input, &selection).unwrap();
+    assert_eq!(scan.problems, []);
+    assert_eq!(scan.tree.children(scan.tree.node(0)).len(), 1);
+    let kept = find(&scan.tree, "kept").unwrap();
+    assert_eq!((kept.size, kept.uid, kept.nlink), (4, 5, 1));
+}
+
+#[test]
+fn damaged_archives_are_refused() {
+    let whole = Writer::default().file("a", "data").file("b", &"x".repeat(1000)).end();
+    assert!(scan_bytes(whole.clone()).is_ok());
+    let message = |bytes: Vec<u8>| scan_bytes(bytes).unwrap_err().to_string();
+    let ends = [
+        (0, "test: it is empty"),
+        (300, "test: it ends inside a block: truncated"),
+        (512, "test: 4 bytes from 0x200 on are not all there: truncated"),
+        (1024, "test: it has no end-of-archive mark: truncated, or not finished by its writer"),
+        (1800, "test: 1000 bytes from 0x600 on are not all there: truncated"),
+        (2560, "test: it has no end-of-archive mark: truncated, or not finished by its writer"),
+    ];
+    for (len, expected) in ends {
+        assert_eq!(message(whole[..len].to_vec()), expected);
+    }
+    let mut flipped = whole.clone();
+    flipped[1024] ^= 1;
+    assert_eq!(message(flipped), "test: no header at 0x400: damaged");
+    assert_eq!(message(vec![7; 4096]), "test: not a tar archive");
+    let mut lone = whole.clone();
+    lone[1024..1536].fill(0);
+    assert_eq!(message(lone), "test: a lone block of zeroes at 0x400");
+    let mut records = Writer::default();
+    records.entry(EntryType::XHeader, "p", "", b"99 path=x\n").file("a", "");
+    assert!(message(records.end()).contains("a PAX header before 0x400 that makes no sense"));
+}
+
+/// No input may make the scanner panic: cut and flip a real archive at every field.
+#[test]
+fn no_damage_is_a_panic() {
+    let out = TempDir::new().unwrap();
+    let tree = out.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    let sparse = File::create(tree.join("sparse")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"x", 70_000).unwrap();
+    fs::write(tree.join("file"), "text").unwrap();
+    common::set_xattr(&tree.join("file"), "user.a", b"b");
+    let archive: PathBuf = out.path().join("archive");
+    for options in [&["--format=gnu", "--sparse"][..], &[&PAX[..], &["--sparse"]].concat()] {
+        gnu_tar(&tree, &archive, options);
+        let bytes = fs::read(&archive).unwrap();
+        let end = bytes.len().min(10_240);
+        for at in (0..end).step_by(7) {
+            for value in [0, b'9', 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[at] = value;
+                let block = at / 512 * 512;
+                // Let the damage past the checksum.
+                if let Ok(field) = <&mut [u8; 512]>::try_from(&mut damaged[block..block + 512]) {
+                    let mut header = Header::from_byte_slice(&field[..]).clone();
+                    header.set_cksum();
+                    field.copy_from_slice(header.as_bytes());
+                }
+                let _ = scan_bytes(damaged);
+            }
+        }
+    }
+}
