@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Protects the proof: what changes in an image without need is reported, and what is accepted
+//! all the same is a sound image in the eyes of a second, independent reader.
+
+mod support;
+
+use std::sync::Arc;
+
+use daxfs_core::format::{BLOCK_SIZE, DIRENT_SIZE, INODE_SIZE};
+use daxfs_core::layout::Shape;
+use daxfs_core::region::Region;
+use rayon::prelude::*;
+
+use support::change::{Change, Verdict, every_value, is_sound, telling_values, try_each};
+use support::exhaust::exhaust_sound;
+use support::judge::complaints;
+use support::sample::{base_of, metadata, sample, vector, without_checksums};
+
+/// Pairs of bits flipped in each image.
+const PAIRS: u64 = 100_000;
+
+fn every_byte(image: &[u8]) -> Verdict {
+    let spans = metadata(image).into_par_iter();
+    try_each(image, spans.flat_map(|(_, range)| every_value(image, range)))
+}
+
+fn telling_bytes(image: &[u8]) -> Verdict {
+    let spans = metadata(image).into_par_iter();
+    try_each(image, spans.flat_map(|(_, range)| telling_values(image, range)))
+}
+
+/// Numbers that look random and are the same in every run (SplitMix64).
+fn scatter(seed: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn pairs_of_flips(image: &[u8]) -> Verdict {
+    let bytes: Vec<u64> = metadata(image).into_iter().flat_map(|(_, range)| range).collect();
+    let bit = |number: u64| (bytes[(number / 8) as usize % bytes.len()], 1_u8 << (number % 8));
+    let changes = (0..PAIRS).into_par_iter().map(|pair| {
+        let (a, b) = (bit(scatter(2 * pair)), bit(scatter(2 * pair + 1)));
+        let flipped = |(at, mask): (u64, u8)| vec![image[at as usize] ^ mask];
+        if a.0 == b.0 {
+            Change(vec![(a.0, vec![image[a.0 as usize] ^ (a.1 | b.1)])])
+        } else {
+            Change(vec![(a.0, flipped(a)), (b.0, flipped(b))])
+        }
+    });
+    try_each(image, changes)
+}
+
+/// Any two of equal size that differ change places: inode records, dirents, blocks of metadata.
+fn swaps(image: &[u8]) -> Verdict {
+    let base = base_of(image);
+    let mut kinds = vec![(INODE_SIZE, Vec::new()), (DIRENT_SIZE, Vec::new())];
+    for ino in 1..=u64::from(base.inode_count()) {
+        kinds[0].1.push(base.inode_offset(ino));
+        let inode = base.inode(ino).expect("a sound inode");
+        if inode.is_dir() {
+            let positions = 0..base.dirent_count(&inode);
+            kinds[1].1.extend(positions.map(|position| inode.data + position * DIRENT_SIZE));
+        }
+    }
+    let spans = metadata(image).into_iter().filter(|(_, range)| !range.is_empty());
+    let mut blocks: Vec<u64> =
+        spans.flat_map(|(_, range)| range.start / BLOCK_SIZE..=(range.end - 1) / BLOCK_SIZE).collect();
+    blocks.sort_unstable();
+    blocks.dedup();
+    kinds.push((BLOCK_SIZE, blocks.into_iter().map(|block| block * BLOCK_SIZE).collect()));
+    let mut changes = Vec::new();
+    for (len, places) in kinds {
+        for (index, a) in places.iter().enumerate() {
+            let others = places[index + 1..].iter().map(|b| Change::swap(image, *a, *b, len));
+            changes.extend(others.filter(|change| change.0[0].1 != change.0[1].1));
+        }
+    }
+    try_each(image, changes.into_par_iter())
+}
+
+/// Every kind of change, on an image whose checksums must tell of all of them.
+#[test]
+fn checksums_tell_of_every_change() {
+    let image = sample(Shape::default());
+    for (what, verdict) in [
+        ("single bytes", every_byte(&image)),
+        ("pairs of bits", pairs_of_flips(&image)),
+        ("swaps", swaps(&image)),
+    ] {
+        println!("{what}: {} tried, {} accepted", verdict.tried, verdict.accepted.len());
+        assert_eq!(verdict.accepted, [], "{what} that nothing tells of");
+    }
+}
+
+/// Every kind of change, on images without checksums: what is accepted must make sense to a
+/// reader that was written from the format alone.
+#[test]
+fn what_is_accepted_without_checksums_is_sound() {
+    let plain = without_checksums(&sample(Shape::default()));
+    for (name, image) in [
+        ("our own", plain),
+        ("static.daxfs", vector("static.daxfs")),
+        ("branching.daxfs", vector("branching.daxfs")),
+    ] {
+        assert_eq!(complaints(&image, &[Change(Vec::new())]), [""; 0], "{name} is sound itself");
+        for (what, verdict) in [
+            ("single bytes", telling_bytes(&image)),
+            ("pairs of bits", pairs_of_flips(&image)),
+            ("swaps", swaps(&image)),
+        ] {
+            let (tried, accepted) = (verdict.tried, verdict.accepted.len());
+            println!("{name}, {what}: {tried} tried, {accepted} accepted");
+            let complaints = complaints(&image, &verdict.accepted);
+            let first = &complaints[..complaints.len().min(20)];
+            assert!(first.is_empty(), "{name}, {what}: {} refused: {first:#?}", complaints.len());
+        }
+    }
+}
+
+/// Images cut short at every kind of place, and blocks that say nothing.
+#[test]
+fn torn_images_are_refused() {
+    for image in [sample(Shape::default()), vector("static.daxfs")] {
+        let blocks = (0..image.len()).step_by(BLOCK_SIZE as usize);
+        let lengths = blocks.flat_map(|at| [at, at + 1, at + 8, at + 4095]).chain([image.len() - 1]);
+        for len in lengths.filter(|len| *len < image.len()) {
+            let region = Arc::new(Region::from_bytes(&image[..len]).expect("memory"));
+            assert!(!is_sound(&region), "sound with {len} bytes of {}", image.len());
+            assert!(exhaust_sound(&region).is_err());
+        }
+        for fill in [0, 0xff] {
+            let region = Arc::new(Region::from_bytes(&vec![fill; image.len()]).expect("memory"));
+            assert!(!is_sound(&region), "{} bytes of {fill:#x} are sound", image.len());
+        }
+        let whole: Vec<Change> = metadata(&image)
+            .into_iter()
+            .flat_map(|(_, range)| [0, 0xff].map(|fill| (range.clone(), fill)))
+            .map(|(range, fill)| Change(vec![(range.start, vec![fill; range.clone().count()])]))
+            .filter(|change| !change.0[0].1.is_empty())
+            .collect();
+        let verdict = try_each(&image, whole.into_par_iter());
+        assert_eq!(verdict.accepted, [], "a structure of nothing is sound");
+    }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The second opinion: a reader of plain v3 that shares no code with the engine.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::change::Change;
+
+/// Asks the independent reader about each change of `image`; gives its complaints, each with the
+/// change it is about.
+pub(crate) fn complaints(image: &[u8], changes: &[Change]) -> Vec<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/support/v3judge.py");
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(image).expect("write");
+    let mut lines = String::new();
+    for Change(stores) in changes {
+        for (offset, bytes) in stores {
+            write!(lines, "{offset}:").expect("memory");
+            for byte in bytes {
+                write!(lines, "{byte:02x}").expect("memory");
+            }
+            lines.push(' ');
+        }
+        lines.push('\n');
+    }
+    let mut judge = Command::new("python3")
+        .arg(script)
+        .arg(file.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("start python3");
+    // It reads everything before it answers, so neither side waits for the other for ever.
+    judge.stdin.take().expect("piped").write_all(lines.as_bytes()).expect("ask the judge");
+    let output = judge.wait_with_output().expect("an answer");
+    assert!(output.status.success(), "the judge failed: {}", output.status);
+    let text = String::from_utf8(output.stdout).expect("text");
+    let judged: usize = text.lines().next().and_then(|n| n.parse().ok()).expect("a count");
+    assert_eq!(judged, changes.len(), "the judge left something out");
+    text.lines().skip(1).map(str::to_owned).collect()
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the engine's tests share: sample images, changes to them, and readers of everything.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+pub(crate) mod change;
+pub(crate) mod exhaust;
+pub(crate) mod forge;
+pub(crate) mod guard;
+pub(crate) mod judge;
+pub(crate) mod sample;
