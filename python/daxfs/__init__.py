@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from . import errors
     from ._daxfs import (
         BuildResult,
+        Difference,
         DirEntry,
         Extent,
+        ExtractResult,
         Finding,
         Progress,
         Report,
@@ -38,8 +40,10 @@ __all__ = [
     "BuildResult",
     "DaxfsError",
     "DaxfsPath",
+    "Difference",
     "DirEntry",
     "Extent",
+    "ExtractResult",
     "Finding",
     "Image",
     "ImageFile",

@@ -1,8 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
+import sys
 from collections.abc import Callable
-from typing import Literal, TypedDict, final
+from typing import Literal, final
 
 from _typeshed import StrOrBytesPath, WriteableBuffer
+from typing_extensions import disjoint_base
+
+from .builder import BuildOptions
+
+__all__ = [
+    "ERROR_NAMES",
+    "Buffer",
+    "BuildResult",
+    "Difference",
+    "DirEntry",
+    "Extent",
+    "ExtractResult",
+    "File",
+    "Finding",
+    "Image",
+    "Progress",
+    "Report",
+    "Span",
+    "Stat",
+    "__version__",
+    "build",
+    "compare",
+    "extract",
+    "extract_tar",
+    "parse_size",
+    "validate",
+]
 
 __version__: str
 ERROR_NAMES: list[str]
@@ -12,7 +40,8 @@ def parse_size(text: str, /) -> int: ...
 @final
 class Buffer:
     def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Stat:
@@ -85,6 +114,7 @@ class File:
     def read(self, offset: int, length: int, /) -> bytes: ...
     def readinto(self, buffer: WriteableBuffer, offset: int, /) -> int: ...
 
+@disjoint_base
 class Image:
     def __new__(
         cls,
@@ -178,25 +208,6 @@ class Progress:
     def total_bytes(self) -> int: ...
     def cancel(self) -> None: ...
 
-class BuildOptions(TypedDict):
-    directory: StrOrBytesPath | None
-    archive: StrOrBytesPath | None
-    file: StrOrBytesPath | None
-    memory: StrOrBytesPath | int | None
-    heap: str | None
-    branches: bool
-    delta_size: int | None
-    size: int | None
-    label: str
-    uuid: str | None
-    exclude: list[str]
-    uid: int | None
-    gid: int | None
-    latest: int | None
-    data_checksums: bool
-    skip_errors: bool
-    force: bool
-
 @final
 class BuildResult:
     @property
@@ -231,3 +242,50 @@ def build(
     dry_run: bool = False,
     watcher: Callable[[Progress], object] | None = None,
 ) -> BuildResult: ...
+
+@final
+class ExtractResult:
+    @property
+    def entries(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def unrestored(self) -> int: ...
+
+@final
+class Difference:
+    @property
+    def path(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+
+def extract(
+    image: Image,
+    path: StrOrBytesPath,
+    destination: StrOrBytesPath,
+    /,
+    *,
+    force: bool = False,
+    watcher: Callable[[Progress], object] | None = None,
+) -> ExtractResult: ...
+def extract_tar(
+    image: Image,
+    path: StrOrBytesPath,
+    archive: StrOrBytesPath | None = None,
+    /,
+    *,
+    watcher: Callable[[Progress], object] | None = None,
+) -> ExtractResult: ...
+def compare(
+    image: Image,
+    path: StrOrBytesPath,
+    directory: StrOrBytesPath,
+    /,
+    *,
+    ignore_mtime: bool = False,
+    ignore_owner: bool = False,
+    ignore_xattrs: bool = False,
+    watcher: Callable[[Progress], object] | None = None,
+) -> list[Difference]: ...

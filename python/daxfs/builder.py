@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from . import _daxfs
 
@@ -18,6 +18,28 @@ if TYPE_CHECKING:
     from ._daxfs import BuildResult, Progress
 
 __all__ = ["build"]
+
+
+class BuildOptions(TypedDict):
+    """What the extension module is to build."""
+
+    directory: StrOrBytesPath | None
+    archive: StrOrBytesPath | None
+    file: StrOrBytesPath | None
+    memory: StrOrBytesPath | int | None
+    heap: str | None
+    branches: bool
+    delta_size: int | None
+    size: int | None
+    label: str
+    uuid: str | None
+    exclude: list[str]
+    uid: int | None
+    gid: int | None
+    latest: int | None
+    data_checksums: bool
+    skip_errors: bool
+    force: bool
 
 
 def build(
@@ -104,7 +126,7 @@ def build(
     CancelledError
         `progress` cancelled the build.
     """
-    options: _daxfs.BuildOptions = {
+    options: BuildOptions = {
         "directory": None if tar else source,
         "archive": source if tar else None,
         "file": None,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from _typeshed import ReadableBuffer, StrOrBytesPath, WriteableBuffer
 
-    from ._daxfs import Extent, Stat
+    from ._daxfs import Difference, Extent, ExtractResult, Progress, Stat
 
 __all__ = ["DaxfsPath", "Image", "ImageFile", "open"]
 
@@ -193,12 +193,108 @@ class Image(_daxfs.Image):
         str
             Absolute paths, sorted within each directory.
         """
-        parts = [part for part in pattern.split("/") if part]
-        found = _glob(self, "/", parts)
-        if parts.count("**") < 2:
-            yield from found
-        else:
-            yield from dict.fromkeys(found)
+        yield from _matches(self, "/", pattern)
+
+    def extract(
+        self,
+        destination: StrOrBytesPath,
+        path: StrOrBytesPath = "/",
+        *,
+        force: bool = False,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> ExtractResult:
+        """Extract a directory and what is below it, or one file.
+
+        Root restores everything; others get what they may make.
+
+        Parameters
+        ----------
+        destination : str, bytes or os.PathLike
+            The directory to extract into, which is made if need be; for a file, its new path.
+        path : str, bytes or os.PathLike, optional
+            What to extract.
+        force : bool, optional
+            Extract into a directory that is not empty, and replace the files there.
+        progress : callable, optional
+            As for `daxfs.build`.
+
+        Returns
+        -------
+        ExtractResult
+            Entries made, their bytes, and how many of them miss what only root may restore.
+
+        Raises
+        ------
+        ExistsError
+            The destination is not empty, and `force` was not given.
+        SystemCallError, AccessError, NoSpaceError
+            Something could not be made.
+        """
+        return _daxfs.extract(self, path, destination, force=force, watcher=progress)
+
+    def extract_tar(
+        self,
+        archive: StrOrBytesPath | None,
+        path: StrOrBytesPath = "/",
+        *,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> ExtractResult:
+        """Write a directory and what is below it as a tar archive.
+
+        Parameters
+        ----------
+        archive : str, bytes, os.PathLike or None
+            The file to write; None for standard output.
+        path : str, bytes or os.PathLike, optional
+            The directory.
+        progress : callable, optional
+            As for `daxfs.build`.
+
+        Returns
+        -------
+        ExtractResult
+            Entries written, their bytes, and how many sockets were left out, which tar has no
+            entry for.
+        """
+        return _daxfs.extract_tar(self, path, archive, watcher=progress)
+
+    def compare(
+        self,
+        directory: StrOrBytesPath,
+        path: StrOrBytesPath = "/",
+        *,
+        ignore_mtime: bool = False,
+        ignore_owner: bool = False,
+        ignore_xattrs: bool = False,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> list[Difference]:
+        """Compare a directory of the image with one of the host: contents and attributes.
+
+        Parameters
+        ----------
+        directory : str, bytes or os.PathLike
+            The host's directory.
+        path : str, bytes or os.PathLike, optional
+            The image's directory.
+        ignore_mtime, ignore_owner, ignore_xattrs : bool, optional
+            What not to compare. Times are not compared with an image that keeps none.
+        progress : callable, optional
+            As for `daxfs.build`.
+
+        Returns
+        -------
+        list of Difference
+            In order of paths; empty when all is the same.
+        """
+        return _daxfs.compare(
+            self,
+            path,
+            directory,
+            ignore_mtime=ignore_mtime,
+            ignore_owner=ignore_owner,
+            ignore_xattrs=ignore_xattrs,
+            watcher=progress,
+        )
 
 
 class ImageFile(io.RawIOBase):
@@ -422,8 +518,7 @@ class DaxfsPath:
     def glob(self, pattern: str) -> Iterator[DaxfsPath]:
         """Find what matches a pattern below this path; see `Image.glob`."""
         # The path itself is no pattern, whatever characters are in it.
-        parts = [part for part in pattern.split("/") if part]
-        for path in dict.fromkeys(_glob(self.image, str(self), parts)):
+        for path in _matches(self.image, str(self), pattern):
             yield self._with(PurePosixPath(path))
 
     def rglob(self, pattern: str) -> Iterator[DaxfsPath]:
@@ -431,9 +526,11 @@ class DaxfsPath:
         return self.glob(f"**/{pattern}")
 
     @overload
-    def open(self, mode: Literal["rb"], buffering: Literal[0]) -> ImageFile: ...
+    def open(  # type: ignore[overload-overlap]
+        self, mode: Literal["rb"], buffering: Literal[0]
+    ) -> ImageFile: ...
     @overload
-    def open(self, mode: Literal["rb"], buffering: int = -1) -> io.BufferedReader: ...
+    def open(self, mode: Literal["rb"], buffering: int = -1) -> io.BufferedReader[ImageFile]: ...
     @overload
     def open(
         self,
@@ -450,7 +547,7 @@ class DaxfsPath:
         encoding: str = "utf-8",
         errors: str | None = None,
         newline: str | None = None,
-    ) -> ImageFile | io.BufferedReader | io.TextIOWrapper:
+    ) -> ImageFile | io.BufferedReader[ImageFile] | io.TextIOWrapper:
         """Open the file for reading, as `pathlib.Path.open`; text is UTF-8 unless told otherwise.
 
         Parameters
@@ -505,6 +602,14 @@ def _reached_twice(path: str) -> UnsoundImageError:
     error = UnsoundImageError(errno.EUCLEAN, f"image is not sound: {first}")
     error.count, error.first = 1, first
     return error
+
+
+def _matches(image: Image, path: str, pattern: str) -> Iterator[str]:
+    """Paths below `path` that match a pattern, each once."""
+    parts = [part for part in pattern.split("/") if part]
+    found = _glob(image, path, parts)
+    # Only one stretch of directories after another can lead to a path in two ways.
+    return iter(dict.fromkeys(found)) if parts.count("**") > 1 else found
 
 
 def _glob(image: Image, path: str, parts: list[str]) -> Iterator[str]:

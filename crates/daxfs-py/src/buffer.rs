@@ -43,11 +43,7 @@ impl Buffer {
                 flags,
             )
         };
-        if filled == 0 {
-            Ok(())
-        } else {
-            Err(PyErr::fetch(slf.py()))
-        }
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
     }
 }
 
@@ -60,9 +56,7 @@ pub(crate) fn fill<T: Send>(
     // Whatever the items are, they are bytes to us.
     let buffer = PyBuffer::<u8>::get(&byte_view(target)?)?;
     if buffer.readonly() || !buffer.is_c_contiguous() {
-        return Err(PyBufferError::new_err(
-            "a writable, contiguous buffer is needed",
-        ));
+        return Err(PyBufferError::new_err("a writable, contiguous buffer is needed"));
     }
     let (start, len) = (Pointer(buffer.buf_ptr().cast()), buffer.len_bytes());
     let result = py.detach(move || {

@@ -22,6 +22,7 @@ use crate::progress::watch;
 #[pyo3(from_item_all)]
 pub(crate) struct Options {
     directory: Option<HostPath>,
+    archive: Option<HostPath>,
     file: Option<HostPath>,
     memory: Option<ImageSource>,
     heap: Option<String>,
@@ -41,7 +42,12 @@ pub(crate) struct Options {
 
 impl Options {
     fn convert(self, dry_run: bool) -> Result<BuildOptions> {
-        let input = Input::Directory(self.directory.expect("archives come later").0);
+        let input = match (self.directory, self.archive) {
+            (Some(path), None) => Input::Directory(path.0),
+            (None, Some(path)) if path.0.as_os_str() == "-" => Input::Archive(None),
+            (None, Some(path)) => Input::Archive(Some(path.0)),
+            _ => return Err(Error::invalid("an image is made from exactly one source").into()),
+        };
         let output = match (self.file, self.memory, self.heap) {
             (Some(path), None, None) => Output::File(path.0),
             (None, Some(source), None) => Output::Memory(source.0),
@@ -64,11 +70,7 @@ impl Options {
             latest: self.latest,
             ..Selection::default()
         };
-        let shape = Shape {
-            branches: self.branches,
-            delta_size: self.delta_size,
-            size: self.size,
-        };
+        let shape = Shape { branches: self.branches, delta_size: self.delta_size, size: self.size };
         Ok(BuildOptions {
             input,
             output,
@@ -114,10 +116,7 @@ pub(crate) struct BuildResult {
 
 impl BuildResult {
     fn new(py: Python<'_>, summary: Summary) -> Result<Self> {
-        let spans = summary
-            .spans
-            .iter()
-            .map(|span| Py::new(py, Span::from(span)));
+        let spans = summary.spans.iter().map(|span| Py::new(py, Span::from(span)));
         let skipped = pairs(py, &summary.skipped)?;
         Ok(Self {
             files: summary.files,
@@ -130,10 +129,7 @@ impl BuildResult {
             size: summary.total_size,
             spans: spans.collect::<PyResult<_>>()?,
             uuid: summary.uuid.map(|uuid| uuid.hyphenated().to_string()),
-            skipped: skipped
-                .into_iter()
-                .map(|(path, why)| (path.unbind(), why))
-                .collect(),
+            skipped: skipped.into_iter().map(|(path, why)| (path.unbind(), why)).collect(),
             fd: summary.buffer.map(IntoRawFd::into_raw_fd),
         })
     }

@@ -12,17 +12,22 @@ use crate::error::Result;
 use crate::paths::ImageSource;
 
 /// One contradiction between an image and the format.
-#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, module = "daxfs._daxfs")]
 pub(crate) struct Finding {
     /// `error` or `warning`.
+    #[pyo3(get)]
     severity: &'static str,
     /// Field or structure.
+    #[pyo3(get)]
     what: String,
     /// Image offset in bytes.
+    #[pyo3(get)]
     offset: u64,
     /// What the format demands.
+    #[pyo3(get)]
     expected: String,
     /// What is there.
+    #[pyo3(get)]
     found: String,
     text: String,
 }
@@ -94,9 +99,7 @@ pub(crate) fn validate(
         engine::validate(&region, if data { Depth::Data } else { Depth::Metadata })
     })?;
     let findings = report.findings.list().iter();
-    let findings: PyResult<_> = findings
-        .map(|found| Py::new(py, Finding::from(found)))
-        .collect();
+    let findings: PyResult<_> = findings.map(|found| Py::new(py, Finding::from(found))).collect();
     let counts = report.counts;
     Ok(Report {
         errors: report.findings.errors(),

@@ -51,15 +51,13 @@ fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     static FROM_ENGINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let filename = filename(py, error)?;
     let details = details(py, error)?;
-    let exception = FROM_ENGINE
-        .import(py, "daxfs.errors", "from_engine")?
-        .call1((
-            error.name(),
-            error.errno(),
-            error.to_string(),
-            filename,
-            details,
-        ))?;
+    let exception = FROM_ENGINE.import(py, "daxfs.errors", "from_engine")?.call1((
+        error.name(),
+        error.errno(),
+        error.to_string(),
+        filename,
+        details,
+    ))?;
     Ok(PyErr::from_value(exception))
 }
 
@@ -82,12 +80,7 @@ fn filename<'py>(py: Python<'py>, error: &Error) -> PyResult<Option<Bound<'py, P
 fn details<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict>> {
     let details = PyDict::new(py);
     match error {
-        Error::Corrupt {
-            what,
-            offset,
-            expected,
-            found,
-        } => {
+        Error::Corrupt { what, offset, expected, found } => {
             details.set_item("what", what)?;
             details.set_item("offset", offset)?;
             details.set_item("expected", expected)?;
@@ -97,9 +90,7 @@ fn details<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict>> 
             details.set_item("count", count)?;
             details.set_item("first", first)?;
         }
-        Error::NoSpace {
-            needed, available, ..
-        } => {
+        Error::NoSpace { needed, available, .. } => {
             details.set_item("needed", needed)?;
             details.set_item("available", available)?;
         }

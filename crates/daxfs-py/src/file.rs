@@ -43,11 +43,7 @@ pub(crate) fn copy_bytes<'py>(
     // Filled before anybody else can see it.
     Ok(PyBytes::new_with(py, size, |bytes| {
         let mut read = || view.read(inode, offset, bytes);
-        let result = if length < COPY_DETACHED {
-            read()
-        } else {
-            py.detach(read)
-        };
+        let result = if length < COPY_DETACHED { read() } else { py.detach(read) };
         Ok(result.map(drop).map_err(Failure::from)?)
     })?)
 }

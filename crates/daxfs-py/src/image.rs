@@ -33,21 +33,14 @@ pub(crate) struct Span {
 
 impl From<&superblock::Span> for Span {
     fn from(span: &superblock::Span) -> Self {
-        Self {
-            name: span.name,
-            offset: span.offset,
-            size: span.size,
-        }
+        Self { name: span.name, offset: span.offset, size: span.size }
     }
 }
 
 #[pymethods]
 impl Span {
     fn __repr__(&self) -> String {
-        format!(
-            "Span(name={:?}, offset={}, size={})",
-            self.name, self.offset, self.size
-        )
+        format!("Span(name={:?}, offset={}, size={})", self.name, self.offset, self.size)
     }
 }
 
@@ -63,12 +56,11 @@ pub(crate) struct Image {
 impl Image {
     fn open_view(&self) -> Result<Arc<View>> {
         let view = self.view.read().expect("no panic holds it");
-        Ok(view
-            .clone()
-            .ok_or_else(|| Error::invalid("the image is closed"))?)
+        Ok(view.clone().ok_or_else(|| Error::invalid("the image is closed"))?)
     }
 
-    fn resolve(&self, path: &ImagePath, links: Links) -> Result<(Arc<View>, Inode)> {
+    /// The inode at a path, and the view it was found in.
+    pub(crate) fn resolve(&self, path: &ImagePath, links: Links) -> Result<(Arc<View>, Inode)> {
         let view = self.open_view()?;
         let inode = view.resolve(&path.0, links)?;
         Ok((view, inode))
@@ -103,10 +95,7 @@ impl Image {
     ) -> Result<(Arc<View>, Vec<daxfs_core::view::Entry>)> {
         let (view, inode) = self.resolve(path, Links::Follow)?;
         if !inode.is_dir() {
-            return Err(Error::NotDirectory {
-                path: path.0.clone(),
-            }
-            .into());
+            return Err(Error::NotDirectory { path: path.0.clone() }.into());
         }
         let entries = py.detach(|| view.read_dir(&inode))?;
         Ok((view, entries))
@@ -114,11 +103,7 @@ impl Image {
 }
 
 fn links(follow_symlinks: bool) -> Links {
-    if follow_symlinks {
-        Links::Follow
-    } else {
-        Links::Keep
-    }
+    if follow_symlinks { Links::Follow } else { Links::Keep }
 }
 
 #[pymethods]
@@ -138,19 +123,13 @@ impl Image {
                 region.invalidate();
             }
             let image = Unvalidated::open(region)?;
-            let image = Arc::new(if trusted {
-                image.trust()
-            } else {
-                image.validate()?
-            });
+            let image = Arc::new(if trusted { image.trust() } else { image.validate()? });
             match branch {
                 None => Ok(View::base(image)),
                 Some(name) => Err(Error::NoBranch { name: name.into() }),
             }
         })?;
-        Ok(Self {
-            view: RwLock::new(Some(Arc::new(view))),
-        })
+        Ok(Self { view: RwLock::new(Some(Arc::new(view))) })
     }
 
     /// Closes the image. Views and open files of it stay usable.
@@ -167,13 +146,7 @@ impl Image {
     /// What the image was opened from.
     #[getter]
     fn name(&self) -> Result<String> {
-        Ok(self
-            .open_view()?
-            .image()
-            .region()
-            .name()
-            .display()
-            .to_string())
+        Ok(self.open_view()?.image().region().name().display().to_string())
     }
 
     /// Size of the whole image in bytes.
@@ -194,9 +167,7 @@ impl Image {
         let view = self.open_view()?;
         let superblock = view.image().superblock();
         let uuid = uuid::Uuid::from_bytes(superblock.uuid);
-        Ok(superblock
-            .has(feature::IDENTITY)
-            .then(|| uuid.hyphenated().to_string()))
+        Ok(superblock.has(feature::IDENTITY).then(|| uuid.hyphenated().to_string()))
     }
 
     /// Names of the features in use.
@@ -204,11 +175,7 @@ impl Image {
     fn features(&self) -> Result<Vec<&'static str>> {
         let view = self.open_view()?;
         let has = |bit| view.image().superblock().has(bit);
-        Ok(feature::NAMES
-            .iter()
-            .filter(|(bit, _)| has(*bit))
-            .map(|(_, name)| *name)
-            .collect())
+        Ok(feature::NAMES.iter().filter(|(bit, _)| has(*bit)).map(|(_, name)| *name).collect())
     }
 
     /// Number of inodes in the base image.
@@ -223,11 +190,7 @@ impl Image {
         let view = self.open_view()?;
         let superblock = view.image().superblock();
         let spans = superblock.spans();
-        Ok(spans
-            .iter()
-            .chain(&superblock.delta_spans())
-            .map(Span::from)
-            .collect())
+        Ok(spans.iter().chain(&superblock.delta_spans()).map(Span::from).collect())
     }
 
     /// Attributes of a file.
@@ -261,23 +224,17 @@ impl Image {
     }
 
     /// Names in a directory, in byte order.
-    #[pyo3(signature = (path=ImagePath(Vec::new()), /), text_signature = "(path='/', /)")]
+    #[pyo3(signature = (path=ImagePath(Vec::new()), /), text_signature = "($self, path='/', /)")]
     fn listdir<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Vec<Bound<'py, PyString>>> {
         let (_, entries) = self.entries(py, &path)?;
-        Ok(entries
-            .iter()
-            .map(|entry| decode(py, &entry.name))
-            .collect::<PyResult<_>>()?)
+        Ok(entries.iter().map(|entry| decode(py, &entry.name)).collect::<PyResult<_>>()?)
     }
 
     /// Entries of a directory, in byte order of their names.
-    #[pyo3(signature = (path=ImagePath(b"/".into()), /), text_signature = "(path='/', /)")]
+    #[pyo3(signature = (path=ImagePath(b"/".into()), /), text_signature = "($self, path='/', /)")]
     fn scandir(&self, py: Python<'_>, path: ImagePath) -> Result<Vec<DirEntry>> {
         let (view, entries) = self.entries(py, &path)?;
-        Ok(entries
-            .into_iter()
-            .map(|entry| DirEntry::new(&view, &path.0, entry))
-            .collect())
+        Ok(entries.into_iter().map(|entry| DirEntry::new(&view, &path.0, entry)).collect())
     }
 
     /// Target of a symbolic link.
@@ -341,11 +298,7 @@ impl Image {
     #[pyo3(signature = (path, /))]
     fn extents(&self, path: ImagePath) -> Result<Vec<Extent>> {
         let (view, inode) = self.file(path)?;
-        Ok(view
-            .extents(&inode)?
-            .into_iter()
-            .map(Extent::from)
-            .collect())
+        Ok(view.extents(&inode)?.into_iter().map(Extent::from).collect())
     }
 
     /// Opens a file for reading at any offset.

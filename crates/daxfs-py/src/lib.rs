@@ -10,6 +10,7 @@ mod image;
 mod paths;
 mod progress;
 mod stat;
+mod take;
 
 use pyo3::prelude::*;
 
@@ -32,6 +33,9 @@ mod _daxfs {
     use super::progress::Progress;
     #[pymodule_export]
     use super::stat::{DirEntry, Extent, Stat};
+
+    #[pymodule_export]
+    use super::take::{Difference, ExtractResult, compare, extract, extract_tar};
 
     /// Reads a number of bytes: decimal or hexadecimal, with an optional suffix K, M, G or T.
     #[pyfunction]

@@ -23,10 +23,7 @@ impl ImagePath {
         if let Ok(text) = object.cast::<PyString>() {
             return encode(text).map(|bytes| Some(Self(bytes)));
         }
-        Ok(object
-            .cast::<PyBytes>()
-            .ok()
-            .map(|bytes| Self(bytes.as_bytes().to_vec())))
+        Ok(object.cast::<PyBytes>().ok().map(|bytes| Self(bytes.as_bytes().to_vec())))
     }
 }
 
@@ -38,9 +35,7 @@ impl FromPyObject<'_, '_> for ImagePath {
             return Ok(path);
         }
         static FSPATH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let path = FSPATH
-            .import(object.py(), "os", "fspath")?
-            .call1((object,))?;
+        let path = FSPATH.import(object.py(), "os", "fspath")?.call1((object,))?;
         Ok(Self::from_text_or_bytes(&path)?.expect("os.fspath returns str or bytes"))
     }
 }
@@ -53,12 +48,8 @@ impl FromPyObject<'_, '_> for HostPath {
 
     fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
         static FSENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let bytes = FSENCODE
-            .import(object.py(), "os", "fsencode")?
-            .call1((object,))?;
-        Ok(Self(
-            OsString::from_vec(bytes.cast::<PyBytes>()?.as_bytes().to_vec()).into(),
-        ))
+        let bytes = FSENCODE.import(object.py(), "os", "fsencode")?.call1((object,))?;
+        Ok(Self(OsString::from_vec(bytes.cast::<PyBytes>()?.as_bytes().to_vec()).into()))
     }
 }
 

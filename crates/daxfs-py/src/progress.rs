@@ -78,9 +78,7 @@ pub(crate) fn watch<T: Send>(
                     }
                 }
             }
-            let result = worker
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             match interruption {
                 Some(error) => Err(Failure::Python(error)),
                 None => Ok(result?),

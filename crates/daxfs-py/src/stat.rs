@@ -83,16 +83,8 @@ impl Stat {
     }
 
     fn __repr__(&self) -> String {
-        let Self {
-            st_mode,
-            st_ino,
-            st_nlink,
-            st_uid,
-            st_gid,
-            st_size,
-            st_rdev,
-            st_mtime_ns,
-        } = self;
+        let Self { st_mode, st_ino, st_nlink, st_uid, st_gid, st_size, st_rdev, st_mtime_ns } =
+            self;
         format!(
             "Stat(st_mode={st_mode:#o}, st_ino={st_ino}, st_nlink={st_nlink}, st_uid={st_uid}, \
              st_gid={st_gid}, st_size={st_size}, st_rdev={st_rdev}, st_mtime_ns={st_mtime_ns})"
@@ -119,13 +111,7 @@ impl DirEntry {
         }
         let name_at = path.len();
         path.extend_from_slice(&entry.name);
-        Self {
-            view: Arc::clone(view),
-            path,
-            name_at,
-            ino: entry.ino,
-            mode: entry.mode,
-        }
+        Self { view: Arc::clone(view), path, name_at, ino: entry.ino, mode: entry.mode }
     }
 
     /// The mode, of what the entry leads to when links are followed; none if that is nothing.
@@ -143,9 +129,7 @@ impl DirEntry {
     }
 
     fn is(&self, kind: u32, follow_symlinks: bool) -> Result<bool> {
-        Ok(self
-            .mode(follow_symlinks)?
-            .is_some_and(|mode| mode & mode::TYPE == kind))
+        Ok(self.mode(follow_symlinks)?.is_some_and(|mode| mode & mode::TYPE == kind))
     }
 }
 
@@ -224,11 +208,7 @@ impl From<view::Extent> for Extent {
 #[pymethods]
 impl Extent {
     fn __repr__(&self) -> String {
-        let Self {
-            file_offset,
-            image_offset,
-            length,
-        } = self;
+        let Self { file_offset, image_offset, length } = self;
         format!("Extent(file_offset={file_offset}, image_offset={image_offset}, length={length})")
     }
 }
