@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The whole-image proof.
+
+use std::sync::Arc;
+
+use daxfs_core::finding;
+use daxfs_core::region::{Access, Region};
+use daxfs_core::validate::{self as engine, Depth};
+use pyo3::prelude::*;
+
+use crate::error::Result;
+use crate::paths::ImageSource;
+
+/// One contradiction between an image and the format.
+#[pyclass(frozen, module = "daxfs._daxfs")]
+pub(crate) struct Finding {
+    /// `error` or `warning`.
+    #[pyo3(get)]
+    severity: &'static str,
+    /// Field or structure.
+    #[pyo3(get)]
+    what: String,
+    /// Image offset in bytes.
+    #[pyo3(get)]
+    offset: u64,
+    /// What the format demands.
+    #[pyo3(get)]
+    expected: String,
+    /// What is there.
+    #[pyo3(get)]
+    found: String,
+    text: String,
+}
+
+impl From<&finding::Finding> for Finding {
+    fn from(finding: &finding::Finding) -> Self {
+        Self {
+            severity: match finding.severity {
+                finding::Severity::Warning => "warning",
+                finding::Severity::Error => "error",
+            },
+            what: finding.what.to_string(),
+            offset: finding.offset,
+            expected: finding.expected.clone(),
+            found: finding.found.clone(),
+            text: finding.to_string(),
+        }
+    }
+}
+
+#[pymethods]
+impl Finding {
+    fn __str__(&self) -> &str {
+        &self.text
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Finding {}>", self.text)
+    }
+}
+
+/// What a proof found and what it looked at.
+#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+pub(crate) struct Report {
+    /// Errors, whether or not they are listed.
+    errors: u64,
+    /// Warnings, whether or not they are listed.
+    warnings: u64,
+    /// The findings; hostile images could have endlessly many, so their number is bounded.
+    findings: Vec<Py<Finding>>,
+    /// Inodes examined.
+    inodes: u64,
+    /// Directories among them.
+    directories: u64,
+    /// Regular files among them.
+    files: u64,
+    /// Symbolic links among them.
+    symlinks: u64,
+    /// Names examined.
+    dirents: u64,
+    /// Bytes of regular files.
+    data_bytes: u64,
+}
+
+/// Proves everything that the format demands of an image.
+#[pyfunction]
+#[pyo3(signature = (source, /, *, data=false, invalidate=false))]
+pub(crate) fn validate(
+    py: Python<'_>,
+    source: ImageSource,
+    data: bool,
+    invalidate: bool,
+) -> Result<Report> {
+    let report = py.detach(|| {
+        let region = Arc::new(Region::open(&source.0, Access::Read)?);
+        if invalidate {
+            region.invalidate();
+        }
+        engine::validate(&region, if data { Depth::Data } else { Depth::Metadata })
+    })?;
+    let findings = report.findings.list().iter();
+    let findings: PyResult<_> = findings.map(|found| Py::new(py, Finding::from(found))).collect();
+    let counts = report.counts;
+    Ok(Report {
+        errors: report.findings.errors(),
+        warnings: report.findings.warnings(),
+        findings: findings?,
+        inodes: counts.inodes,
+        directories: counts.directories,
+        files: counts.files,
+        symlinks: counts.symlinks,
+        dirents: counts.dirents,
+        data_bytes: counts.data_bytes,
+    })
+}

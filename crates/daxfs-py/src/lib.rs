@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The extension module `daxfs._daxfs`: conversions between Python and the engine, nothing else.
+
+mod buffer;
+mod build;
+mod check;
+mod error;
+mod file;
+mod image;
+mod paths;
+mod progress;
+mod stat;
+mod take;
+
+use pyo3::prelude::*;
+
+/// The engine of daxfs; `daxfs` is the public interface to it.
+#[pymodule]
+mod _daxfs {
+    use super::*;
+
+    #[pymodule_export]
+    use super::buffer::Buffer;
+    #[pymodule_export]
+    use super::build::{BuildResult, build};
+    #[pymodule_export]
+    use super::check::{Finding, Report, validate};
+    #[pymodule_export]
+    use super::file::File;
+    #[pymodule_export]
+    use super::image::{Image, Span};
+    #[pymodule_export]
+    use super::progress::Progress;
+    #[pymodule_export]
+    use super::stat::{DirEntry, Extent, Stat};
+
+    #[pymodule_export]
+    use super::take::{Difference, ExtractResult, compare, extract, extract_tar};
+
+    /// Reads a number of bytes: decimal or hexadecimal, with an optional suffix K, M, G or T.
+    #[pyfunction]
+    #[pyo3(signature = (text, /))]
+    fn parse_size(text: &str) -> crate::error::Result<u64> {
+        Ok(daxfs_core::region::parse_size(text)?)
+    }
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("ERROR_NAMES", daxfs_core::Error::NAMES)
+    }
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What is known of a file: attributes, directory entries, extents.
+
+use std::sync::Arc;
+
+use daxfs_core::Error;
+use daxfs_core::base::Inode;
+use daxfs_core::format::mode;
+use daxfs_core::view::{self, Links, View};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::error::Result;
+use crate::paths::decode;
+
+/// Attributes of a file, named as in `os.stat_result`.
+#[pyclass(frozen, eq, hash, module = "daxfs._daxfs")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Stat {
+    /// Type and permissions.
+    #[pyo3(get)]
+    st_mode: u32,
+    /// Inode number.
+    #[pyo3(get)]
+    st_ino: u64,
+    /// Number of names.
+    #[pyo3(get)]
+    st_nlink: u32,
+    /// Owner.
+    #[pyo3(get)]
+    st_uid: u32,
+    /// Group.
+    #[pyo3(get)]
+    st_gid: u32,
+    /// Size in bytes.
+    #[pyo3(get)]
+    st_size: u64,
+    /// Device number, for `os.major` and `os.minor`.
+    #[pyo3(get)]
+    st_rdev: u32,
+    /// Modification time in nanoseconds since 1970.
+    #[pyo3(get)]
+    st_mtime_ns: i64,
+}
+
+impl From<Inode> for Stat {
+    fn from(inode: Inode) -> Self {
+        Self {
+            st_mode: inode.mode,
+            st_ino: inode.ino,
+            st_nlink: inode.nlink,
+            st_uid: inode.uid,
+            st_gid: inode.gid,
+            st_size: inode.size,
+            // The kernel's 32-bit encoding is the low half of the C library's.
+            st_rdev: inode.rdev,
+            st_mtime_ns: inode.mtime,
+        }
+    }
+}
+
+#[pymethods]
+impl Stat {
+    /// Modification time in seconds since 1970.
+    #[getter]
+    fn st_mtime(&self) -> f64 {
+        self.st_mtime_ns as f64 / 1e9
+    }
+
+    /// Whether it is a directory.
+    fn is_dir(&self) -> bool {
+        self.st_mode & mode::TYPE == mode::DIRECTORY
+    }
+
+    /// Whether it is a regular file.
+    fn is_file(&self) -> bool {
+        self.st_mode & mode::TYPE == mode::REGULAR
+    }
+
+    /// Whether it is a symbolic link.
+    fn is_symlink(&self) -> bool {
+        self.st_mode & mode::TYPE == mode::SYMLINK
+    }
+
+    fn __repr__(&self) -> String {
+        let Self { st_mode, st_ino, st_nlink, st_uid, st_gid, st_size, st_rdev, st_mtime_ns } =
+            self;
+        format!(
+            "Stat(st_mode={st_mode:#o}, st_ino={st_ino}, st_nlink={st_nlink}, st_uid={st_uid}, \
+             st_gid={st_gid}, st_size={st_size}, st_rdev={st_rdev}, st_mtime_ns={st_mtime_ns})"
+        )
+    }
+}
+
+/// An entry of a directory, as `os.DirEntry`.
+#[pyclass(frozen, module = "daxfs._daxfs")]
+pub(crate) struct DirEntry {
+    view: Arc<View>,
+    path: Vec<u8>,
+    name_at: usize,
+    ino: u64,
+    mode: u32,
+}
+
+impl DirEntry {
+    /// The entry `entry` of the directory at `directory`.
+    pub(crate) fn new(view: &Arc<View>, directory: &[u8], entry: view::Entry) -> Self {
+        let mut path = directory.to_vec();
+        if path.last().is_some_and(|last| *last != b'/') {
+            path.push(b'/');
+        }
+        let name_at = path.len();
+        path.extend_from_slice(&entry.name);
+        Self { view: Arc::clone(view), path, name_at, ino: entry.ino, mode: entry.mode }
+    }
+
+    /// The mode, of what the entry leads to when links are followed; none if that is nothing.
+    fn mode(&self, follow_symlinks: bool) -> Result<Option<u32>> {
+        if !follow_symlinks || self.mode & mode::TYPE != mode::SYMLINK {
+            return Ok(Some(self.mode));
+        }
+        match self.view.resolve(&self.path, Links::Follow) {
+            Ok(inode) => Ok(Some(inode.mode)),
+            Err(Error::NotFound { .. } | Error::NotDirectory { .. } | Error::Loop { .. }) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn is(&self, kind: u32, follow_symlinks: bool) -> Result<bool> {
+        Ok(self.mode(follow_symlinks)?.is_some_and(|mode| mode & mode::TYPE == kind))
+    }
+}
+
+#[pymethods]
+impl DirEntry {
+    /// The entry's name.
+    #[getter]
+    fn name<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        decode(py, &self.path[self.name_at..])
+    }
+
+    /// The directory's path as it was given, and the name.
+    #[getter]
+    fn path<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        decode(py, &self.path)
+    }
+
+    /// Inode number.
+    fn inode(&self) -> u64 {
+        self.ino
+    }
+
+    /// Whether it is, or leads to, a directory.
+    #[pyo3(signature = (*, follow_symlinks=true))]
+    fn is_dir(&self, follow_symlinks: bool) -> Result<bool> {
+        self.is(mode::DIRECTORY, follow_symlinks)
+    }
+
+    /// Whether it is, or leads to, a regular file.
+    #[pyo3(signature = (*, follow_symlinks=true))]
+    fn is_file(&self, follow_symlinks: bool) -> Result<bool> {
+        self.is(mode::REGULAR, follow_symlinks)
+    }
+
+    /// Whether it is a symbolic link.
+    fn is_symlink(&self) -> bool {
+        self.mode & mode::TYPE == mode::SYMLINK
+    }
+
+    /// Attributes of what the entry names or leads to.
+    #[pyo3(signature = (*, follow_symlinks=true))]
+    fn stat(&self, follow_symlinks: bool) -> Result<Stat> {
+        if follow_symlinks && self.is_symlink() {
+            return Ok(self.view.resolve(&self.path, Links::Follow)?.into());
+        }
+        Ok(self.view.inode(self.ino)?.into())
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(format!("<DirEntry {}>", self.name(py)?.repr()?))
+    }
+}
+
+/// A run of a file's bytes that lies in one piece in the image.
+#[pyclass(frozen, eq, hash, get_all, module = "daxfs._daxfs")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Extent {
+    /// Offset in the file.
+    file_offset: u64,
+    /// Offset in the image.
+    image_offset: u64,
+    /// Bytes.
+    length: u64,
+}
+
+impl From<view::Extent> for Extent {
+    fn from(extent: view::Extent) -> Self {
+        Self {
+            file_offset: extent.file_offset,
+            image_offset: extent.image_offset,
+            length: extent.len,
+        }
+    }
+}
+
+#[pymethods]
+impl Extent {
+    fn __repr__(&self) -> String {
+        let Self { file_offset, image_offset, length } = self;
+        format!("Extent(file_offset={file_offset}, image_offset={image_offset}, length={length})")
+    }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Taking trees out of an image, and comparing them with directories.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use daxfs_core::Error;
+use daxfs_core::diff::{self, DiffOptions};
+use daxfs_core::extract::{self as engine, ExtractOptions};
+use daxfs_core::view::Links;
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::error::Result;
+use crate::image::Image;
+use crate::paths::{HostPath, ImagePath, decode};
+use crate::progress::watch;
+
+/// What was taken out of an image.
+#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+pub(crate) struct ExtractResult {
+    /// Entries made.
+    entries: u64,
+    /// Bytes of regular files.
+    bytes: u64,
+    /// Files that miss what only root may restore, or what the archive has no form for.
+    unrestored: u64,
+}
+
+/// Extracts a file, or a directory and what is below it.
+#[pyfunction]
+#[pyo3(signature = (image, path, destination, /, *, force=false, watcher=None))]
+pub(crate) fn extract(
+    py: Python<'_>,
+    image: &Bound<'_, Image>,
+    path: ImagePath,
+    destination: HostPath,
+    force: bool,
+    watcher: Option<Py<PyAny>>,
+) -> Result<ExtractResult> {
+    let (view, top) = image.get().resolve(&path, Links::Follow)?;
+    let options = ExtractOptions { force };
+    let done = watch(py, watcher, |progress| {
+        engine::to_directory(&view, &top, &destination.0, options, progress)
+    })?;
+    Ok(ExtractResult {
+        entries: done.files + done.directories,
+        bytes: done.bytes,
+        unrestored: done.unrestored,
+    })
+}
+
+/// Writes a directory and what is below it as a tar archive: to a file, or without one to
+/// standard output.
+#[pyfunction]
+#[pyo3(signature = (image, path, archive=None, /, *, watcher=None))]
+pub(crate) fn extract_tar(
+    py: Python<'_>,
+    image: &Bound<'_, Image>,
+    path: ImagePath,
+    archive: Option<HostPath>,
+    watcher: Option<Py<PyAny>>,
+) -> Result<ExtractResult> {
+    let (view, top) = image.get().resolve(&path, Links::Follow)?;
+    let mut out = match &archive {
+        Some(path) => File::create(&path.0).map_err(Error::io("create", &path.0))?,
+        // Not by way of the library's line buffer.
+        None => std::io::stdout()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(Error::io("open", "standard output"))?
+            .into(),
+    };
+    let done = watch(py, watcher, |progress| engine::to_tar(&view, &top, &mut out, progress));
+    if let (Err(_), Some(path)) = (&done, &archive)
+        && out.metadata().is_ok_and(|metadata| metadata.is_file())
+    {
+        // What there is of it is of no use.
+        let _ = std::fs::remove_file(&path.0);
+    }
+    let done = done?;
+    Ok(ExtractResult { entries: done.entries, bytes: done.bytes, unrestored: done.sockets })
+}
+
+/// One difference between an image and a directory.
+#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+pub(crate) struct Difference {
+    /// Path relative to what was compared; empty for that itself.
+    path: Py<PyString>,
+    /// What differs, in a word.
+    kind: &'static str,
+    /// What differs, in words.
+    detail: String,
+}
+
+#[pymethods]
+impl Difference {
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let path = self.path.bind(py).repr()?;
+        Ok(format!("<Difference {path}: {}>", self.detail))
+    }
+}
+
+/// Compares a directory of an image with one of the host.
+#[pyfunction]
+#[pyo3(signature = (
+    image, path, directory, /, *,
+    ignore_mtime=false, ignore_owner=false, ignore_xattrs=false, watcher=None
+))]
+#[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
+pub(crate) fn compare(
+    py: Python<'_>,
+    image: &Bound<'_, Image>,
+    path: ImagePath,
+    directory: HostPath,
+    ignore_mtime: bool,
+    ignore_owner: bool,
+    ignore_xattrs: bool,
+    watcher: Option<Py<PyAny>>,
+) -> Result<Vec<Difference>> {
+    let (view, top) = image.get().resolve(&path, Links::Follow)?;
+    let options = DiffOptions { ignore_mtime, ignore_owner, ignore_xattrs };
+    let found =
+        watch(py, watcher, |progress| diff::compare(&view, &top, &directory.0, options, progress))?;
+    let difference = |found: diff::Difference| {
+        Ok(Difference {
+            path: decode(py, &found.path)?.unbind(),
+            kind: found.what.name(),
+            detail: found.what.to_string(),
+        })
+    };
+    Ok(found.into_iter().map(difference).collect::<PyResult<_>>()?)
+}

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What every command shares: running, failing, options, output."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from ..image import Image
+
+Decorated = TypeVar("Decorated", bound="Callable[..., object]")
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def run(command: click.Command, *, usage_status: int = 2, cancelled_status: int = 130) -> NoReturn:
+    """Run a command and exit with its status; whatever fails is said in one line.
+
+    Parameters
+    ----------
+    command : click.Command
+        The command; what it returns is the exit status, None is 0.
+    usage_status, cancelled_status : int, optional
+        Exit status when the arguments are wrong, and after Ctrl-C.
+    """
+    name = os.path.basename(sys.argv[0])
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status = _invoke(command, name)
+    except click.ClickException as error:
+        if isinstance(error, click.UsageError):
+            error.show()
+        else:
+            fail(name, error.format_message())
+        status = usage_status
+    except KeyboardInterrupt:
+        status = cancelled_status
+    except Terminated:
+        status = 128 + signal.SIGTERM
+    except OSError as error:
+        status = _system_error(name, error)
+    except MemoryError:
+        fail(name, "out of memory")
+        status = 1
+    except Exception as error:
+        if os.environ.get("DAXFS_TRACEBACK"):
+            raise
+        fail(name, f"internal error: {type(error).__name__}: {error}")
+        fail(name, "please report this; DAXFS_TRACEBACK=1 shows where it happened")
+        status = 1
+    sys.exit(status)
+
+
+def _invoke(command: click.Command, name: str) -> int:
+    try:
+        with command.make_context(name, sys.argv[1:]) as context:
+            status = command.invoke(context)
+    except click.exceptions.Exit as request:
+        status = request.exit_code
+    sys.stdout.flush()
+    return int(status or 0)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    # Only once: what follows cleans up.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
+def _system_error(name: str, error: OSError) -> int:
+    if error.errno == errno.EPIPE:
+        # Nobody reads any more; the interpreter would complain of it when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    fail(name, message_of(error))
+    return 1
+
+
+def message_of(error: OSError) -> str:
+    """Return what an error says, one line for each thing that is wrong."""
+    from ..errors import DaxfsError
+
+    if isinstance(error, DaxfsError) or error.strerror is None:
+        return str(error)
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{where}{error.strerror}"
+
+
+def fail(name: str, message: str) -> None:
+    """Write a message to standard error, with the command's name before each line."""
+    for line in message.splitlines() or [""]:
+        print(f"{name}: {escape(line)}", file=sys.stderr)
+
+
+def escape(text: str) -> str:
+    """Return text without what would move a terminal's cursor, and without lone surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return char.encode("unicode_escape", "surrogatepass").decode()
+
+
+class Output:
+    """Standard output for names: their own bytes to a pipe, escaped on a terminal."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stdout.buffer
+        self._terminal = sys.stdout.isatty()
+
+    def line(self, text: str) -> None:
+        """Write a line."""
+        if self._terminal:
+            text = "\n".join(map(escape, text.split("\n"))) if "\n" in text else escape(text)
+        self._stream.write(text.encode("utf-8", "surrogateescape") + b"\n")
+
+    def name(self, text: str) -> str:
+        """Return a name in the form in which `line` may have it: on one line on a terminal."""
+        return escape(text) if self._terminal else text
+
+
+def print_json(value: Any, stream: TextIO | None = None) -> None:
+    """Write a value as JSON; bytes of names that are no UTF-8 become escapes of surrogates."""
+    import json
+
+    print(json.dumps(value, indent=2), file=stream)
+
+
+def size(text: str) -> int:
+    """Read an option that is a number of bytes."""
+    from .. import _daxfs
+
+    try:
+        return _daxfs.parse_size(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def version_option(command: Decorated) -> Decorated:
+    """Add `--version`."""
+
+    def show(context: click.Context, _: click.Parameter, value: bool) -> None:
+        if value and not context.resilient_parsing:
+            from .._daxfs import __version__
+
+            print(f"{context.find_root().info_name} (daxfs) {__version__}")
+            context.exit()
+
+    decorate = click.option(
+        "--version",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="Show the version and exit.",
+    )
+    return decorate(command)
+
+
+def image_options(command: Decorated) -> Decorated:
+    """Add the argument IMAGE, and how to open it."""
+    for decorate in (
+        click.option("--trusted", is_flag=True, help="Do not prove the image first."),
+        click.option("-b", "--branch", metavar="NAME", help="Look at this branch."),
+        click.argument("source", metavar="IMAGE"),
+    ):
+        command = decorate(command)
+    return command
+
+
+def json_option(command: Decorated) -> Decorated:
+    """Add `--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def open_image(source: str, branch: str | None, trusted: bool) -> Image:
+    """Open the image that a command was asked for."""
+    from ..image import open
+
+    return open(source, branch=branch, trusted=trusted)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`daxfs cat`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ._common import image_options, open_image
+
+if TYPE_CHECKING:
+    from ..image import Image
+
+# Bytes handed over at once.
+_PIECE = 16 << 20
+
+
+@click.command()
+@image_options
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+def command(source: str, paths: tuple[str, ...], branch: str | None, trusted: bool) -> None:
+    """Write files to standard output."""
+    with open_image(source, branch, trusted) as image:
+        for path in paths:
+            _write(image, path)
+
+
+def _write(image: Image, path: str) -> None:
+    out = sys.stdout.fileno()
+    if len(image.extents(path)) == 1 and image.extents(path)[0].length == image.stat(path).st_size:
+        # Straight from the image: the kernel does the only copy.
+        view = image.view(path)
+        while view:
+            view = view[os.write(out, view[:_PIECE]) :]
+        return
+    with image.open(path) as file:
+        while piece := memoryview(file.read(_PIECE)):
+            while piece:
+                piece = piece[os.write(out, piece) :]

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`daxfs`, a group of subcommands that are imported when they run; and `fsck.daxfs`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import NoReturn
+
+import click
+
+from ._common import run, version_option
+
+_COMMANDS = ("cat", "diff", "doctor", "extract", "fmap", "fsck", "inspect", "ls", "stat", "tree")
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"{__package__}.{cmd_name}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_LazyGroup)
+@version_option
+def command() -> None:
+    r"""Look into daxfs images.
+
+    IMAGE is a file, a DAX or block device, phys:ADDRESS[+SIZE], fd:N or dmabuf:N. Paths are taken
+    from the root of the image. In JSON, bytes of a name that are not UTF-8 are written as
+    \udc80 to \udcff.
+    """
+
+
+def main() -> NoReturn:
+    """Run `daxfs`."""
+    run(command)
+
+
+def fsck_main() -> NoReturn:
+    """Run `fsck.daxfs`, whose exit status is that of every fsck."""
+    from .fsck import command
+
+    run(command, usage_status=16, cancelled_status=32)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`daxfs diff`."""
+
+from __future__ import annotations
+
+import click
+
+from ._common import Output, image_options, json_option, open_image, print_json
+from ._progress import Bar
+
+
+@click.command()
+@image_options
+@click.argument("directory")
+@click.option("--path", default="/", metavar="PATH", help="Compare this, not the whole tree.")
+@click.option("--ignore-mtime", is_flag=True, help="Do not compare modification times.")
+@click.option("--ignore-owner", is_flag=True, help="Do not compare owners and groups.")
+@click.option("--ignore-xattrs", is_flag=True, help="Do not compare extended attributes.")
+@json_option
+def command(
+    source: str,
+    directory: str,
+    branch: str | None,
+    trusted: bool,
+    path: str,
+    ignore_mtime: bool,
+    ignore_owner: bool,
+    ignore_xattrs: bool,
+    as_json: bool,
+) -> int:
+    """Compare an image with a directory: contents and attributes.
+
+    The exit status is 0 if all is the same, and 1 if something differs. Times are not compared
+    with images that keep none.
+    """
+    with open_image(source, branch, trusted) as image, Bar("Comparing") as bar:
+        found = image.compare(
+            directory,
+            path,
+            ignore_mtime=ignore_mtime,
+            ignore_owner=ignore_owner,
+            ignore_xattrs=ignore_xattrs,
+            progress=bar,
+        )
+    if as_json:
+        print_json([{"path": one.path, "kind": one.kind, "detail": one.detail} for one in found])
+    else:
+        output = Output()
+        for one in found:
+            output.line(f"{output.name(one.path) or '.'}: {one.detail}")
+    return 1 if found else 0

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`daxfs doctor`."""
+
+from __future__ import annotations
+
+import click
+
+from ._common import json_option
+
+
+@click.command()
+@click.option("-v", "--verbose", is_flag=True, help="Show the facts behind each line.")
+@json_option
+def command(verbose: bool, as_json: bool) -> None:
+    """Say what this machine offers to daxfs, and what to do about what is missing."""
+    from ..doctor import examine, render
+
+    report = examine()
+    if as_json:
+        print(report.to_json())
+    else:
+        print(render(report, verbose=verbose), end="")
