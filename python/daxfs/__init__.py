@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import errors
     from ._daxfs import (
+        Branch,
         BuildResult,
         Difference,
         DirEntry,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .image import DaxfsPath, Image, ImageFile, open
 
 __all__ = [
+    "Branch",
     "BuildResult",
     "DaxfsError",
     "DaxfsPath",

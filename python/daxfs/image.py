@@ -42,7 +42,7 @@ def open(
         Where the image lies: a path of a file or device, a descriptor (also of a memfd or a DMA
         buffer), or as `str` one of ``phys:ADDRESS[+SIZE]``, ``dmabuf:FD`` and ``fd:FD``.
     branch : str, optional
-        The branch to look at; the base image when left out.
+        The branch to look at; ``main`` when left out.
     trusted : bool, optional
         Take the caller's word that the image is sound, instead of proving it. Every access is
         checked in either case.

@@ -5,7 +5,8 @@ use std::sync::{Arc, RwLock};
 
 use daxfs_core::Error;
 use daxfs_core::base::Inode;
-use daxfs_core::format::feature;
+use daxfs_core::branch::{BranchInfo, Table};
+use daxfs_core::format::{MAIN_NAME, feature};
 use daxfs_core::image::Unvalidated;
 use daxfs_core::region::{Access, Region};
 use daxfs_core::superblock;
@@ -41,6 +42,26 @@ impl From<&superblock::Span> for Span {
 impl Span {
     fn __repr__(&self) -> String {
         format!("Span(name={:?}, offset={}, size={})", self.name, self.offset, self.size)
+    }
+}
+
+/// A branch of an image.
+#[pyclass(frozen, eq, hash, get_all, module = "daxfs._daxfs")]
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Branch {
+    /// Its name.
+    name: String,
+    /// Name of the branch that it was made from; none for main.
+    parent: Option<String>,
+    /// Bytes that its log has published.
+    log_size: u64,
+}
+
+#[pymethods]
+impl Branch {
+    fn __repr__(&self) -> String {
+        let parent = self.parent.as_ref().map_or("None".into(), |parent| format!("{parent:?}"));
+        format!("Branch(name={:?}, parent={parent}, log_size={})", self.name, self.log_size)
     }
 }
 
@@ -124,10 +145,7 @@ impl Image {
             }
             let image = Unvalidated::open(region)?;
             let image = Arc::new(if trusted { image.trust() } else { image.validate()? });
-            match branch {
-                None => Ok(View::base(image)),
-                Some(name) => Err(Error::NoBranch { name: name.into() }),
-            }
+            View::open(image, branch.unwrap_or(MAIN_NAME))
         })?;
         Ok(Self { view: RwLock::new(Some(Arc::new(view))) })
     }
@@ -191,6 +209,24 @@ impl Image {
         let superblock = view.image().superblock();
         let spans = superblock.spans();
         Ok(spans.iter().chain(&superblock.delta_spans()).map(Span::from).collect())
+    }
+
+    /// The branches of the image, as they are now.
+    #[getter]
+    fn branches(&self) -> Result<Vec<Branch>> {
+        let view = self.open_view()?;
+        let table = Table::read(view.image().region(), view.image().superblock())?;
+        let main = table.find(MAIN_NAME)?.map(|main| main.id);
+        let name = |record: &BranchInfo| {
+            if Some(record.id) == main { MAIN_NAME.into() } else { record.name.clone() }
+        };
+        let parent = |id| table.records().iter().find(|record| record.id == id).map(name);
+        let branch = |record: &BranchInfo| Branch {
+            name: name(record),
+            parent: parent(record.parent),
+            log_size: record.log.end - record.log.start,
+        };
+        Ok(table.live().map(branch).collect())
     }
 
     /// Attributes of a file.

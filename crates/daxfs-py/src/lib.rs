@@ -28,14 +28,14 @@ mod _daxfs {
     #[pymodule_export]
     use super::file::File;
     #[pymodule_export]
-    use super::image::{Image, Span};
+    use super::image::{Branch, Image, Span};
     #[pymodule_export]
     use super::progress::Progress;
     #[pymodule_export]
     use super::stat::{DirEntry, Extent, Stat};
 
     #[pymodule_export]
-    use super::take::{Difference, ExtractResult, compare, extract, extract_tar};
+    use super::take::{Difference, ExtractResult, compare, dump, extract, extract_tar};
 
     /// Reads a number of bytes: decimal or hexadecimal, with an optional suffix K, M, G or T.
     #[pyfunction]

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Taking trees out of an image, and comparing them with directories.
+//! What is taken out of an image: trees, comparisons with directories, dumps.
 
 use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::os::fd::AsFd;
 
 use daxfs_core::Error;
 use daxfs_core::diff::{self, DiffOptions};
+use daxfs_core::dump::{self, DumpFormat, DumpOptions};
 use daxfs_core::extract::{self as engine, ExtractOptions};
+use daxfs_core::region::{Access, Region};
 use daxfs_core::view::Links;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::paths::{HostPath, ImagePath, decode};
+use crate::paths::{HostPath, ImagePath, ImageSource, decode};
 use crate::progress::watch;
 
 /// What was taken out of an image.
@@ -50,6 +53,12 @@ pub(crate) fn extract(
     })
 }
 
+/// Standard output, not by way of the library's line buffer.
+fn stdout() -> Result<File> {
+    let fd = std::io::stdout().as_fd().try_clone_to_owned();
+    Ok(fd.map_err(Error::io("open", "standard output"))?.into())
+}
+
 /// Writes a directory and what is below it as a tar archive: to a file, or without one to
 /// standard output.
 #[pyfunction]
@@ -64,12 +73,7 @@ pub(crate) fn extract_tar(
     let (view, top) = image.get().resolve(&path, Links::Follow)?;
     let mut out = match &archive {
         Some(path) => File::create(&path.0).map_err(Error::io("create", &path.0))?,
-        // Not by way of the library's line buffer.
-        None => std::io::stdout()
-            .as_fd()
-            .try_clone_to_owned()
-            .map_err(Error::io("open", "standard output"))?
-            .into(),
+        None => stdout()?,
     };
     let done = watch(py, watcher, |progress| engine::to_tar(&view, &top, &mut out, progress));
     if let (Err(_), Some(path)) = (&done, &archive)
@@ -130,4 +134,18 @@ pub(crate) fn compare(
         })
     };
     Ok(found.into_iter().map(difference).collect::<PyResult<_>>()?)
+}
+
+/// Writes every metadata structure of an image to standard output, sound or not.
+#[pyfunction]
+#[pyo3(signature = (source, /, *, json=false, limit=1000))]
+pub(crate) fn dump(py: Python<'_>, source: ImageSource, json: bool, limit: u64) -> Result<()> {
+    let format = if json { DumpFormat::Json } else { DumpFormat::Text };
+    let mut out = BufWriter::new(stdout()?);
+    py.detach(|| {
+        let region = Region::open(&source.0, Access::Read)?;
+        dump::dump(&region, DumpOptions { format, limit }, &mut out)?;
+        out.flush().map_err(Error::io("write", "standard output"))
+    })?;
+    Ok(())
 }

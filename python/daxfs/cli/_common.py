@@ -7,12 +7,13 @@ import errno
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from ..image import Image
@@ -39,10 +40,9 @@ def run(command: click.Command, *, usage_status: int = 2, cancelled_status: int 
     try:
         status = _invoke(command, name)
     except click.ClickException as error:
-        if isinstance(error, click.UsageError):
-            error.show()
-        else:
-            fail(name, error.format_message())
+        context = getattr(error, "ctx", None)
+        where = name if context is None else context.command_path
+        fail(where, f"{error.format_message()} ({where} --help says more)")
         status = usage_status
     except KeyboardInterrupt:
         status = cancelled_status
@@ -189,8 +189,22 @@ def json_option(command: Decorated) -> Decorated:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
-def open_image(source: str, branch: str | None, trusted: bool) -> Image:
+def open_image(source: str, branch: str | None = None, trusted: bool = False) -> Image:
     """Open the image that a command was asked for."""
     from ..image import open
 
-    return open(source, branch=branch, trusted=trusted)
+    with naming(source):
+        return open(source, branch=branch, trusted=trusted)
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Let errors that are about the image as such say which one it is."""
+    from ..errors import DaxfsError
+
+    try:
+        yield
+    except DaxfsError as error:
+        if source not in str(error):
+            error.strerror = f"{source}: {error}"
+        raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._common import fail, json_option, message_of, print_json, version_option
+from ._common import fail, json_option, message_of, naming, print_json, version_option
 from ._files import byte_count, count_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def command(
     from .._daxfs import validate
 
     try:
-        report = validate(source, data=data)
+        with naming(source):
+            report = validate(source, data=data)
     except OSError as error:
         fail(click.get_current_context().command_path, message_of(error))
         return _OPERATIONAL_ERROR

@@ -7,18 +7,32 @@ from typing import Any
 
 import click
 
-from ._common import json_option, print_json
+from ._common import json_option, naming, open_image, print_json
 from ._files import byte_count, count_of
 
 
 @click.command()
 @click.argument("source", metavar="IMAGE")
+@click.option("--dump", is_flag=True, help="Show every metadata structure, field by field.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="With --dump: most entries of one table, directory or log.",
+)
 @json_option
-def command(source: str, as_json: bool) -> None:
+def command(source: str, dump: bool, limit: int, as_json: bool) -> None:
     """Show what an image consists of: identity, features, regions, counts, and whether it is sound.
 
-    Images with errors can be inspected, too.
+    Images with errors can be inspected, too. With --dump and --json, every line is an object.
     """
+    if dump:
+        from .._daxfs import dump as write
+
+        with naming(source):
+            write(source, json=as_json, limit=limit)
+        return
     about = _examine(source)
     if as_json:
         print_json(about)
@@ -28,10 +42,10 @@ def command(source: str, as_json: bool) -> None:
 
 def _examine(source: str) -> dict[str, Any]:
     from .._daxfs import validate
-    from ..image import open
 
-    report = validate(source)
-    with open(source, trusted=True) as image:
+    with naming(source):
+        report = validate(source)
+    with open_image(source, trusted=True) as image:
         return {
             "image": image.name,
             "size": image.size,
@@ -41,6 +55,10 @@ def _examine(source: str) -> dict[str, Any]:
             "regions": [
                 {"name": span.name, "offset": span.offset, "size": span.size}
                 for span in image.spans
+            ],
+            "branches": [
+                {"name": branch.name, "parent": branch.parent, "log_size": branch.log_size}
+                for branch in image.branches
             ],
             "inodes": image.inode_count,
             "directories": report.directories,
@@ -76,3 +94,7 @@ def _show(about: dict[str, Any]) -> None:
     for region in about["regions"]:
         offset, size = region["offset"], region["size"]
         print(f"{region['name']:<14} {offset:>#18x} {offset + size:>#18x} {size:>18}")
+    if about["branches"]:
+        print(f"\n{'branch':<31} {'parent':<31} {'log size':>12}")
+    for branch in about["branches"]:
+        print(f"{branch['name']:<31} {branch['parent'] or '-':<31} {branch['log_size']:>12}")
