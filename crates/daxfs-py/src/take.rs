@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use daxfs_core::Error;
 use daxfs_core::diff::{self, DiffOptions};
-use daxfs_core::dump::{self, DumpFormat, DumpOptions};
+use daxfs_core::dump::{self as dumping, DumpFormat, DumpOptions};
 use daxfs_core::extract::{self as engine, ExtractOptions};
 use daxfs_core::region::{Access, Region};
 use daxfs_core::view::Links;
@@ -144,7 +144,7 @@ pub(crate) fn dump(py: Python<'_>, source: ImageSource, json: bool, limit: u64) 
     let mut out = BufWriter::new(stdout()?);
     py.detach(|| {
         let region = Region::open(&source.0, Access::Read)?;
-        dump::dump(&region, DumpOptions { format, limit }, &mut out)?;
+        dumping::dump(&region, DumpOptions { format, limit }, &mut out)?;
         out.flush().map_err(Error::io("write", "standard output"))
     })?;
     Ok(())
