@@ -38,7 +38,12 @@ demo: install ## Build, prove, list, read, extract and compare an image of a rea
 
 test: test-rust test-python fuzz-quick test-vm ## Run everything: Rust, Python, fuzzing, virtual machines
 
+# Tools that the engine's tests compare with.
+PEERS := bsdtar:libarchive-tools bzip2:bzip2 cpio:cpio python3:python3 xz:xz-utils zstd:zstd
+
 test-rust: ## Run the engine's tests
+	@missing=$$(for pair in $(PEERS); do command -v $${pair%%:*} >/dev/null || echo $${pair##*:}; done); \
+		[ -z "$$missing" ] || $(SUDO) apt-get install -y $$missing
 	cargo test --workspace --exclude daxfs-py
 
 test-python: $(VENV)/.installed-test ## Run the tests of the package and the commands
@@ -67,4 +72,4 @@ bench: $(VENV)/.installed-test ## Measure beside peers (takes a while, wants a q
 clean: ## Remove what was built
 	rm -rf target $(VENV) dist .mypy_cache .ruff_cache .pytest_cache
 
-include fuzz.mk
+-include fuzz.mk

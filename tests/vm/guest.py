@@ -104,18 +104,26 @@ class Guest:
             *(parameter for device in devices for parameter in device.append),
             *append,
         )
-        self._qemu = subprocess.Popen(
-            [
-                *_machine(memory, cpus, devices),
-                *_share("root", Path("/"), readonly=True),
-                *_share("share", self.workdir, readonly=False),
-                *("-serial", f"file:{self.console}", "-serial", "stdio"),
-                *("-kernel", self.kernel.image, "-initrd", initrd, "-append", " ".join(parameters)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(self.workdir / "qemu.log").open("wb"),
-        )
+        with (self.workdir / "qemu.log").open("wb") as log:
+            self._qemu = subprocess.Popen(
+                [
+                    *_machine(memory, cpus, devices),
+                    *_share("root", Path("/"), readonly=True),
+                    *_share("share", self.workdir, readonly=False),
+                    *("-serial", f"file:{self.console}", "-serial", "stdio"),
+                    *(
+                        "-kernel",
+                        self.kernel.image,
+                        "-initrd",
+                        initrd,
+                        "-append",
+                        " ".join(parameters),
+                    ),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
         try:
             self._expect("ready", boot_timeout)
             for device in devices:

@@ -99,7 +99,7 @@ def test_physical_memory(guest: Guest, tree: Path) -> None:
 
 @all_kernels
 def test_physical_memory_takes_the_size_of_the_tree(guest: Guest, tree: Path) -> None:
-    guest.check([MKDAXFS, "-d", tree / "many", "-p", f"{RESERVED_ADDRESS:#x}"])
+    guest.check([MKDAXFS, "-d", tree / "many", "-p", f"{RESERVED_ADDRESS:#x}", "--force"])
     assert_holds(guest, RESERVED_SOURCE, tree / "many")
 
 
@@ -158,7 +158,8 @@ def test_a_kernel_without_heaps_is_told(guest: Guest, tree: Path) -> None:
 
 @all_kernels
 def test_python_opens_physical_memory(guest: Guest, tree: Path) -> None:
-    guest.check([MKDAXFS, "-d", tree, "-p", f"{RESERVED_ADDRESS:#x}", "-s", "64M"])
+    address = f"{RESERVED_ADDRESS:#x}"
+    guest.check([MKDAXFS, "-d", tree, "-p", address, "-s", "64M", "--force"])
     names = read_in_python(guest, RESERVED_SOURCE)
     assert names == sorted(path.name for path in tree.iterdir())
 
