@@ -364,7 +364,7 @@ fn what_only_root_may_restore_is_counted_for_others() {
         std::os::unix::fs::chown(at(name), Some(65534), Some(65534)).unwrap();
     }
     common::set_xattr(&at("closed"), "trusted.y", b"");
-    fs::set_permissions(at("closed"), PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(at("closed"), PermissionsExt::from_mode(0o000)).unwrap();
     let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::RUSR);
     let null = rustix::fs::makedev(1, 3);
     rustix::fs::mknodat(rustix::fs::CWD, at("device"), kind, mode, null).unwrap();
