@@ -17,7 +17,7 @@ use daxfs_core::layout::Shape;
 use daxfs_core::progress::Progress;
 use daxfs_core::region::Region;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 /// An image made by another v3 implementation.
 pub(crate) fn vector(name: &str) -> Vec<u8> {
@@ -140,15 +140,16 @@ pub(crate) fn metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
     spans
 }
 
+/// Where the structures lie that branches are made of.
+pub(crate) fn branch_metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
+    let superblock = superblock_of(image);
+    let spans = superblock.spans().into_iter().chain(superblock.delta_spans());
+    let tables =
+        spans.filter(|span| matches!(span.name, "branch table" | "owner map" | "opener table"));
+    tables.map(|span| (span.name, span.offset..span.end())).collect()
+}
+
 /// The superblock of an image.
 pub(crate) fn superblock_of(image: &[u8]) -> Superblock {
     Superblock::read_from_bytes(&image[..BLOCK_SIZE as usize]).expect("a whole block")
-}
-
-/// Puts a superblock with the right checksum into an image.
-pub(crate) fn set_superblock(image: &mut [u8], mut superblock: Superblock) {
-    if superblock.has(feature::CHECKSUMS) {
-        superblock.checksum = superblock.expected_checksum().into();
-    }
-    image[..BLOCK_SIZE as usize].copy_from_slice(superblock.as_bytes());
 }
