@@ -18,7 +18,7 @@ use support::change::{Change, Verdict, every_value, is_sound, telling_values, tr
 use support::exhaust::exhaust_sound;
 use support::judge::complaints;
 use support::sample::{
-    base_of, branch_metadata, metadata, sample, superblock_of, vector, without_checksums,
+    base_of, branch_metadata, metadata, sample, scatter, superblock_of, vector, without_checksums,
 };
 
 /// Pairs of bits flipped in each image.
@@ -32,14 +32,6 @@ fn every_byte(image: &[u8]) -> Verdict {
 fn telling_bytes(image: &[u8]) -> Verdict {
     let spans = metadata(image).into_par_iter();
     try_each(image, spans.flat_map(|(_, range)| telling_values(image, range)))
-}
-
-/// Numbers that look random and are the same in every run (SplitMix64).
-fn scatter(seed: u64) -> u64 {
-    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 fn pairs_of_flips(image: &[u8]) -> Verdict {
