@@ -131,6 +131,10 @@ impl Table {
             let expected = format!("{} and a multiple of 256", slot + 1);
             return Err(Error::corrupt("branch id", at, expected, id));
         }
+        if ours && (raw.refcount != 0 || raw.next_local_ino != 0) {
+            let what = "plain v3's fields of a branch record";
+            return Err(Error::corrupt(what, at + 44, "zeroes", "other bytes"));
+        }
         if state == state::FREE {
             return Ok(());
         }

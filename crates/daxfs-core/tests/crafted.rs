@@ -231,7 +231,8 @@ fn a_hole_for_a_table_is_not_read_to_its_end() {
     forge.base().total_size = size.into();
     forge.base().inode_count = INODES.into();
     forge.base().data_offset = size.into();
-    let headers = [forge.superblock().as_bytes().to_vec(), forge.base().as_bytes().to_vec()].concat();
+    let headers =
+        [forge.superblock().as_bytes().to_vec(), forge.base().as_bytes().to_vec()].concat();
     let scratch = scratch();
     let path = scratch.path().join("image");
     let file = File::create(&path).expect("create");

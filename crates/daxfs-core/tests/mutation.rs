@@ -4,9 +4,12 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use daxfs_core::format::{BLOCK_SIZE, DIRENT_SIZE, INODE_SIZE};
+use daxfs_core::format::{
+    BLOCK_SIZE, BranchRecord, DIRENT_SIZE, Field, INODE_SIZE, Layout, OpenerEntry, Superblock,
+};
 use daxfs_core::layout::Shape;
 use daxfs_core::region::Region;
 use rayon::prelude::*;
@@ -14,7 +17,9 @@ use rayon::prelude::*;
 use support::change::{Change, Verdict, every_value, is_sound, telling_values, try_each};
 use support::exhaust::exhaust_sound;
 use support::judge::complaints;
-use support::sample::{base_of, metadata, sample, vector, without_checksums};
+use support::sample::{
+    base_of, branch_metadata, metadata, sample, scatter, superblock_of, vector, without_checksums,
+};
 
 /// Pairs of bits flipped in each image.
 const PAIRS: u64 = 100_000;
@@ -27,14 +32,6 @@ fn every_byte(image: &[u8]) -> Verdict {
 fn telling_bytes(image: &[u8]) -> Verdict {
     let spans = metadata(image).into_par_iter();
     try_each(image, spans.flat_map(|(_, range)| telling_values(image, range)))
-}
-
-/// Numbers that look random and are the same in every run (SplitMix64).
-fn scatter(seed: u64) -> u64 {
-    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 fn pairs_of_flips(image: &[u8]) -> Verdict {
@@ -65,8 +62,9 @@ fn swaps(image: &[u8]) -> Verdict {
         }
     }
     let spans = metadata(image).into_iter().filter(|(_, range)| !range.is_empty());
-    let mut blocks: Vec<u64> =
-        spans.flat_map(|(_, range)| range.start / BLOCK_SIZE..=(range.end - 1) / BLOCK_SIZE).collect();
+    let mut blocks: Vec<u64> = spans
+        .flat_map(|(_, range)| range.start / BLOCK_SIZE..=(range.end - 1) / BLOCK_SIZE)
+        .collect();
     blocks.sort_unstable();
     blocks.dedup();
     kinds.push((BLOCK_SIZE, blocks.into_iter().map(|block| block * BLOCK_SIZE).collect()));
@@ -124,7 +122,8 @@ fn what_is_accepted_without_checksums_is_sound() {
 fn torn_images_are_refused() {
     for image in [sample(Shape::default()), vector("static.daxfs")] {
         let blocks = (0..image.len()).step_by(BLOCK_SIZE as usize);
-        let lengths = blocks.flat_map(|at| [at, at + 1, at + 8, at + 4095]).chain([image.len() - 1]);
+        let lengths =
+            blocks.flat_map(|at| [at, at + 1, at + 8, at + 4095]).chain([image.len() - 1]);
         for len in lengths.filter(|len| *len < image.len()) {
             let region = Arc::new(Region::from_bytes(&image[..len]).expect("memory"));
             assert!(!is_sound(&region), "sound with {len} bytes of {}", image.len());
@@ -143,4 +142,111 @@ fn torn_images_are_refused() {
         let verdict = try_each(&image, whole.into_par_iter());
         assert_eq!(verdict.accepted, [], "a structure of nothing is sound");
     }
+}
+
+/// What changes in an image with branches while it is used: some values of these are states that a
+/// course of events leads to. `words_have_limits` has the values that are not.
+const MUTABLE: &[&str] = &[
+    "free opener entry: opener_id",
+    // A slot that was in use keeps what it held.
+    "free record: base_head",
+    "free record: base_size",
+    "free record: branch_id",
+    "free record: checksum",
+    "free record: delta_log_capacity",
+    "free record: delta_log_offset",
+    "free record: delta_log_size",
+    "free record: flags",
+    "free record: name",
+    "free record: owner",
+    "free record: parent_id",
+    "free record: stamp",
+    // While the log has no capacity: a crash may come between the two stores.
+    "main's record: delta_log_offset",
+    "main's record: flags",
+    "main's record: owner",
+    "main's record: stamp",
+    "owner map",
+    "superblock: alloc_hint",
+    "superblock: epoch",
+    "superblock: maint",
+    "superblock: next_inode_id",
+];
+
+/// Names the field that lies at an image offset.
+fn field_at(image: &[u8], offset: u64) -> String {
+    let name = |structure: &str, fields: &[Field], offset: u64| {
+        let field = fields.iter().rfind(|field| field.offset as u64 <= offset);
+        format!("{structure}: {}", field.expect("offset 0 has a field").name)
+    };
+    let superblock = superblock_of(image);
+    let table = superblock.branch_table_offset.get();
+    let openers = superblock.opener_table_offset.get();
+    match branch_metadata(image).into_iter().find(|(_, range)| range.contains(&offset)) {
+        Some(("branch table", _)) => {
+            let used = offset < table + 128;
+            let record = if used { "main's record" } else { "free record" };
+            name(record, BranchRecord::FIELDS, (offset - table) % 128)
+        }
+        Some(("opener table", _)) => {
+            name("free opener entry", OpenerEntry::FIELDS, (offset - openers) % 64)
+        }
+        Some((table, _)) => table.into(),
+        None if offset < BLOCK_SIZE => name("superblock", Superblock::FIELDS, offset),
+        None => format!("offset {offset:#x} of the base image"),
+    }
+}
+
+/// With branches, all but the words listed are still told of.
+#[test]
+fn branches_add_only_the_mutable_words() {
+    let image = sample(branches());
+    // Of tables whose entries are alike, the first ones and the last.
+    let ends = branch_metadata(&image).into_iter().flat_map(|(name, range)| {
+        let first = range.start + 512.min(range.end - range.start);
+        [(name, range.start..first), (name, range.end.saturating_sub(128).max(first)..range.end)]
+    });
+    let spans: Vec<_> = metadata(&image).into_iter().chain(ends).collect();
+    let changes = spans.into_par_iter().flat_map(|(_, range)| telling_values(&image, range));
+    let verdict = try_each(&image, changes);
+    println!("{} tried, {} accepted", verdict.tried, verdict.accepted.len());
+    let fields = verdict.accepted.iter().map(|change| field_at(&image, change.0[0].0));
+    let fields: BTreeSet<String> = fields.collect();
+    assert_eq!(fields, MUTABLE.iter().map(|name| name.to_string()).collect());
+}
+
+/// Values of mutable words that nothing leads to.
+#[test]
+fn words_have_limits() {
+    let image = sample(branches());
+    let superblock = superblock_of(&image);
+    let word = |at: u64, value: u64| Change(vec![(at, value.to_le_bytes().to_vec())]);
+    let (free, opener) =
+        (superblock.branch_table_offset.get() + 128, superblock.opener_table_offset.get());
+    let next = superblock.next_inode_id.get();
+    let wrong = [
+        ("an inode number in use", word(64, next - 1)),
+        ("no head", word(1024, 0)),
+        ("a head that is free", word(1024, 2)),
+        ("no epoch", word(1088, 0)),
+        ("another slot's record", word(free, 1)),
+        ("another slot's opener", word(opener, 2)),
+        (
+            "a pin beyond the epoch",
+            Change(
+                [(0, 1_u64), (8, 2)]
+                    .map(|(at, value)| (opener + at, value.to_le_bytes().to_vec()))
+                    .into(),
+            ),
+        ),
+        ("a record of no known state", word(free + 40, 6)),
+    ];
+    for (what, change) in wrong {
+        let verdict = try_each(&image, [change].into_par_iter());
+        assert_eq!(verdict.accepted, [], "{what} is taken as sound");
+    }
+}
+
+fn branches() -> Shape {
+    Shape { branches: true, delta_size: Some(288 << 10), size: None }
 }

@@ -11,8 +11,7 @@ use crate::base::{Base, Inode};
 use crate::error::Result;
 use crate::finding::Findings;
 use crate::format::{
-    BLOCK_SIZE, BaseInode, DIRENT_SIZE, INODE_SIZE, ROOT_INO, Superblock, feature,
-    mode,
+    BLOCK_SIZE, BaseInode, DIRENT_SIZE, INODE_SIZE, ROOT_INO, Superblock, feature, mode,
 };
 
 /// Inodes judged by one task.
@@ -112,7 +111,12 @@ pub(super) fn check(superblock: &Superblock, base: &Base, depth: Depth, report: 
     let room = (base.range().end - base.range().start) / DIRENT_SIZE;
     if claimed > room {
         let at = base.range().start;
-        return findings.error("entries of all directories", at, format!("at most {room}"), claimed);
+        return findings.error(
+            "entries of all directories",
+            at,
+            format!("at most {room}"),
+            claimed,
+        );
     }
     let zeroes = || (0..count).map(|_| AtomicU32::new(0)).collect();
     let strict = superblock.has(feature::INODE_EXT);
@@ -177,7 +181,11 @@ fn check_header(
     }
     findings.zeroes("reserved bytes of the base superblock", start + 64, &header.reserved);
     if !superblock.has(feature::XATTRS) {
-        findings.zeroes("attributes without their feature bit", start + 48, &header.as_bytes()[48..64]);
+        findings.zeroes(
+            "attributes without their feature bit",
+            start + 48,
+            &header.as_bytes()[48..64],
+        );
     }
     if superblock.branch_table_entries == 0 {
         let next = u64::from(base.inode_count()) + 1;
@@ -260,7 +268,12 @@ impl Batch {
             _ => mode = 0,
         }
         if mode == 0 || mode & !0o177777 != 0 {
-            findings.error("mode of an inode", at + 4, "a file type", format_args!("{:#o}", inode.mode));
+            findings.error(
+                "mode of an inode",
+                at + 4,
+                "a file type",
+                format_args!("{:#o}", inode.mode),
+            );
             mode = 0;
         }
         if ino == ROOT_INO && !inode.is_dir() {

@@ -32,9 +32,8 @@ pub(super) fn check(table: &Table<'_>, directory: &Directory) -> Findings {
             }
         };
         sum = crc32c::crc32c_append(sum, &bytes);
-        for (raw, at) in bytes
-            .chunks_exact(DIRENT_SIZE as usize)
-            .zip((at..).step_by(DIRENT_SIZE as usize))
+        for (raw, at) in
+            bytes.chunks_exact(DIRENT_SIZE as usize).zip((at..).step_by(DIRENT_SIZE as usize))
         {
             let raw = RawDirent::ref_from_bytes(raw).expect("a chunk has the size of a dirent");
             let Some(name) = check_name(table, at, raw, &mut findings) else { continue };

@@ -40,7 +40,10 @@ impl Change {
 }
 
 /// Every value of every byte in `range`, but for the one it has.
-pub(crate) fn every_value(image: &[u8], range: Range<u64>) -> impl ParallelIterator<Item = Change> + '_ {
+pub(crate) fn every_value(
+    image: &[u8],
+    range: Range<u64>,
+) -> impl ParallelIterator<Item = Change> + '_ {
     range.into_par_iter().flat_map_iter(move |offset| {
         let old = image[offset as usize];
         (0..=u8::MAX).filter(move |new| *new != old).map(move |new| Change::byte(offset, new))

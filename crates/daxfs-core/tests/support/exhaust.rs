@@ -23,13 +23,29 @@ pub(crate) struct Exhausted {
     pub(crate) bytes: u64,
 }
 
-/// Walks the base tree of an image and reads all that it meets, up to the first error.
+/// Walks the base tree and every branch of an image and reads all that it meets, up to the first
+/// error.
 ///
 /// # Panics
 ///
 /// If that takes more steps than the image has bytes for.
 pub(crate) fn exhaust(image: Image) -> Result<Exhausted> {
-    let view = View::base(Arc::new(image));
+    let image = Arc::new(image);
+    let mut done = exhaust_view(&View::base(Arc::clone(&image)))?;
+    for branch in image.branches()? {
+        let more = exhaust_view(&View::open(Arc::clone(&image), &branch.name)?)?;
+        done.names += more.names;
+        done.bytes += more.bytes;
+    }
+    Ok(done)
+}
+
+/// Walks one tree and reads all that it meets, up to the first error.
+///
+/// # Panics
+///
+/// If that takes more steps than the image has bytes for.
+pub(crate) fn exhaust_view(view: &View) -> Result<Exhausted> {
     let total = view.image().superblock().total_size.get();
     let mut done = Exhausted::default();
     let mut read = HashSet::new();
@@ -42,13 +58,17 @@ pub(crate) fn exhaust(image: Image) -> Result<Exhausted> {
             done.bytes += view.readlink(&inode)?.len() as u64;
         }
         if inode.is_dir() {
-            look_up_ends(&view, &inode)?;
+            look_up_ends(view, &inode)?;
         }
         view.resolve(&path, Links::Keep)?;
         // What unsound files share is read once: they could name all bytes many times.
-        if inode.is_file() && read.insert(inode.data) {
-            done.bytes += read_file(&view, &inode)?;
+        for extent in view.extents(&inode)?.into_iter().filter(|_| inode.is_file()) {
+            if read.insert(extent.image_offset) {
+                done.bytes += read_range(view, &inode, extent.file_offset, extent.len)?;
+            }
         }
+        // Holes are read at their ends only: they may be as long as numbers go.
+        read_range(view, &inode, inode.size.saturating_sub(PIECE as u64), PIECE as u64)?;
     }
     Ok(done)
 }
@@ -62,16 +82,18 @@ fn look_up_ends(view: &View, directory: &Inode) -> Result<()> {
     Ok(())
 }
 
-fn read_file(view: &View, file: &Inode) -> Result<u64> {
+/// Reads `len` bytes of a file from `start` on, or as many as there are.
+fn read_range(view: &View, file: &Inode, start: u64, len: u64) -> Result<u64> {
     let mut buffer = [0; PIECE];
-    let mut offset = 0;
-    loop {
-        let len = view.read(file, offset, &mut buffer)? as u64;
-        if len == 0 {
-            return Ok(offset);
+    let mut done = 0;
+    while done < len {
+        let step = (len - done).min(PIECE as u64) as usize;
+        match view.read(file, start + done, &mut buffer[..step])? as u64 {
+            0 => break,
+            read => done += read,
         }
-        offset += len;
     }
+    Ok(done)
 }
 
 /// Opens a region in good faith and reads everything; errors are fine, panics are not.

@@ -34,18 +34,18 @@ pub(crate) fn guarded(image: &[u8]) -> Guarded {
     let source = Source::Fd(file.as_raw_fd());
     let peer = Arc::new(Region::open(&source, Access::Write).expect("map"));
 
-    // A hole of just the right size between pages without access; a mapping that lands in
-    // another gap fills it, and the next one is tried.
+    // A hole of just the right size between pages without access. A mapping that lands in another
+    // gap fills that one, and the next is tried.
     let span = image.len() + 2 * MARGIN;
+    // SAFETY: a new mapping at an address the kernel chooses, and a hole in its middle.
+    let hole = unsafe {
+        let start = mmap_anonymous(null_mut(), span, ProtFlags::empty(), MapFlags::PRIVATE);
+        let hole = start.expect("address space").byte_add(MARGIN);
+        munmap(hole, image.len()).expect("a hole");
+        hole
+    };
     let mut strays = Vec::new();
     for _ in 0..TRIES {
-        // SAFETY: a new mapping at an address the kernel chooses, and a hole in its middle.
-        let hole = unsafe {
-            let start = mmap_anonymous(null_mut(), span, ProtFlags::empty(), MapFlags::PRIVATE);
-            let hole = start.expect("address space").byte_add(MARGIN);
-            munmap(hole, image.len()).expect("a hole");
-            hole
-        };
         let region = Arc::new(Region::open(&source, Access::Read).expect("map"));
         let at = region.view(0, 1).expect("a first byte").as_ptr();
         if at.addr() == hole.addr() {

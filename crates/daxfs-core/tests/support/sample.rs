@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use daxfs_core::base::Base;
+use daxfs_core::branch::Table;
 use daxfs_core::build::{BuildOptions, Input, Output, build};
 use daxfs_core::format::{
     BLOCK_SIZE, BaseInode, BaseSuperblock, INODE_SIZE, Superblock, XattrSet, feature,
@@ -17,7 +18,7 @@ use daxfs_core::layout::Shape;
 use daxfs_core::progress::Progress;
 use daxfs_core::region::Region;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 /// An image made by another v3 implementation.
 pub(crate) fn vector(name: &str) -> Vec<u8> {
@@ -140,15 +141,31 @@ pub(crate) fn metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
     spans
 }
 
+/// Where the structures lie that branches are made of.
+pub(crate) fn branch_metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
+    let superblock = superblock_of(image);
+    let spans = superblock.spans().into_iter().chain(superblock.delta_spans());
+    let tables =
+        spans.filter(|span| matches!(span.name, "branch table" | "owner map" | "opener table"));
+    tables.map(|span| (span.name, span.offset..span.end())).collect()
+}
+
+/// What the logs of an image have published.
+pub(crate) fn logs(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
+    let region = Arc::new(Region::from_bytes(image).expect("memory"));
+    let table = Table::read(&region, &superblock_of(image)).expect("a sound table");
+    table.records().iter().map(|record| ("log", record.log.clone())).collect()
+}
+
 /// The superblock of an image.
 pub(crate) fn superblock_of(image: &[u8]) -> Superblock {
     Superblock::read_from_bytes(&image[..BLOCK_SIZE as usize]).expect("a whole block")
 }
 
-/// Puts a superblock with the right checksum into an image.
-pub(crate) fn set_superblock(image: &mut [u8], mut superblock: Superblock) {
-    if superblock.has(feature::CHECKSUMS) {
-        superblock.checksum = superblock.expected_checksum().into();
-    }
-    image[..BLOCK_SIZE as usize].copy_from_slice(superblock.as_bytes());
+/// Numbers that look random and are the same in every run (SplitMix64).
+pub(crate) fn scatter(seed: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
