@@ -19,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter_ns
 
-import daxfs
 import numpy as np
 from rich.console import Console
 
+import daxfs
 import results
 import setting
 import trees

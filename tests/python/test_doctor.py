@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from daxfs import doctor
 from daxfs.doctor import Check, Report, examine, render
 

@@ -127,12 +127,8 @@ class Output:
     def line(self, text: str) -> None:
         """Write a line."""
         if self._terminal:
-            text = "\n".join(map(escape, text.split("\n"))) if "\n" in text else escape(text)
+            text = escape(text)
         self._stream.write(text.encode("utf-8", "surrogateescape") + b"\n")
-
-    def name(self, text: str) -> str:
-        """Return a name in the form in which `line` may have it: on one line on a terminal."""
-        return escape(text) if self._terminal else text
 
 
 def print_json(value: Any, stream: TextIO | None = None) -> None:

@@ -47,5 +47,5 @@ def command(
     else:
         output = Output()
         for one in found:
-            output.line(f"{output.name(one.path) or '.'}: {one.detail}")
+            output.line(f"{one.path or '.'}: {one.detail}")
     return 1 if found else 0

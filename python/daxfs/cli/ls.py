@@ -91,7 +91,7 @@ class _Listing:
         """Begin a directory."""
         if blank:
             self._output.line("")
-        self._output.line(f"{self._output.name(path)}:")
+        self._output.line(f"{path}:")
 
     def show(self, rows: list[Row]) -> None:
         """List files."""
@@ -109,9 +109,8 @@ class _Listing:
 
     def _columns(self, row: Row) -> tuple[str, ...]:
         name, path, info = row
-        name = self._output.name(name)
         if info.is_symlink():
-            name += f" -> {self._output.name(self._image.readlink(path))}"
+            name += f" -> {self._image.readlink(path)}"
         size = str(info.st_size)
         if is_device(info.st_mode):
             size = f"{os.major(info.st_rdev)}, {os.minor(info.st_rdev)}"

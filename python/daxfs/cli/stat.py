@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._common import Output, image_options, json_option, open_image, print_json
+from ._common import Output, escape, image_options, json_option, open_image, print_json
 from ._files import describe, full_time, group_name, is_device, kind_of, user_name
 
 if TYPE_CHECKING:
@@ -51,16 +51,16 @@ def _described(image: Image, path: str, follow: bool) -> dict[str, object]:
 
 def _show(output: Output, image: Image, path: str, follow: bool) -> None:
     info = image.stat(path, follow_symlinks=follow)
-    name = output.name(path)
+    name = path
     if info.is_symlink():
-        name += f" -> {output.name(image.readlink(path))}"
+        name += f" -> {image.readlink(path)}"
     mode = info.st_mode
     output.line(f"  File: {name}")
     device = ""
     if is_device(mode):
-        device = f"\tDevice type: {os.major(info.st_rdev)},{os.minor(info.st_rdev)}"
-    output.line(f"  Size: {info.st_size:<15}\t{kind_of(mode)}")
-    output.line(f" Inode: {info.st_ino:<15}\tLinks: {info.st_nlink}{device}")
+        device = f"  Device type: {os.major(info.st_rdev)},{os.minor(info.st_rdev)}"
+    output.line(f"  Size: {info.st_size:<18}  {kind_of(mode)}")
+    output.line(f" Inode: {info.st_ino:<18}  Links: {info.st_nlink}{device}")
     output.line(
         f"Access: ({stat.S_IMODE(mode):04o}/{stat.filemode(mode)})"
         f"  Uid: ({info.st_uid:5}/{user_name(info.st_uid):>8})"
@@ -69,4 +69,4 @@ def _show(output: Output, image: Image, path: str, follow: bool) -> None:
     output.line(f"Modify: {full_time(info.st_mtime_ns)}")
     for key, value in image.xattrs(path, follow_symlinks=follow).items():
         text = value.decode("utf-8", "surrogateescape")
-        output.line(f" Xattr: {output.name(key)}={output.name(text)}")
+        output.line(f" Xattr: {key}={escape(text)}")

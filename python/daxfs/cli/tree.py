@@ -30,10 +30,11 @@ def command(
             print_json(_nested(image, path, level))
             return
         drawing = _Drawing(image, level)
-        drawing.output.line(drawing.output.name(path))
+        drawing.output.line(path)
         drawing.below(path, "")
         directories = count_of(drawing.directories, "directory", "directories")
-        drawing.output.line(f"\n{directories}, {count_of(drawing.files, 'file')}")
+        drawing.output.line("")
+        drawing.output.line(f"{directories}, {count_of(drawing.files, 'file')}")
 
 
 class _Drawing:
@@ -55,9 +56,9 @@ class _Drawing:
             if entry is None:
                 levels.pop()
                 continue
-            name = self.output.name(entry.name)
+            name = entry.name
             if entry.is_symlink():
-                name += f" -> {self.output.name(self._image.readlink(entry.path))}"
+                name += f" -> {self._image.readlink(entry.path)}"
             self.output.line(f"{lead}{'└── ' if last else '├── '}{name}")
             if not entry.is_dir(follow_symlinks=False):
                 self.files += 1

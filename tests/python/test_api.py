@@ -1,0 +1,485 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Protects the Python interface: what is read is what was built, as os, io and pathlib have it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import stat
+import threading
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+import daxfs
+from daxfs import errors
+from support.small import MIB, ODD_NAME, VECTORS, WHEN
+
+
+def relative(path: str) -> str:
+    return path.lstrip("/")
+
+
+def test_stat_is_what_the_host_says(image: daxfs.Image, tree: Path) -> None:
+    for path in [tree, *tree.rglob("*")]:
+        host = path.lstat()
+        info = image.lstat(os.fsencode(path.relative_to(tree)))
+        for name in ("st_mode", "st_nlink", "st_uid", "st_gid", "st_mtime_ns", "st_mtime"):
+            assert getattr(info, name) == getattr(host, name), (path, name)
+        if not info.is_dir():
+            assert info.st_size == host.st_size
+        assert info.is_dir() == stat.S_ISDIR(host.st_mode)
+        assert info.is_file() == stat.S_ISREG(host.st_mode)
+        assert info.is_symlink() == stat.S_ISLNK(host.st_mode)
+
+
+def test_stat_objects_are_values(image: daxfs.Image) -> None:
+    assert image.stat("hard") == image.stat("dir/text.txt")
+    assert hash(image.stat("hard")) == hash(image.stat("dir/text.txt"))
+    assert image.stat("hard") != image.stat("empty")
+    assert "st_mode=0o104755" in repr(image.stat("setuid"))
+    with pytest.raises(AttributeError):
+        image.stat("hard").st_size = 1  # type: ignore[misc]
+
+
+def test_paths_are_text_bytes_or_path_objects(image: daxfs.Image) -> None:
+    assert image.read_bytes(ODD_NAME) == b"odd"
+    assert image.read_bytes(os.fsdecode(ODD_NAME)) == b"odd"
+    assert image.read_bytes(PurePosixPath("dir/sub/deep")) == b"deep\n"
+    assert image.read_bytes("//dir/./sub/../sub/deep") == b"deep\n"
+    with pytest.raises(TypeError):
+        image.stat(3.0)  # type: ignore[arg-type]
+
+
+def test_links_are_followed_inside_the_image(image: daxfs.Image) -> None:
+    assert image.read_bytes("link") == image.read_bytes("dir/text.txt")
+    assert image.read_bytes("dirlink/sub/deep") == b"deep\n"
+    assert image.listdir("absolute") == ["deep"]
+    assert image.readlink("absolute") == "/dir/../dir/sub"
+    assert image.stat("dirlink").is_dir()
+    assert not image.stat("dirlink", follow_symlinks=False).is_dir()
+    with pytest.raises(errors.LoopError):
+        image.stat("loop")
+
+
+def test_existence(image: daxfs.Image) -> None:
+    assert image.exists("dir")
+    assert image.is_dir("dirlink")
+    assert image.is_file("link")
+    assert not image.is_file("fifo")
+    for path in ("dangling", "loop", "nope", "empty/below"):
+        assert not image.exists(path)
+        assert not image.is_dir(path)
+        assert not image.is_file(path)
+
+
+def test_listing_is_sorted_and_complete(image: daxfs.Image, tree: Path) -> None:
+    names = image.listdir()
+    assert names == image.listdir("/")
+    assert [os.fsencode(name) for name in names] == sorted(os.listdir(os.fsencode(tree)))
+    entries = {entry.name: entry for entry in image.scandir("dir")}
+    assert entries.keys() == {"sub", "text.txt"}
+    assert entries["sub"].path == "dir/sub"
+    assert entries["sub"].is_dir()
+    assert entries["text.txt"].is_file()
+    assert entries["text.txt"].inode() == image.stat("hard").st_ino
+    assert entries["text.txt"].stat() == image.stat("hard")
+
+
+def test_entries_follow_links_unless_told(image: daxfs.Image) -> None:
+    entries = {entry.name: entry for entry in image.scandir()}
+    assert entries["dirlink"].is_symlink()
+    assert entries["dirlink"].is_dir()
+    assert not entries["dirlink"].is_dir(follow_symlinks=False)
+    assert entries["dirlink"].stat().is_dir()
+    assert entries["dirlink"].stat(follow_symlinks=False).is_symlink()
+    assert not entries["dangling"].is_file()
+    with pytest.raises(FileNotFoundError):
+        entries["dangling"].stat()
+
+
+def test_walk_goes_where_os_walk_goes(image: daxfs.Image, tree: Path) -> None:
+    expected = {
+        os.path.relpath(path, tree): (sorted(directories), sorted(files))
+        for path, directories, files in os.walk(tree)
+    }
+    # On the host the link leads out of the tree.
+    expected["."][0].insert(0, "absolute")
+    expected["."][1].remove("absolute")
+    found = {
+        relative(path) or ".": (sorted(directories), sorted(files))
+        for path, directories, files in image.walk()
+    }
+    assert found == expected
+
+
+def test_walk_leaves_out_what_is_removed(image: daxfs.Image) -> None:
+    seen = []
+    for path, directories, _ in image.walk():
+        seen.append(path)
+        if "dir" in directories:
+            directories.remove("dir")
+    assert "/empty dir" in seen
+    assert not any(path.startswith("/dir") for path in seen)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["*", "dir/*", "*/sub", "**/deep", "**/*.txt", "[de]*", "d?r", "dir/sub/deep", "nope", "hard*"],
+)
+def test_glob_finds_what_pathlib_finds(image: daxfs.Image, tree: Path, pattern: str) -> None:
+    expected = sorted(str(path.relative_to(tree)) for path in tree.glob(pattern))
+    assert sorted(relative(path) for path in image.glob(pattern)) == expected
+    assert sorted(relative(str(path)) for path in image.root.glob(pattern)) == expected
+
+
+def test_glob_names_each_path_once(image: daxfs.Image) -> None:
+    found = list(image.glob("**/sub/**/deep"))
+    assert found == ["/dir/sub/deep"]
+    everything = list(image.glob("**"))
+    assert len(everything) == len(set(everything))
+    assert {"/", "/dir/sub/deep", "/dirlink", "/fifo"} <= set(everything)
+    assert "/dirlink/sub" not in everything
+
+
+def test_contents(image: daxfs.Image, tree: Path) -> None:
+    for name in ("big", "empty", "dir/text.txt"):
+        assert image.read_bytes(name) == (tree / name).read_bytes()
+        assert image.view(name) == (tree / name).read_bytes()
+    assert image.read_text("link") == "first\nsecond\nünïcödé\n"
+    assert image.xattrs("big") == {"user.note": b"\x00value\xff"}
+    assert image.xattrs("empty") == {}
+
+
+def test_open_is_a_raw_stream(image: daxfs.Image, tree: Path) -> None:
+    data = (tree / "big").read_bytes()
+    with image.open("big") as file:
+        assert isinstance(file, io.RawIOBase)
+        assert file.readable()
+        assert file.seekable()
+        assert not file.writable()
+        assert file.size == len(data)
+        assert file.stat() == image.stat("big")
+        assert file.read(10) == data[:10]
+        assert file.tell() == 10
+        assert file.seek(-5, os.SEEK_END) == len(data) - 5
+        assert file.read() == data[-5:]
+        assert file.read() == b""
+        assert file.seek(len(data) + 100) == len(data) + 100
+        assert file.read(1) == b""
+        assert file.seek(7) == 7
+        assert file.seek(3, os.SEEK_CUR) == 10
+        target = bytearray(2 * MIB)
+        assert file.readinto(target) == len(target)
+        assert target == data[10 : 10 + len(target)]
+        with pytest.raises(ValueError):
+            file.seek(-1)
+        with pytest.raises(ValueError):
+            file.seek(0, 9)
+        with pytest.raises(io.UnsupportedOperation):
+            file.write(b"x")
+        with pytest.raises(BufferError):
+            file.readinto(b"constant")
+    assert file.closed
+    with pytest.raises(ValueError):
+        file.read()
+
+
+def test_readinto_takes_any_contiguous_buffer(image: daxfs.Image, tree: Path) -> None:
+    import array
+
+    numbers = array.array("q", bytes(4096))
+    with image.open("big") as file:
+        assert file.readinto(numbers) == 4096
+    assert numbers.tobytes() == (tree / "big").read_bytes()[:4096]
+    assert image.open("empty").readinto(bytearray(0)) == 0
+
+
+def test_streams_work_with_the_standard_library(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "in/a.zip", "w") as archive:
+        archive.writestr("inside", "zipped")
+    (tmp_path / "in/a.csv").write_text("a,b\n1,2\n")
+    daxfs.build(tmp_path / "in", tmp_path / "out.daxfs")
+    with daxfs.open(tmp_path / "out.daxfs") as image:
+        with zipfile.ZipFile(image.open("a.zip")) as archive:
+            assert archive.read("inside") == b"zipped"
+        with (image / "a.csv").open(newline="") as text:
+            assert list(csv.reader(text)) == [["a", "b"], ["1", "2"]]
+        with (image / "a.csv").open("rb") as buffered:
+            assert buffered.readline() == b"a,b\n"
+        with (image / "a.csv").open("rb", buffering=0) as raw:
+            assert isinstance(raw, daxfs.ImageFile)
+        with pytest.raises(ValueError):
+            (image / "a.csv").open("w")  # type: ignore[call-overload]
+
+
+def test_paths_are_like_pathlib(image: daxfs.Image) -> None:
+    path = image / "dir" / "text.txt"
+    assert str(path) == "/dir/text.txt"
+    assert (path.name, path.stem, path.suffix) == ("text.txt", "text", ".txt")
+    assert path.parent == image / "dir"
+    assert path.parents == (image / "dir", image.root)
+    assert path.with_suffix(".bin").name == "text.bin"
+    assert path.relative_to(image / "dir") == PurePosixPath("text.txt")
+    assert path.is_relative_to("/dir")
+    assert path.match("*.txt")
+    assert image.root.joinpath("dir", "text.txt") == path
+    assert image / "//dir//text.txt" == path
+    assert path in {image / "dir/text.txt"}
+    assert sorted([path, image / "big"]) == [image / "big", path]
+    assert path.read_text() == image.read_text("dir/text.txt")
+    assert path.view() == path.read_bytes()
+    assert path.stat() == image.stat("hard")
+    assert path.is_file()
+    assert (image / "dir").is_dir()
+    assert (image / "dangling").is_symlink()
+    assert not (image / "dangling").exists()
+    assert not (image / "nope").is_symlink()
+    assert (image / "link").readlink() == "dir/text.txt"
+    assert list((image / "dir").iterdir()) == [image / "dir/sub", image / "dir/text.txt"]
+    assert list((image / "dir").rglob("deep")) == [image / "dir/sub/deep"]
+
+
+def test_paths_of_two_images_differ(image: daxfs.Image, image_path: Path) -> None:
+    with daxfs.open(image_path) as other:
+        assert image / "dir" != other / "dir"
+        with pytest.raises(TypeError):
+            image / "dir" < other / "dir"  # noqa: B015
+
+
+def test_extents_say_where_the_bytes_are(image: daxfs.Image, image_path: Path) -> None:
+    (extent,) = image.extents("big")
+    assert extent.file_offset == 0
+    assert extent.length == 3 * MIB
+    assert extent.image_offset % (2 * MIB) == 0
+    with image_path.open("rb") as file:
+        file.seek(extent.image_offset)
+        assert file.read(extent.length) == image.read_bytes("big")
+    assert image.extents("empty") == []
+
+
+def test_image_facts(image: daxfs.Image, image_path: Path) -> None:
+    assert image.name == str(image_path)
+    assert image.size == image_path.stat().st_size
+    assert image.label == "a label"
+    assert image.uuid is not None
+    assert {"sorted-dirs", "inode-ext", "checksums", "identity", "xattrs"} <= set(image.features)
+    assert [span.name for span in image.spans] == ["superblock", "base image"]
+    assert sum(span.size for span in image.spans) == image.size
+    assert image.branches == []
+
+
+@pytest.mark.parametrize("form", [str, os.fsencode, Path], ids=["str", "bytes", "Path"])
+def test_every_form_of_source(image_path: Path, form: type) -> None:
+    with daxfs.open(form(str(image_path))) as image:
+        assert image.exists("dir")
+
+
+def test_descriptors_are_sources(image_path: Path) -> None:
+    fd = os.memfd_create("image")
+    try:
+        os.write(fd, image_path.read_bytes())
+        for source in (fd, f"fd:{fd}"):
+            with daxfs.open(source, invalidate=True) as image:
+                assert image.exists("dir")
+    finally:
+        os.close(fd)
+
+
+def test_closing(image_path: Path) -> None:
+    with daxfs.open(image_path) as image:
+        assert not image.closed
+        file = image.open("dir/text.txt")
+        entry = image.scandir("dir")[0]
+    assert image.closed
+    assert "closed" in repr(image)
+    image.close()
+    with pytest.raises(errors.InvalidError):
+        image.stat("/")
+    # What was handed out goes on.
+    assert file.read(5) == b"first"
+    assert entry.stat().is_dir()
+
+
+def test_branches_of_other_implementations() -> None:
+    with daxfs.open(VECTORS / "delta.daxfs") as image:
+        assert [(one.name, one.parent) for one in image.branches] == [
+            ("main", None),
+            ("b1", "main"),
+        ]
+        base = image.listdir()
+    with daxfs.open(VECTORS / "delta.daxfs", branch="b1") as image:
+        assert image.listdir() != base
+    with pytest.raises(errors.NoBranchError):
+        daxfs.open(VECTORS / "delta.daxfs", branch="nope")
+
+
+def test_threads_read_together(image_path: Path, tree: Path) -> None:
+    expected = (tree / "big").read_bytes()
+    failures: list[object] = []
+
+    def work(image: daxfs.Image) -> None:
+        try:
+            for _ in range(20):
+                assert image.read_bytes("big") == expected
+                assert list(image.glob("**/deep")) == ["/dir/sub/deep"]
+        except BaseException as error:
+            failures.append(error)
+
+    with daxfs.open(image_path) as image:
+        threads = [threading.Thread(target=work, args=[image]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_build_is_reproducible_and_says_what_it_built(tree: Path, tmp_path: Path) -> None:
+    first = daxfs.build(tree, tmp_path / "a")
+    second = daxfs.build(os.fsencode(tree), tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert first.uuid == second.uuid
+    assert first.size == (tmp_path / "a").stat().st_size
+    assert (first.files, first.directories, first.symlinks) == (6, 4, 5)
+    assert (first.specials, first.hard_links, first.skipped, first.fd) == (1, 1, [], None)
+    assert daxfs.validate(tmp_path / "a").errors == 0
+
+
+def test_build_options(tree: Path, tmp_path: Path) -> None:
+    identity = "01234567-89ab-cdef-0123-456789abcdef"
+    output = tmp_path / "x"
+    result = daxfs.build(
+        tree,
+        output,
+        branches=True,
+        delta_size="4M",
+        uuid=identity,
+        label="named",
+        exclude=["*.txt", "/dir/sub"],
+        owner=12,
+        group=34,
+        clamp_mtime=WHEN - 10**9,
+        data_checksums=True,
+    )
+    assert result.uuid == identity
+    assert daxfs.validate(output, data=True).errors == 0
+    with daxfs.open(output) as image:
+        assert (image.uuid, image.label) == (identity, "named")
+        assert {"branches", "data-checksums"} <= set(image.features)
+        assert [one.name for one in image.branches] == ["main"]
+        assert image.listdir("dir") == []
+        info = image.stat("big")
+        assert (info.st_uid, info.st_gid) == (12, 34)
+        assert info.st_mtime_ns == WHEN - 10**9
+
+
+def test_dry_run_writes_nothing(tree: Path, tmp_path: Path) -> None:
+    plan = daxfs.build(tree, None, dry_run=True)
+    assert plan.size == daxfs.build(tree, tmp_path / "x").size
+    with pytest.raises(errors.InvalidError):
+        daxfs.build(tree, None)
+
+
+def test_build_into_memory(tree: Path) -> None:
+    fd = os.memfd_create("target")
+    try:
+        os.truncate(fd, 64 * MIB)
+        for output in (fd, f"fd:{fd}"):
+            daxfs.build(tree, output, size="64M", force=True)
+            with daxfs.open(fd) as image:
+                assert image.size == 64 * MIB
+                assert image.read_bytes("dir/sub/deep") == b"deep\n"
+    finally:
+        os.close(fd)
+
+
+def test_a_watcher_sees_progress_and_can_stop_the_build(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    # Long enough to be seen at work: a sparse file of many pieces is read in full.
+    for name in range(8):
+        with (source / str(name)).open("wb") as file:
+            file.write(bytes(64 * MIB))
+    seen: list[int] = []
+
+    def cancel(progress: daxfs.Progress) -> None:
+        seen.append(progress.total_bytes)
+        progress.cancel()
+
+    def interrupt(progress: daxfs.Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(errors.CancelledError):
+        daxfs.build(source, tmp_path / "out", progress=cancel)
+    with pytest.raises(KeyboardInterrupt):
+        daxfs.build(source, tmp_path / "out", progress=interrupt)
+    assert seen
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_extract_and_compare(image: daxfs.Image, tree: Path, tmp_path: Path) -> None:
+    done = image.extract(tmp_path / "out")
+    assert done.bytes > 3 * MIB
+    assert done.unrestored == 0
+    assert image.compare(tmp_path / "out") == []
+    assert image.compare(tree / "dir", "dir") == []
+    (tmp_path / "out/dir/text.txt").write_text("changed")
+    (tmp_path / "out/new").touch()
+    kinds = {(one.path, one.kind) for one in image.compare(tmp_path / "out", ignore_mtime=True)}
+    assert {("dir/text.txt", "size"), ("new", "only-in-directory")} <= kinds
+    image.extract(tmp_path / "one", "dir/sub/deep")
+    assert (tmp_path / "one").read_bytes() == b"deep\n"
+    with pytest.raises(FileExistsError):
+        image.extract(tmp_path / "out")
+    image.extract(tmp_path / "out", force=True)
+
+
+def test_archives_go_both_ways(image: daxfs.Image, tmp_path: Path) -> None:
+    image.extract_tar(tmp_path / "x.tar")
+    daxfs.build(tmp_path / "x.tar", tmp_path / "x.daxfs", tar=True)
+    with daxfs.open(tmp_path / "x.daxfs") as again:
+        names = {path: again.lstat(path).st_mode for path in again.glob("**")}
+        assert names == {path: image.lstat(path).st_mode for path in image.glob("**")}
+        assert again.read_bytes("big") == image.read_bytes("big")
+
+
+def test_reports(image_path: Path, tmp_path: Path) -> None:
+    report = daxfs.validate(image_path)
+    assert (report.errors, report.warnings, report.findings) == (0, 0, [])
+    assert (report.files, report.directories, report.symlinks) == (6, 4, 5)
+    damaged = bytearray(image_path.read_bytes())
+    damaged[4096 + 4096 + 8] ^= 1
+    (tmp_path / "damaged").write_bytes(damaged)
+    report = daxfs.validate(tmp_path / "damaged")
+    assert report.errors > 0
+    finding = report.findings[0]
+    assert finding.severity == "error"
+    assert f"{finding.offset:#x}" in str(finding)
+    with pytest.raises(errors.UnsoundImageError):
+        daxfs.open(tmp_path / "damaged")
+    daxfs.open(tmp_path / "damaged", trusted=True).close()
+
+
+def test_a_walk_through_a_cycle_ends(tmp_path: Path, tree: Path) -> None:
+    with daxfs.open(VECTORS / "static.daxfs") as image:
+        (directory,) = [one for one in image.scandir("dir") if one.name == "sub"]
+        top, below = image.stat("dir").st_ino, directory.inode()
+    # Point the entry of the directory below at the directory above.
+    damaged = (VECTORS / "static.daxfs").read_bytes()
+    at = damaged.index(below.to_bytes(4, "little") + (0o40755).to_bytes(4, "little") + b"\x03\x00")
+    (tmp_path / "x").write_bytes(damaged[:at] + top.to_bytes(4, "little") + damaged[at + 4 :])
+    with daxfs.open(tmp_path / "x", trusted=True) as image, pytest.raises(errors.UnsoundImageError):
+        list(image.walk())
+
+
+def test_the_package_says_what_it_has() -> None:
+    assert dir(daxfs) == sorted(daxfs.__all__)
+    for name in daxfs.__all__:
+        assert getattr(daxfs, name) is not None
+    with pytest.raises(AttributeError):
+        daxfs.nothing  # noqa: B018
+    assert daxfs.parse_size("0x10K") == 16384

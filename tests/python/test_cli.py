@@ -1,0 +1,557 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Protects the commands: what they print, what they refuse, and the status they exit with."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+import daxfs
+from support.small import MIB, ODD_NAME, VECTORS, WHEN, Run
+
+ODD_TEXT = os.fsdecode(ODD_NAME)
+
+
+def json_of(done: subprocess.CompletedProcess[bytes]) -> object:
+    return json.loads(done.stdout)
+
+
+def lines(done: subprocess.CompletedProcess[bytes]) -> list[str]:
+    return os.fsdecode(done.stdout).splitlines()
+
+
+def on_terminal(*command: str | Path) -> str:
+    """Return what a command writes when its standard output is a terminal."""
+    program = Path(sys.executable).with_name(str(command[0]))
+    main, side = pty.openpty()
+    with subprocess.Popen([program, *command[1:]], stdout=side, stderr=side) as process:
+        os.close(side)
+        written = b""
+        # Reading a terminal that nobody has open any more is an error.
+        try:
+            while piece := os.read(main, 65536):
+                written += piece
+        except OSError:
+            pass
+    os.close(main)
+    assert process.returncode == 0
+    return written.decode()
+
+
+class TestMkdaxfs:
+    def test_builds_an_image(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        done = run("mkdaxfs", "-d", tree, "-o", tmp_path / "x")
+        assert lines(done) == [f"{tmp_path}/x: 5.0 MiB: 6 files, 4 directories, " + LINKS]
+        assert done.stderr == b""
+        run("fsck.daxfs", tmp_path / "x")
+
+    def test_has_two_names(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        run("mkfs.daxfs", "-q", "-d", tree, "-o", tmp_path / "a")
+        run("mkdaxfs", "-q", "-d", tree, "-o", tmp_path / "b")
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+    def test_tells_its_version(self, run: Run) -> None:
+        for name in ("mkdaxfs", "mkfs.daxfs", "daxfs", "fsck.daxfs"):
+            assert lines(run(name, "--version")) == [f"{name} (daxfs) {daxfs.__version__}"]
+
+    def test_takes_an_archive(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+            archive.add(tree, ".")
+        run("mkdaxfs", "--tar", tmp_path / "x.tar.gz", "-o", tmp_path / "a")
+        data = (tmp_path / "x.tar.gz").read_bytes()
+        run("mkdaxfs", "--tar", "-", "-o", tmp_path / "b", input=data)
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+        run("daxfs", "diff", "--ignore-xattrs", "--ignore-mtime", tmp_path / "a", tree)
+
+    def test_options_shape_the_image(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        identity = "01234567-89ab-cdef-0123-456789abcdef"
+        options = ["--label", "named", "--uuid", identity, "--exclude", "*.txt", "--exclude", "big"]
+        options += ["--owner", "root", "--group", "77", "--data-checksums"]
+        run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "-w", "-D", "2M", "-V", *options)
+        with daxfs.open(tmp_path / "x") as image:
+            assert (image.label, image.uuid) == ("named", identity)
+            assert [span.name for span in image.spans][-4:] == [
+                "delta region",
+                "owner map",
+                "opener table",
+                "heap",
+            ]
+            assert not image.exists("big")
+            assert image.listdir("dir") == ["sub"]
+            info = image.stat("setuid")
+            assert (info.st_uid, info.st_gid) == (0, 77)
+
+    def test_all_root(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "--all-root")
+        with daxfs.open(tmp_path / "x") as image:
+            owners = {(s.st_uid, s.st_gid) for s in map(image.lstat, image.glob("**"))}
+        assert owners == {(0, 0)}
+
+    def test_size_of_the_whole(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "-s", "0x10M")
+        assert (tmp_path / "x").stat().st_size == 16 * MIB
+
+    def test_source_date_epoch_cuts_later_times(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        epoch = {"SOURCE_DATE_EPOCH": "1600000000"}
+        run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", env=epoch)
+        with daxfs.open(tmp_path / "x") as image:
+            assert image.stat("big").st_mtime_ns == 1_600_000_000 * 10**9
+        epoch = {"SOURCE_DATE_EPOCH": "1900000000"}
+        run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "--force", env=epoch)
+        with daxfs.open(tmp_path / "x") as image:
+            assert image.stat("big").st_mtime_ns == WHEN
+        epoch = {"SOURCE_DATE_EPOCH": "soon"}
+        run("mkdaxfs", "-d", tree, "-o", tmp_path / "y", env=epoch, status=2)
+
+    def test_json(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        about = json_of(run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "--json", "-V"))
+        assert isinstance(about, dict)
+        assert about["size"] == (tmp_path / "x").stat().st_size
+        assert (about["files"], about["hard_links"], about["specials"]) == (6, 1, 1)
+        assert (about["sound"], about["dry_run"], about["skipped"]) == (True, False, [])
+        assert [region["name"] for region in about["regions"]] == ["superblock", "base image"]
+
+    def test_dry_run_says_the_size_and_why(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        done = run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "--dry-run", "-w")
+        assert not (tmp_path / "x").exists()
+        text = done.stdout.decode()
+        assert "would be" in text
+        parts = [int(size) for size in re.findall(r"  [a-z, ]{30,} (\d+)  \d", text)]
+        assert len(parts) == 5
+        assert sum(parts[:-1]) == parts[-1]
+        plan = json_of(run("mkdaxfs", "-d", tree, "--dry-run", "-w", "--json"))
+        assert isinstance(plan, dict)
+        assert plan["size"] == parts[-1]
+
+    def test_keeps_what_is_there(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text("precious")
+        done = run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", status=1)
+        assert (tmp_path / "x").read_text() == "precious"
+        assert done.stderr.decode() == f"mkdaxfs: {tmp_path}/x: exists; --force replaces it\n"
+        run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "--force")
+        run("fsck.daxfs", tmp_path / "x")
+
+    def test_names_every_file_it_cannot_take(self, run: Run, tmp_path: Path) -> None:
+        source = tmp_path / "in"
+        source.mkdir()
+        (source / "good").touch()
+        for letter in "ab":
+            (source / (letter * 129)).touch()
+        done = run("mkdaxfs", "-d", source, "-o", tmp_path / "x", status=1)
+        complaints = done.stderr.decode().splitlines()
+        assert [line.split(": ")[1] for line in complaints] == ["a" * 129, "b" * 129]
+        assert os.listdir(tmp_path) == ["in"]
+        done = run("mkdaxfs", "-d", source, "-o", tmp_path / "x", "--skip-errors")
+        assert done.stderr.count(b"mkdaxfs: left out ") == 2
+        with daxfs.open(tmp_path / "x") as image:
+            assert image.listdir() == ["good"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ([], "-d or --tar"),
+            (["-d", "."], "-o, -p and -H"),
+            (["-d", ".", "--tar", "x", "-o", "y"], "-d or --tar"),
+            (["-d", ".", "-o", "x", "-p", "4096"], "-o, -p and -H"),
+            (["-d", ".", "-o", "x", "-D", "1M"], "-w"),
+            (["-d", ".", "-o", "x", "-s", "12X"], "12X"),
+            (["-d", ".", "-o", "x", "--owner", "no such user"], "no such user"),
+            (["-d", ".", "-o", "x", "--owner", "4294967295"], "4294967295"),
+            (["-d", ".", "-o", "x", "--all-root", "--owner", "1"], "--all-root"),
+            (["-d", ".", "-o", "x", "--nonsense"], "--nonsense"),
+            (["-d", ".", "-H", "system"], "program"),
+            (["-d", ".", "-o", "x", "--", "true"], "-H"),
+        ],
+    )
+    def test_wrong_usage(self, run: Run, arguments: list[str], words: str) -> None:
+        done = run("mkdaxfs", *arguments, status=2)
+        (line,) = done.stderr.decode().splitlines()
+        assert line.startswith("mkdaxfs: ")
+        assert words in line
+
+    @pytest.mark.parametrize(
+        ("place", "words"),
+        [
+            (["-o", "/dev/dax99.0"], "no such DAX device"),
+            (["-o", "/dev/pmem99"], "no such persistent memory device"),
+            (["-o", "/dev/null"], "/dev/null"),
+            (["-o", "/no/such/directory/x"], "/no/such/directory"),
+            (["-p", "0x1001", "-s", "1M"], "multiple of 4096"),
+            (["-H", "no-such-heap", "--", "true"], "no such DMA heap"),
+        ],
+    )
+    def test_places_that_cannot_be_had(
+        self, run: Run, tmp_path: Path, place: list[str], words: str
+    ) -> None:
+        done = run("mkdaxfs", "-d", tmp_path, *place, status=1)
+        (line,) = done.stderr.decode().splitlines()
+        assert line.startswith("mkdaxfs: ")
+        assert words in line
+
+    def test_source_that_is_not_there(self, run: Run, tmp_path: Path) -> None:
+        for option in ("-d", "--tar"):
+            done = run("mkdaxfs", option, tmp_path / "nope", "-o", tmp_path / "x", status=1)
+            assert b"nope: " in done.stderr
+            assert b"No such file" in done.stderr
+
+    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_signals_leave_nothing_behind(
+        self, tmp_path: Path, number: signal.Signals, status: int
+    ) -> None:
+        # Standard input that never ends: the build is at work until the signal comes.
+        program = Path(sys.executable).with_name("mkdaxfs")
+        command: list[str | Path] = [program, "--tar", "-", "-o", tmp_path / "x"]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+        ) as process:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            header = tarfile.TarInfo("file")
+            header.size = 1 << 40
+            process.stdin.write(header.tobuf())
+            piece = bytes(MIB)
+            for _ in range(8):
+                process.stdin.write(piece)
+            process.stdin.flush()
+            process.send_signal(number)
+            try:
+                while process.poll() is None:
+                    process.stdin.write(piece)
+                process.stdin.close()
+            except BrokenPipeError:
+                pass
+            assert process.wait() == status
+            assert process.stderr.read() == b""
+        assert os.listdir(tmp_path) == []
+
+
+LINKS = "5 symbolic links, 1 special file"
+
+
+class TestDaxfs:
+    def test_ls(self, run: Run, image_path: Path, tree: Path) -> None:
+        done = run("daxfs", "ls", image_path)
+        expected = b"".join(name + b"\n" for name in sorted(os.listdir(os.fsencode(tree))))
+        assert done.stdout == expected
+        assert lines(run("daxfs", "ls", image_path, "dirlink")) == ["sub", "text.txt"]
+        assert lines(run("daxfs", "ls", image_path, "-d", "dir")) == ["dir"]
+
+    def test_ls_long_is_as_coreutils_has_it(self, run: Run, image_path: Path, tree: Path) -> None:
+        environment = {**os.environ, "LC_ALL": "C"}
+        # -A: as ours, which hides nothing; sizes of directories are the file system's own.
+        there = subprocess.check_output(["ls", "-lA", "--", tree], env=environment)
+        ours = run("daxfs", "ls", "-l", image_path, env={"LC_ALL": "C"}).stdout
+
+        def fields(listing: bytes) -> list[list[bytes]]:
+            found = []
+            for line in listing.split(b"\n"):
+                if not re.match(rb"[-bcdlps][-rwxsStT]{9} ", line):
+                    continue
+                parts = line.split(maxsplit=5)
+                if parts[0].startswith(b"d"):
+                    parts[4] = b""
+                found.append(parts)
+            return found
+
+        assert fields(ours) == sorted(fields(there), key=lambda parts: parts[5][13:])
+
+    def test_ls_of_several(self, run: Run, image_path: Path) -> None:
+        done = run("daxfs", "ls", image_path, "dir/sub", "empty", "dir")
+        expected = ["empty", "", "dir/sub:", "deep", "", "dir:", "sub", "text.txt"]
+        assert lines(done) == expected
+
+    def test_ls_recursive(self, run: Run, image_path: Path) -> None:
+        done = run("daxfs", "ls", "-R", image_path, "dir")
+        assert lines(done) == ["dir:", "sub", "text.txt", "", "dir/sub:", "deep"]
+
+    def test_ls_json_keeps_odd_names(self, run: Run, image_path: Path, tree: Path) -> None:
+        about = json_of(run("daxfs", "ls", "--json", image_path))
+        assert isinstance(about, list)
+        found = {one["name"]: one for one in about}
+        assert ODD_TEXT in found
+        assert os.fsencode(found[ODD_TEXT]["path"]) == b"/" + ODD_NAME
+        assert found["setuid"]["mode"] == "4755"
+        assert found["link"]["target"] == "dir/text.txt"
+        assert found["big"]["mtime_ns"] == WHEN
+
+    def test_terminals_get_no_control_characters(self, image_path: Path) -> None:
+        for command in (["ls"], ["ls", "-l"], ["tree"]):
+            shown = on_terminal("daxfs", *command, image_path)
+            assert "\x1b" not in shown
+            assert r"odd \xff\n\x1b[31m" in shown
+
+    def test_cat(self, run: Run, image_path: Path, tree: Path) -> None:
+        done = run("daxfs", "cat", image_path, "dir/sub/deep", "big", "empty")
+        assert done.stdout == b"deep\n" + (tree / "big").read_bytes()
+
+    def test_cat_of_a_file_in_pieces(self, run: Run) -> None:
+        source = VECTORS / "delta.daxfs"
+        with daxfs.open(source, branch="b1") as image:
+            for path in filter(image.is_file, image.glob("**")):
+                done = run("daxfs", "cat", "-b", "b1", source, path)
+                assert done.stdout == image.read_bytes(path)
+
+    def test_a_reader_that_goes_away_is_no_error(self, image_path: Path) -> None:
+        program = Path(sys.executable).with_name("daxfs")
+        commands: list[list[str | Path]] = [
+            ["cat", image_path, "big"],
+            ["extract", image_path, "--tar", "-"],
+        ]
+        for command in commands:
+            with subprocess.Popen(
+                [program, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) as process:
+                assert process.stdout is not None
+                assert process.stderr is not None
+                process.stdout.read(10)
+                process.stdout.close()
+                assert process.stderr.read() == b""
+
+    def test_stat(self, run: Run, image_path: Path) -> None:
+        text = run("daxfs", "stat", image_path, "big", "link", env={"TZ": "UTC"}).stdout.decode()
+        assert "  File: big\n  Size: 3145728" in text
+        assert "  File: link -> dir/text.txt\n" in text
+        assert "Modify: 2023-11-14 22:13:20.123456789 +0000" in text
+        assert "Access: (0777/lrwxrwxrwx)" in text
+        assert r" Xattr: user.note=\x00value\xff" in text
+        about = json_of(run("daxfs", "stat", "--json", image_path, "big"))
+        assert isinstance(about, list)
+        assert about[0]["xattrs"] == {"user.note": "\x00value\udcff"}
+        assert about[0]["size"] == 3 * MIB
+
+    def test_tree(self, run: Run, image_path: Path) -> None:
+        assert lines(run("daxfs", "tree", image_path, "dir")) == [
+            "dir",
+            "├── sub",
+            "│   └── deep",
+            "└── text.txt",
+            "",
+            "1 directory, 2 files",
+        ]
+        assert lines(run("daxfs", "tree", "-L", "1", image_path, "dir"))[1:3] == [
+            "├── sub",
+            "└── text.txt",
+        ]
+        about = json_of(run("daxfs", "tree", "--json", image_path, "dir"))
+        assert isinstance(about, dict)
+        assert [one["name"] for one in about["contents"]] == ["sub", "text.txt"]
+
+    def test_extract_and_diff(self, run: Run, image_path: Path, tmp_path: Path) -> None:
+        run("daxfs", "extract", image_path, tmp_path / "out")
+        assert run("daxfs", "diff", image_path, tmp_path / "out").stdout == b""
+        (tmp_path / "out/dir/sub/deep").write_bytes(b"DEEP\n")
+        os.utime(tmp_path / "out/dir/sub/deep", ns=(WHEN, WHEN))
+        done = run("daxfs", "diff", image_path, tmp_path / "out", status=1)
+        assert lines(done) == ["dir/sub/deep: contents differ from byte 0 on"]
+        done = run("daxfs", "diff", "--json", image_path, tmp_path / "out", status=1)
+        assert json_of(done) == [
+            {
+                "path": "dir/sub/deep",
+                "kind": "content",
+                "detail": "contents differ from byte 0 on",
+            }
+        ]
+        done = run("daxfs", "extract", image_path, tmp_path / "out", status=1)
+        assert b"--force" in done.stderr
+        run("daxfs", "extract", "--force", image_path, tmp_path / "out")
+        run("daxfs", "diff", image_path, tmp_path / "out")
+        run("daxfs", "extract", image_path, status=2)
+
+    def test_extract_as_an_archive(self, run: Run, image_path: Path, tmp_path: Path) -> None:
+        run("daxfs", "extract", image_path, "--tar", tmp_path / "x.tar")
+        done = run("daxfs", "extract", image_path, "--tar", "-")
+        assert done.stdout == (tmp_path / "x.tar").read_bytes()
+        with tarfile.open(tmp_path / "x.tar") as archive:
+            assert archive.getmember("link").linkname == "dir/text.txt"
+
+    def test_inspect(self, run: Run, image_path: Path) -> None:
+        text = run("daxfs", "inspect", image_path).stdout.decode()
+        assert "label:     a label\n" in text
+        assert "sound:     yes\n" in text
+        assert re.search(r"base image +0x1000 +0x\w+ +\d+\n", text)
+        about = json_of(run("daxfs", "inspect", "--json", VECTORS / "delta.daxfs"))
+        assert isinstance(about, dict)
+        assert [branch["name"] for branch in about["branches"]] == ["main", "b1"]
+        assert about["errors"] == 0
+
+    def test_inspect_dump(self, run: Run, image_path: Path) -> None:
+        text = run("daxfs", "inspect", "--dump", image_path).stdout.decode()
+        assert text.startswith("superblock at 0x0\n")
+        assert "0x64617833" in text
+        done = run("daxfs", "inspect", "--dump", "--json", image_path)
+        assert all(isinstance(json.loads(line), dict) for line in lines(done))
+
+    def test_fmap(self, run: Run, image_path: Path) -> None:
+        about = json_of(run("daxfs", "fmap", "--json", image_path, "big"))
+        with daxfs.open(image_path) as image:
+            (extent,) = image.extents("big")
+        assert about == {
+            "path": "big",
+            "in": "image",
+            "extents": [
+                {
+                    "file_offset": 0,
+                    "offset": extent.image_offset,
+                    "length": 3 * MIB,
+                    "alignment": 2 * MIB,
+                }
+            ],
+        }
+        assert "2M" in lines(run("daxfs", "fmap", image_path, "big"))[1]
+        assert "tree.daxfs" in lines(run("daxfs", "fmap", "--dev", image_path, "big"))[0]
+
+    def test_doctor(self, run: Run) -> None:
+        assert run("daxfs", "doctor").stdout
+        assert isinstance(json_of(run("daxfs", "doctor", "--json")), dict)
+
+    def test_trusted_images_are_not_proved(
+        self, run: Run, image_path: Path, tmp_path: Path
+    ) -> None:
+        data = bytearray(image_path.read_bytes())
+        # Permissions of the root, which the checksum no longer matches.
+        data[8192 + 4] ^= 1
+        (tmp_path / "x").write_bytes(data)
+        done = run("daxfs", "ls", tmp_path / "x", status=1)
+        assert b"not sound" in done.stderr
+        assert run("daxfs", "ls", "--trusted", tmp_path / "x").stdout
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["ls", "IMAGE", "nope"], "no such file or directory: nope"),
+            (["cat", "IMAGE", "dir"], "is a directory: dir"),
+            (["tree", "IMAGE", "big"], "not a directory: big"),
+            (["fmap", "IMAGE", "fifo"], "not a regular file"),
+            (["ls", "IMAGE", "-b", "nope"], "no such branch: nope"),
+            (["ls", "/no/such/image"], "/no/such/image"),
+            (["ls", "/etc/hostname"], "/etc/hostname: superblock"),
+            (["inspect", "/etc/hostname"], "/etc/hostname: superblock"),
+            (["ls", "phys:nonsense"], "nonsense"),
+            (["ls", "fd:99"], "fd:99"),
+            (["diff", "IMAGE", "/no/such/directory"], "/no/such/directory"),
+        ],
+    )
+    def test_errors_are_one_line(
+        self, run: Run, image_path: Path, arguments: list[str], words: str
+    ) -> None:
+        command = [str(image_path) if one == "IMAGE" else one for one in arguments]
+        done = run("daxfs", *command, status=1)
+        (line,) = done.stderr.decode().splitlines()
+        assert line.startswith("daxfs: ")
+        assert words in line
+
+    def test_wrong_usage(self, run: Run) -> None:
+        for arguments in (["nonsense"], ["ls"], ["cat", "x"], ["ls", "x", "--nonsense"]):
+            done = run("daxfs", *arguments, status=2)
+            assert len(done.stderr.decode().splitlines()) == 1
+        assert b"Commands:" in run("daxfs", "--help").stdout
+
+    def test_full_disk(self, image_path: Path) -> None:
+        program = Path(sys.executable).with_name("daxfs")
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run(
+                [program, "ls", image_path], stdout=full, stderr=subprocess.PIPE, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr == b"daxfs: No space left on device\n"
+
+
+class TestFsck:
+    @pytest.fixture
+    def damaged(self, tmp_path: Path, image_path: Path) -> Path:
+        data = bytearray(image_path.read_bytes())
+        data[8192 + 8] ^= 1
+        (tmp_path / "damaged").write_bytes(data)
+        return tmp_path / "damaged"
+
+    def test_sound(self, run: Run, image_path: Path) -> None:
+        done = run("fsck.daxfs", image_path)
+        assert lines(done) == [f"{image_path}: sound: 6 files, 4 directories, 3.0 MiB"]
+        assert run("fsck.daxfs", "-q", image_path).stdout == b""
+        assert run("daxfs", "fsck", image_path).stdout == done.stdout
+
+    def test_errors_are_listed(self, run: Run, damaged: Path) -> None:
+        found = lines(run("fsck.daxfs", damaged, status=4))
+        assert re.match(rf"{damaged}: error: .* at offset 0x\w+: expected .*, found .*", found[0])
+        assert re.fullmatch(rf"{damaged}: \d+ errors?", found[-1])
+        about = json_of(run("fsck.daxfs", "--json", damaged, status=4))
+        assert isinstance(about, dict)
+        assert about["sound"] is False
+        assert about["errors"] == len(about["findings"]) == len(found) - 1
+        assert about["findings"][0].keys() == {"severity", "what", "offset", "expected", "found"}
+
+    def test_what_cannot_be_examined(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "x").write_bytes(bytes(8192))
+        for source in (tmp_path / "x", tmp_path / "nope"):
+            done = run("fsck.daxfs", source, status=8)
+            (line,) = done.stderr.decode().splitlines()
+            assert line.startswith(f"fsck.daxfs: {source}: ")
+
+    def test_options_of_boot_scripts(self, run: Run, image_path: Path) -> None:
+        for option in ("-a", "-p", "-n", "-f"):
+            run("fsck.daxfs", option, image_path)
+        run("fsck.daxfs", "-y", image_path, status=16)
+        run("fsck.daxfs", status=16)
+
+    def test_data(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "--data-checksums")
+        with daxfs.open(tmp_path / "x") as image:
+            at = image.extents("big")[0].image_offset
+        with (tmp_path / "x").open("r+b") as file:
+            file.seek(at)
+            file.write(b"\xff")
+        run("fsck.daxfs", tmp_path / "x")
+        run("fsck.daxfs", "--data", tmp_path / "x", status=4)
+
+
+def test_a_progress_bar_shows_on_a_terminal_alone(tmp_path: Path) -> None:
+    """An archive that arrives slowly takes longer than the bar's patience."""
+    program = Path(sys.executable).with_name("mkdaxfs")
+    archive = tarfile.TarInfo("file")
+    archive.size = 4 * MIB
+    for name in ("terminal", "pipe"):
+        main, side = pty.openpty() if name == "terminal" else os.pipe()
+        command: list[str | Path] = [program, "--tar", "-", "-o", tmp_path / name]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=side, env={**os.environ, "TERM": "xterm"}
+        ) as process:
+            os.close(side)
+            assert process.stdin is not None
+            process.stdin.write(archive.tobuf() + bytes(2 * MIB))
+            process.stdin.flush()
+            shown = b""
+            if name == "terminal":
+                while b"Building" not in shown:
+                    shown += os.read(main, 4096)
+            else:
+                time.sleep(1.5)
+            process.stdin.write(bytes(2 * MIB + 1024))
+            process.stdin.close()
+            try:
+                while piece := os.read(main, 4096):
+                    shown += piece
+            except OSError:
+                pass
+        os.close(main)
+        assert process.returncode == 0
+        assert (b"Building" in shown) == (name == "terminal")
+
+
+def test_heavy_modules_are_not_imported_to_start() -> None:
+    code = (
+        "import sys; import daxfs.cli.mkdaxfs, daxfs.cli.daxfs;"
+        "print(*(name for name in ('rich', 'json', 'importlib.metadata', 'daxfs._daxfs')"
+        " if name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

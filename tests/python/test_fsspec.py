@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Protects reading through fsspec: URLs, the methods others build on, and pandas, pyarrow, dask."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import dask.dataframe
+import fsspec
+import pandas as pd
+import pyarrow.dataset
+import pyarrow.parquet
+import pytest
+
+import daxfs
+from daxfs.fsspec import DaxfsFileSystem
+
+FRAME = pd.DataFrame({"a": range(10), "b": list("abcdefghij")})
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build an image of tables."""
+    root = tmp_path_factory.mktemp("tables")
+    source = root / "in"
+    (source / "parts/more").mkdir(parents=True)
+    FRAME.to_csv(source / "t.csv", index=False)
+    FRAME.to_csv(source / "odd?name=x.csv", index=False)
+    FRAME.to_parquet(source / "t.parquet")
+    FRAME.to_parquet(source / "parts/1.parquet")
+    FRAME.to_parquet(source / "parts/more/2.parquet")
+    (source / "link.csv").symlink_to("t.csv")
+    (source / "up").symlink_to(".")
+    (source / "dangling").symlink_to("nowhere")
+    daxfs.build(source, root / "t.daxfs")
+    return root / "t.daxfs"
+
+
+@pytest.fixture
+def files(tables: Path) -> DaxfsFileSystem:
+    found = fsspec.filesystem("daxfs", image=tables)
+    assert isinstance(found, DaxfsFileSystem)
+    return found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "daxfs://t.csv::{}",
+        "daxfs:///t.csv::{}",
+        "daxfs://t.csv::file://{}",
+        "daxfs:///t.csv?image={}",
+        "daxfs://t.csv?image={}&trusted=1",
+        "daxfs://odd?name=x.csv::{}",
+        "daxfs:///odd?name=x.csv?image={}",
+    ],
+)
+def test_urls(tables: Path, url: str) -> None:
+    with fsspec.open(url.format(tables), "rt") as file:
+        assert file.readline() == "a,b\n"
+    assert pd.read_csv(url.format(tables)).equals(FRAME)
+
+
+def test_listing(files: DaxfsFileSystem) -> None:
+    names = ["dangling", "link.csv", "odd?name=x.csv", "parts", "t.csv", "t.parquet", "up"]
+    assert files.ls("", detail=False) == names
+    assert files.ls("/", detail=False) == names
+    assert [one["name"] for one in files.ls("parts")] == ["parts/1.parquet", "parts/more"]
+    assert files.ls("t.csv", detail=False) == ["t.csv"]
+    assert files.glob("**/*.parquet") == [
+        "parts/1.parquet",
+        "parts/more/2.parquet",
+        "t.parquet",
+    ]
+    assert files.find("parts") == ["parts/1.parquet", "parts/more/2.parquet"]
+    # A link to a directory above does not make a walk endless.
+    assert len(files.find("")) == 8
+    assert files.du("parts") == sum(files.sizes(files.find("parts")))
+
+
+def test_information(files: DaxfsFileSystem) -> None:
+    assert files.info("parts")["type"] == "directory"
+    assert files.info("t.csv") | {"name": "link.csv", "islink": True} == {
+        key: value for key, value in files.info("link.csv").items() if key != "destination"
+    } | {"name": "link.csv"} | {"ino": files.info("t.csv")["ino"]}
+    assert files.info("up")["type"] == "link"
+    assert files.info("dangling")["destination"] == "nowhere"
+    assert files.isdir("up")
+    assert files.isfile("link.csv")
+    assert files.exists("t.csv")
+    assert not files.exists("dangling")
+    assert files.size("t.csv") == len(files.cat("t.csv"))
+    assert files.modified("t.csv").timestamp() == pytest.approx(files.info("t.csv")["mtime"])
+    with pytest.raises(FileNotFoundError):
+        files.info("nope")
+    with pytest.raises(FileNotFoundError):
+        files.ls("nope")
+
+
+def test_ranges(files: DaxfsFileSystem) -> None:
+    data = FRAME.to_csv(index=False).encode()
+    for start, end in [(None, None), (2, 9), (-4, None), (None, -4), (5, 2), (0, 10**9)]:
+        assert files.cat_file("t.csv", start, end) == data[start:end]
+    assert files.cat_ranges(["t.csv"] * 2, [0, 4], [3, 8]) == [data[0:3], data[4:8]]
+    assert files.head("t.csv", 3) == data[:3]
+
+
+def test_read_only(files: DaxfsFileSystem) -> None:
+    with pytest.raises(OSError, match="read-only"):
+        files.open("new", "wb")
+
+
+def test_only_local_images_can_be_mapped(tables: Path) -> None:
+    with pytest.raises(ValueError, match="local"):
+        fsspec.open("daxfs://t.csv::memory://x.daxfs", "rb")
+    with pytest.raises(ValueError, match="no image"):
+        fsspec.filesystem("daxfs")
+
+
+def test_file_systems_can_be_pickled(files: DaxfsFileSystem) -> None:
+    assert pickle.loads(pickle.dumps(files)).cat("t.csv") == files.cat("t.csv")
+
+
+def test_pandas_and_pyarrow(tables: Path, files: DaxfsFileSystem) -> None:
+    assert pd.read_parquet(f"daxfs://t.parquet::{tables}").equals(FRAME)
+    assert pyarrow.parquet.read_table("t.parquet", filesystem=files).num_rows == 10
+    assert pyarrow.dataset.dataset("parts", filesystem=files).count_rows() == 20
+
+
+def test_dask(tables: Path) -> None:
+    frame = dask.dataframe.read_csv(f"daxfs://*.csv::{tables}")
+    assert len(frame.compute(scheduler="threads")) == 30
