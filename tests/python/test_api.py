@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
 import stat
+import tarfile
 import threading
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -398,27 +400,32 @@ def test_build_into_memory(tree: Path) -> None:
 
 
 def test_a_watcher_sees_progress_and_can_stop_the_build(tmp_path: Path) -> None:
-    source = tmp_path / "in"
-    source.mkdir()
-    # Long enough to be seen at work: a sparse file of many pieces is read in full.
-    for name in range(8):
-        with (source / str(name)).open("wb") as file:
-            file.write(bytes(64 * MIB))
-    seen: list[int] = []
+    """The source is an archive without an end, so the build is at work until it is stopped."""
+    source = tmp_path / "endless.tar"
+    os.mkfifo(source)
+    header = tarfile.TarInfo("file")
+    header.size = 1 << 40
+
+    def feed() -> None:
+        with contextlib.suppress(BrokenPipeError), source.open("wb") as pipe:
+            pipe.write(header.tobuf())
+            while True:
+                pipe.write(bytes(MIB))
 
     def cancel(progress: daxfs.Progress) -> None:
-        seen.append(progress.total_bytes)
+        assert progress.files >= 0
         progress.cancel()
 
     def interrupt(progress: daxfs.Progress) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(errors.CancelledError):
-        daxfs.build(source, tmp_path / "out", progress=cancel)
-    with pytest.raises(KeyboardInterrupt):
-        daxfs.build(source, tmp_path / "out", progress=interrupt)
-    assert seen
-    assert os.listdir(tmp_path) == ["in"]
+    for watcher, error in ((cancel, errors.CancelledError), (interrupt, KeyboardInterrupt)):
+        feeder = threading.Thread(target=feed)
+        feeder.start()
+        with pytest.raises(error):
+            daxfs.build(source, tmp_path / "out", tar=True, progress=watcher)
+        feeder.join()
+    assert os.listdir(tmp_path) == ["endless.tar"]
 
 
 def test_extract_and_compare(image: daxfs.Image, tree: Path, tmp_path: Path) -> None:
