@@ -16,11 +16,11 @@ const PIECE: usize = 1 << 16;
 
 /// What reading everything came to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Exhausted {
+pub struct Exhausted {
     /// Names met, the root's included.
-    pub(crate) names: u64,
+    pub names: u64,
     /// Bytes of files and symlinks.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
 }
 
 /// Walks the base tree and every branch of an image and reads all that it meets, up to the first
@@ -29,7 +29,7 @@ pub(crate) struct Exhausted {
 /// # Panics
 ///
 /// If that takes more steps than the image has bytes for.
-pub(crate) fn exhaust(image: Image) -> Result<Exhausted> {
+pub fn exhaust(image: Image) -> Result<Exhausted> {
     let image = Arc::new(image);
     let mut done = exhaust_view(&View::base(Arc::clone(&image)))?;
     for branch in image.branches()? {
@@ -45,7 +45,7 @@ pub(crate) fn exhaust(image: Image) -> Result<Exhausted> {
 /// # Panics
 ///
 /// If that takes more steps than the image has bytes for.
-pub(crate) fn exhaust_view(view: &View) -> Result<Exhausted> {
+pub fn exhaust_view(view: &View) -> Result<Exhausted> {
     let total = view.image().superblock().total_size.get();
     let mut done = Exhausted::default();
     let mut read = HashSet::new();
@@ -97,7 +97,7 @@ fn read_range(view: &View, file: &Inode, start: u64, len: u64) -> Result<u64> {
 }
 
 /// Opens a region in good faith and reads everything; errors are fine, panics are not.
-pub(crate) fn exhaust_trusting(region: &Arc<Region>) -> Result<Exhausted> {
+pub fn exhaust_trusting(region: &Arc<Region>) -> Result<Exhausted> {
     exhaust(Unvalidated::open(Arc::clone(region))?.trust())
 }
 
@@ -106,7 +106,7 @@ pub(crate) fn exhaust_trusting(region: &Arc<Region>) -> Result<Exhausted> {
 /// # Panics
 ///
 /// If what was found sound cannot be read.
-pub(crate) fn exhaust_sound(region: &Arc<Region>) -> Result<Exhausted> {
+pub fn exhaust_sound(region: &Arc<Region>) -> Result<Exhausted> {
     let image = Unvalidated::open(Arc::clone(region))?.validate()?;
     Ok(exhaust(image).expect("a sound image can be read to its end"))
 }

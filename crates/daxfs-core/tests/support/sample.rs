@@ -21,18 +21,25 @@ use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat, setxattr};
 use zerocopy::FromBytes;
 
 /// An image made by another v3 implementation.
-pub(crate) fn vector(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors").join(name);
+pub fn vector(name: &str) -> Vec<u8> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // From the crate, and from the fuzz crate below it.
+    let mut roots = sources.ancestors().map(|above| above.join("tests/vectors"));
+    let path = roots.find(|root| root.exists()).expect("the vectors").join(name);
     fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// A directory for one test, on the disk that holds the build.
-pub(crate) fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory")
+/// A directory for one test, on the disk that holds the build where that is known.
+pub fn scratch() -> tempfile::TempDir {
+    let directory = match option_env!("CARGO_TARGET_TMPDIR") {
+        Some(build) => tempfile::tempdir_in(build),
+        None => tempfile::tempdir(),
+    };
+    directory.expect("a temporary directory")
 }
 
 /// Makes a tree with every kind of thing in it. Device nodes need root.
-pub(crate) fn plant(root: &Path) {
+pub fn plant(root: &Path) {
     let file = |name: &str, bytes: &[u8]| {
         let path = root.join(name);
         fs::write(&path, bytes).expect("write");
@@ -65,7 +72,7 @@ pub(crate) fn plant(root: &Path) {
 }
 
 /// Builds an image of `tree` beside it.
-pub(crate) fn image_of(tree: &Path, shape: Shape) -> Vec<u8> {
+pub fn image_of(tree: &Path, shape: Shape) -> Vec<u8> {
     let path: PathBuf = tree.with_extension("daxfs");
     let mut options = BuildOptions::new(Input::Directory(tree.into()), Output::File(path.clone()));
     options.shape = shape;
@@ -76,7 +83,7 @@ pub(crate) fn image_of(tree: &Path, shape: Shape) -> Vec<u8> {
 }
 
 /// An image of a tree with every kind of thing.
-pub(crate) fn sample(shape: Shape) -> Vec<u8> {
+pub fn sample(shape: Shape) -> Vec<u8> {
     let scratch = scratch();
     let tree = scratch.path().join("tree");
     fs::create_dir(&tree).expect("mkdir");
@@ -85,7 +92,7 @@ pub(crate) fn sample(shape: Shape) -> Vec<u8> {
 }
 
 /// The same image without checksums.
-pub(crate) fn without_checksums(image: &[u8]) -> Vec<u8> {
+pub fn without_checksums(image: &[u8]) -> Vec<u8> {
     let base = base_of(image);
     let mut plain = image.to_vec();
     let superblock = Superblock::mut_from_bytes(&mut plain[..BLOCK_SIZE as usize]).expect("size");
@@ -111,7 +118,7 @@ pub(crate) fn without_checksums(image: &[u8]) -> Vec<u8> {
 }
 
 /// The base image of a sound image.
-pub(crate) fn base_of(image: &[u8]) -> Base {
+pub fn base_of(image: &[u8]) -> Base {
     let region = Arc::new(Region::from_bytes(image).expect("memory"));
     let superblock = Superblock::read(&region).expect("a superblock");
     Base::open(region, &superblock).expect("a base image")
@@ -119,7 +126,7 @@ pub(crate) fn base_of(image: &[u8]) -> Base {
 
 /// Where the metadata of an image lie, each range with its name: all bytes that mean something,
 /// but for the contents of files.
-pub(crate) fn metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
+pub fn metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
     let base = base_of(image);
     let start = base.range().start;
     let table = base.inode_offset(1);
@@ -142,7 +149,7 @@ pub(crate) fn metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
 }
 
 /// Where the structures lie that branches are made of.
-pub(crate) fn branch_metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
+pub fn branch_metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
     let superblock = superblock_of(image);
     let spans = superblock.spans().into_iter().chain(superblock.delta_spans());
     let tables =
@@ -151,19 +158,19 @@ pub(crate) fn branch_metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
 }
 
 /// What the logs of an image have published.
-pub(crate) fn logs(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
+pub fn logs(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
     let region = Arc::new(Region::from_bytes(image).expect("memory"));
     let table = Table::read(&region, &superblock_of(image)).expect("a sound table");
     table.records().iter().map(|record| ("log", record.log.clone())).collect()
 }
 
 /// The superblock of an image.
-pub(crate) fn superblock_of(image: &[u8]) -> Superblock {
+pub fn superblock_of(image: &[u8]) -> Superblock {
     Superblock::read_from_bytes(&image[..BLOCK_SIZE as usize]).expect("a whole block")
 }
 
 /// Numbers that look random and are the same in every run (SplitMix64).
-pub(crate) fn scatter(seed: u64) -> u64 {
+pub fn scatter(seed: u64) -> u64 {
     let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
