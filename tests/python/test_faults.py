@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Protects the promise that nothing half-made appears under an image's name, whatever goes wrong:
+a full disk, an interruption at any moment, input that cannot be read or changes meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import daxfs
+
+MKDAXFS = Path(sys.executable).with_name("mkdaxfs")
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Return a tree that takes some milliseconds to build."""
+    top = tmp_path / "tree"
+    block = random.Random(5).randbytes(1 << 20)
+    for directory in range(40):
+        (top / f"{directory:02}").mkdir(parents=True)
+        for number in range(50):
+            (top / f"{directory:02}/{number:02}").write_bytes(block[: 1 + number * 997])
+    (top / "large").write_bytes(block * 40)
+    return top
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a mounted file system of 16 MiB."""
+    point = tmp_path / "small"
+    point.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", point], check=True)
+    yield point
+    subprocess.run(["umount", point], check=True)
+
+
+def mkdaxfs(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [str(MKDAXFS), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@needs_root
+@pytest.mark.parametrize("old", [None, b"what was there before"])
+def test_a_full_disk(tree: Path, small_disk: Path, old: bytes | None) -> None:
+    image = small_disk / "image.daxfs"
+    if old is not None:
+        image.write_bytes(old)
+    done = mkdaxfs("-d", tree, "-o", image, "--force")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "No space left on device" in done.stderr
+    assert [path.name for path in small_disk.iterdir()] == ([] if old is None else [image.name])
+    assert old is None or image.read_bytes() == old
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_at_any_moment(tree: Path, tmp_path: Path, signum: int) -> None:
+    rng = random.Random(signum)
+    image = tmp_path / "out" / "image.daxfs"
+    image.parent.mkdir()
+    for attempt in range(20):
+        process = subprocess.Popen(
+            [MKDAXFS, "-d", tree, "-o", image], stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(rng.uniform(0, 0.25))
+        process.send_signal(signum)
+        _, errors = process.communicate()
+        if image.exists():
+            assert process.returncode == 0 or signum == signal.SIGKILL
+            assert daxfs.validate(image).errors == 0
+            image.unlink()
+        else:
+            assert process.returncode != 0, attempt
+        assert "Traceback" not in errors
+        if signum != signal.SIGKILL:
+            assert list(image.parent.iterdir()) == []
+
+
+def test_every_unreadable_file_is_named(tree: Path, tmp_path: Path) -> None:
+    too_long = ["n" * 129, "m" * 255]
+    for name in too_long:
+        (tree / "03" / name).touch()
+    image = tmp_path / "image.daxfs"
+    done = mkdaxfs("-d", tree, "-o", image)
+    assert done.returncode == 1
+    assert [line.split(":")[1].strip() for line in done.stderr.splitlines()] == [
+        f"03/{name}" for name in sorted(too_long)
+    ]
+    assert not image.exists()
+    done = mkdaxfs("-d", tree, "-o", image, "--skip-errors")
+    assert all(f"03/{name}" in done.stderr for name in too_long)
+    with daxfs.open(image) as opened:
+        assert len(opened.listdir("03")) == 50
+
+
+def as_nobody(work: Callable[[], object]) -> str:
+    """Do something as a user without rights; return the error's text, or nothing."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        try:
+            work()
+        except daxfs.DaxfsError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        text = pipe.read()
+    os.wait()
+    return text
+
+
+@needs_root
+def test_files_of_others() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        top = Path(directory)
+        top.chmod(0o777)
+        tree, image = top / "tree", top / "image.daxfs"
+        for name in ("open/file", "closed/file"):
+            (tree / name).parent.mkdir(parents=True)
+            (tree / name).write_text(name)
+        (tree / "secret").write_text("secret")
+        (tree / "secret").chmod(0)
+        (tree / "closed").chmod(0)
+        left = set(top.iterdir())
+        text = as_nobody(lambda: daxfs.build(tree, image))
+        assert text.startswith("closed: cannot open the directory: Permission denied")
+        assert set(top.iterdir()) == left
+        assert as_nobody(lambda: daxfs.build(tree, image, skip_errors=True)) == ""
+        with daxfs.open(image) as opened:
+            assert opened.listdir("/") == ["closed", "open"]
+            assert opened.listdir("closed") == []
+            assert opened.read_text("open/file") == "open/file"
+
+
+def test_a_tree_that_changes_meanwhile(tree: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image.daxfs"
+    stop = threading.Event()
+
+    def disturb() -> None:
+        rng = random.Random(3)
+        while not stop.is_set():
+            path = tree / f"{rng.randrange(40):02}" / f"{rng.randrange(50):02}"
+            match rng.randrange(3):
+                case 0:
+                    path.unlink(missing_ok=True)
+                case 1:
+                    path.write_bytes(b"x" * rng.randrange(100_000))
+                case 2:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.truncate(path, 0)
+
+    disturber = threading.Thread(target=disturb)
+    disturber.start()
+    try:
+        for _ in range(20):
+            try:
+                daxfs.build(tree, image, force=True)
+            except daxfs.errors.InputError as error:
+                assert error.problems
+                assert not image.exists()
+            else:
+                assert daxfs.validate(image).errors == 0
+                image.unlink()
+            daxfs.build(tree, image, force=True, skip_errors=True)
+            assert daxfs.validate(image).errors == 0
+            image.unlink()
+    finally:
+        stop.set()
+        disturber.join()
+
+
+def test_what_is_there_is_not_replaced(tree: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image.daxfs"
+    image.write_bytes(b"precious")
+    done = mkdaxfs("-d", tree, "-o", image)
+    assert (done.returncode, done.stderr) == (1, f"mkdaxfs: {image}: exists; --force replaces it\n")
+    assert image.read_bytes() == b"precious"
