@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     )
     from .builder import build
     from .errors import DaxfsError
-    from .image import DaxfsPath, Image, ImageFile, open
+    from .file import ImageFile
+    from .image import Image, open
+    from .path import DaxfsPath
 
 __all__ = [
     "Branch",
@@ -64,9 +66,9 @@ __all__ = [
 # Commands start quickly because importing the package imports nothing else.
 _HOMES = {
     "DaxfsError": "errors",
-    "DaxfsPath": "image",
+    "DaxfsPath": "path",
     "Image": "image",
-    "ImageFile": "image",
+    "ImageFile": "file",
     "build": "builder",
     "open": "image",
 }

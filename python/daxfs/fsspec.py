@@ -15,6 +15,7 @@ import fsspec
 
 from . import image as _image
 from .errors import InvalidError
+from .file import ImageFile
 
 __all__ = ["DaxfsFileSystem"]
 
@@ -150,7 +151,7 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
 
     def _open(
         self, path: str, mode: str = "rb", block_size: int | None = None, **kwargs: Any
-    ) -> io.BufferedReader[_image.ImageFile]:
+    ) -> io.BufferedReader[ImageFile]:
         if mode != "rb":
             raise io.UnsupportedOperation("images are read-only")
         return io.BufferedReader(self.image.open(self._strip_protocol(path)), _BUFFER_SIZE)

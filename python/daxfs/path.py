@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Paths in an image, after `pathlib`."""
+
+from __future__ import annotations
+
+import io
+from functools import total_ordering
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Literal, overload
+
+from ._glob import matches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._daxfs import Extent, Stat
+    from .file import ImageFile
+    from .image import Image
+
+__all__ = ["DaxfsPath"]
+
+
+@total_ordering
+class DaxfsPath:
+    """A path in an image, with the methods of `pathlib.Path` that read.
+
+    Parameters
+    ----------
+    image : Image
+        The image.
+    *segments : str
+        Joined from the root on.
+    """
+
+    __slots__ = ("_path", "image")
+
+    def __init__(self, image: Image, *segments: str | PurePosixPath) -> None:
+        path = PurePosixPath("/", *segments)
+        self.image = image
+        # POSIX gives two leading slashes a meaning of their own; here they have none.
+        self._path = PurePosixPath("/", *path.parts[1:]) if path.root == "//" else path
+
+    def _with(self, path: PurePosixPath) -> DaxfsPath:
+        return DaxfsPath(self.image, path)
+
+    def __truediv__(self, name: str | PurePosixPath) -> DaxfsPath:
+        return self._with(self._path / name)
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def __repr__(self) -> str:
+        return f"DaxfsPath({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DaxfsPath):
+            return NotImplemented
+        return self.image is other.image and self._path == other._path
+
+    def __lt__(self, other: DaxfsPath) -> bool:
+        if not isinstance(other, DaxfsPath) or self.image is not other.image:
+            return NotImplemented
+        return self._path < other._path
+
+    def __hash__(self) -> int:
+        return hash((id(self.image), self._path))
+
+    @property
+    def name(self) -> str:
+        """Last component; empty for the root."""
+        return self._path.name
+
+    @property
+    def stem(self) -> str:
+        """Last component without its suffix."""
+        return self._path.stem
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the last component, with its dot."""
+        return self._path.suffix
+
+    @property
+    def suffixes(self) -> list[str]:
+        """All suffixes of the last component."""
+        return self._path.suffixes
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The components."""
+        return self._path.parts
+
+    @property
+    def parent(self) -> DaxfsPath:
+        """The path without its last component."""
+        return self._with(self._path.parent)
+
+    @property
+    def parents(self) -> tuple[DaxfsPath, ...]:
+        """The directories above, nearest first."""
+        return tuple(self._with(parent) for parent in self._path.parents)
+
+    def joinpath(self, *segments: str) -> DaxfsPath:
+        """Return the path with segments appended."""
+        return self._with(self._path.joinpath(*segments))
+
+    def with_name(self, name: str) -> DaxfsPath:
+        """Return the path with another last component."""
+        return self._with(self._path.with_name(name))
+
+    def with_suffix(self, suffix: str) -> DaxfsPath:
+        """Return the path with another suffix."""
+        return self._with(self._path.with_suffix(suffix))
+
+    def relative_to(self, other: DaxfsPath | str) -> PurePosixPath:
+        """Return the path relative to one above it."""
+        return self._path.relative_to(str(other))
+
+    def is_relative_to(self, other: DaxfsPath | str) -> bool:
+        """Return whether the path is `other` or below it."""
+        return self._path.is_relative_to(str(other))
+
+    def match(self, pattern: str) -> bool:
+        """Return whether the path matches a pattern, as `pathlib.PurePath.match`."""
+        return self._path.match(pattern)
+
+    def stat(self, *, follow_symlinks: bool = True) -> Stat:
+        """Return the file's attributes."""
+        return self.image.stat(str(self), follow_symlinks=follow_symlinks)
+
+    def lstat(self) -> Stat:
+        """Return the file's attributes, of a symbolic link itself."""
+        return self.image.lstat(str(self))
+
+    def exists(self) -> bool:
+        """Return whether the path leads to something."""
+        return self.image.exists(str(self))
+
+    def is_dir(self) -> bool:
+        """Return whether the path leads to a directory."""
+        return self.image.is_dir(str(self))
+
+    def is_file(self) -> bool:
+        """Return whether the path leads to a regular file."""
+        return self.image.is_file(str(self))
+
+    def is_symlink(self) -> bool:
+        """Return whether the path names a symbolic link."""
+        try:
+            return self.lstat().is_symlink()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def readlink(self) -> str:
+        """Return a symbolic link's target."""
+        return self.image.readlink(str(self))
+
+    def iterdir(self) -> Iterator[DaxfsPath]:
+        """Go through a directory's entries, in byte order of names."""
+        for name in self.image.listdir(str(self)):
+            yield self / name
+
+    def glob(self, pattern: str) -> Iterator[DaxfsPath]:
+        """Find what matches a pattern below this path; see `Image.glob`."""
+        # The path itself is no pattern, whatever characters are in it.
+        for path in matches(self.image, str(self), pattern):
+            yield self._with(PurePosixPath(path))
+
+    def rglob(self, pattern: str) -> Iterator[DaxfsPath]:
+        """Find what matches a pattern at any depth."""
+        return self.glob(f"**/{pattern}")
+
+    @overload
+    def open(  # type: ignore[overload-overlap]
+        self, mode: Literal["rb"], buffering: Literal[0]
+    ) -> ImageFile: ...
+    @overload
+    def open(self, mode: Literal["rb"], buffering: int = -1) -> io.BufferedReader[ImageFile]: ...
+    @overload
+    def open(
+        self,
+        mode: Literal["r", "rt"] = "r",
+        buffering: int = -1,
+        encoding: str = "utf-8",
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> io.TextIOWrapper: ...
+    def open(
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str = "utf-8",
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> ImageFile | io.BufferedReader[ImageFile] | io.TextIOWrapper:
+        """Open the file for reading, as `pathlib.Path.open`; text is UTF-8 unless told otherwise.
+
+        Parameters
+        ----------
+        mode : {"r", "rt", "rb"}
+            Text or bytes.
+        buffering : int, optional
+            Bytes to buffer; 0 for none, in binary mode.
+        encoding, errors, newline : str, optional
+            As for the built-in `open`.
+
+        Returns
+        -------
+        io.TextIOWrapper, io.BufferedReader or ImageFile
+        """
+        if mode not in ("r", "rt", "rb"):
+            raise ValueError(f"invalid mode {mode!r}: images are read-only")
+        raw = self.image.open(str(self))
+        if buffering == 0:
+            if mode != "rb":
+                raise ValueError("text cannot be unbuffered")
+            return raw
+        size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
+        buffered = io.BufferedReader(raw, size)
+        if mode == "rb":
+            return buffered
+        return io.TextIOWrapper(buffered, encoding, errors, newline)
+
+    def read_bytes(self) -> bytes:
+        """Return the file's contents."""
+        return self.image.read_bytes(str(self))
+
+    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the file's contents as text."""
+        return self.image.read_text(str(self), encoding, errors)
+
+    def view(self) -> memoryview:
+        """Return the file's contents without a copy; see `Image.view`."""
+        return self.image.view(str(self))
+
+    def extents(self) -> list[Extent]:
+        """Return where the file's bytes lie in the image."""
+        return self.image.extents(str(self))
