@@ -6,6 +6,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use tar_core::SparseEntry;
+
 use crate::error::{Error, Result};
 use crate::format::BLOCK_SIZE;
 use crate::progress::Progress;
@@ -123,17 +125,19 @@ impl Archive {
         self.file
     }
 
-    /// Fills `buffer` from `position`, which the caller has checked to be inside.
-    pub(super) fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(buffer, position).map_err(Error::io("read", &self.name))
+    /// Fills `window` with `len` bytes from `position` on, or what is there of them.
+    pub(super) fn window(&self, position: u64, len: usize, window: &mut Vec<u8>) -> Result<()> {
+        let there = self.len.saturating_sub(position);
+        window.resize(there.min(len as u64) as usize, 0);
+        self.file.read_exact_at(window, position).map_err(Error::io("read", &self.name))
     }
 
-    /// Appends a file of `size` bytes whose `segments` (offset, length) lie packed at `position`,
+    /// Appends a file of `size` bytes whose `segments` lie packed at `position`,
     /// and holes elsewhere; returns where.
     pub(super) fn expand(
         &mut self,
         position: u64,
-        segments: &[(u64, u64)],
+        segments: &[SparseEntry],
         size: u64,
         progress: &Progress,
     ) -> Result<u64> {
@@ -154,14 +158,14 @@ impl Archive {
         self.end = end.map_err(grow)?;
         let mut from = position;
         let mut buffer = vec![0; PIECE];
-        for (offset, len) in segments {
+        for SparseEntry { offset, length } in segments {
             let mut done = 0;
-            while done < *len {
+            while done < *length {
                 super::check_cancelled(progress)?;
-                let piece = &mut buffer[..(len - done).min(PIECE as u64) as usize];
-                self.read_at(from, piece)?;
+                let piece = &mut buffer[..(length - done).min(PIECE as u64) as usize];
                 self.file
-                    .write_all_at(piece, start + offset + done)
+                    .read_exact_at(piece, from)
+                    .and_then(|()| self.file.write_all_at(piece, start + offset + done))
                     .map_err(Error::io("expand a sparse file of", &self.name))?;
                 from += piece.len() as u64;
                 done += piece.len() as u64;
