@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::{BufWriter, Write};
 
-use tar::{EntryType, Header};
+use tar_core::{EntryType, HeaderBuilder, HeaderError};
 
 use super::{Names, device_numbers, join};
 use crate::base::Inode;
@@ -132,21 +132,20 @@ impl Archive<'_> {
         if !records.is_empty() {
             self.extended(&path, &records)?;
         }
-        let mut header = header(kind, &path, &target);
-        header.set_mode(inode.mode & 0o7777);
-        header.set_uid(inode.uid.min(HEADER_ID).into());
-        header.set_gid(inode.gid.min(HEADER_ID).into());
-        header.set_size(size.min(HEADER_NUMBER));
         let seconds = inode.mtime.div_euclid(1_000_000_000).max(0);
-        header.set_mtime(seconds.cast_unsigned().min(HEADER_NUMBER));
-        if matches!(kind, EntryType::Char | EntryType::Block) {
-            let (major, minor) = device_numbers(inode.rdev);
-            let fields = header.as_ustar_mut().expect("made as one");
-            fields.set_device_major(major);
-            fields.set_device_minor(minor);
-        }
-        header.set_cksum();
-        self.out.write_all(header.as_bytes()).map_err(written)?;
+        let header = header(kind, &path, &target).and_then(|mut header| {
+            header.mode(inode.mode & 0o7777)?;
+            header.uid(inode.uid.min(HEADER_ID).into())?;
+            header.gid(inode.gid.min(HEADER_ID).into())?;
+            header.size(size.min(HEADER_NUMBER))?;
+            header.mtime(seconds.cast_unsigned().min(HEADER_NUMBER))?;
+            if matches!(kind, EntryType::Char | EntryType::Block) {
+                let (major, minor) = device_numbers(inode.rdev);
+                header.device(major, minor)?;
+            }
+            Ok(header)
+        });
+        self.header(header)?;
         if size > 0 {
             self.contents(inode)?;
         }
@@ -200,16 +199,19 @@ impl Archive<'_> {
         let path = path.strip_suffix(b"/").unwrap_or(path);
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
         let name = [b"PaxHeaders/", name].concat();
-        let mut header = header(EntryType::XHeader, &name[..name.len().min(HEADER_NAME)], b"");
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(records.len() as u64);
-        header.set_cksum();
-        self.out.write_all(header.as_bytes()).map_err(written)?;
+        let name = &name[..name.len().min(HEADER_NAME)];
+        self.header(header(EntryType::XHeader, name, b"").and_then(|mut header| {
+            header.mode(0o644)?.size(records.len() as u64)?;
+            Ok(header)
+        }))?;
         self.out.write_all(records).map_err(written)?;
         self.pad(records.len() as u64)
+    }
+
+    fn header(&mut self, header: HeaderResult) -> Result<()> {
+        let mut header =
+            header.map_err(|error| Error::invalid(format!("header of an archive: {error}")))?;
+        self.out.write_all(header.finish().as_bytes()).map_err(written)
     }
 
     fn contents(&mut self, inode: &Inode) -> Result<()> {
@@ -237,14 +239,13 @@ impl Archive<'_> {
     }
 }
 
+type HeaderResult = std::result::Result<HeaderBuilder, HeaderError>;
+
 /// A header with as much of the names as it holds.
-fn header(kind: EntryType, path: &[u8], target: &[u8]) -> Header {
-    let mut header = Header::new_ustar();
-    header.set_entry_type(kind);
-    let fields = header.as_old_mut();
-    for (field, text) in [(&mut fields.name, path), (&mut fields.linkname, target)] {
-        let len = text.len().min(field.len());
-        field[..len].copy_from_slice(&text[..len]);
-    }
-    header
+fn header(kind: EntryType, path: &[u8], target: &[u8]) -> HeaderResult {
+    let mut header = HeaderBuilder::new_ustar();
+    header.entry_type(kind);
+    header.path(&path[..path.len().min(HEADER_NAME)])?;
+    header.link_name(&target[..target.len().min(HEADER_NAME)])?;
+    Ok(header)
 }

@@ -4,13 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::directory::encode_device;
-use super::sparse::Sparse;
+use super::entry::{Entry, Reader, Sparse};
 use super::spool::{Archive, ArchiveInput};
-use super::tar::{Entry, Kind, Reader};
 use super::{Attributes, Child, NodeId, Origin, Scan, Selection, Tree};
 use crate::error::{Error, InputProblem, Result};
-use crate::format::{TARGET_MAX, mode};
+use crate::format::mode;
 use crate::progress::Progress;
 
 /// Scans an archive; `spool_dir` takes a plain copy of one that is compressed or not seekable.
@@ -23,18 +21,15 @@ pub fn scan(
     let mut archive = Archive::open(input, spool_dir, progress)?;
     let mut names = Names::new();
     let mut problems = Vec::new();
-    let mut reader = Reader::default();
-    while let Some(entry) = reader.next(&archive)? {
+    let mut reader = Reader::new();
+    while let Some((path, entry)) = reader.next(&archive)? {
         super::check_cancelled(progress)?;
         progress.advance(1, 0);
-        let problem = match entry {
-            Ok(entry) => {
-                let path = entry.path.clone();
-                names.insert(entry).err().map(|reason| InputProblem { path, reason })
-            }
-            Err(problem) => Some(problem),
-        };
-        problems.extend(problem.filter(|problem| !is_excluded(selection, &problem.path)));
+        if let Err(reason) = entry.and_then(|entry| names.insert(&path, entry))
+            && !is_excluded(selection, &path)
+        {
+            problems.push(InputProblem { path, reason });
+        }
     }
     let tree = names.into_tree(&mut archive, selection, progress, &mut problems)?;
     Ok(Scan { tree, origin: Origin::Archive(archive.into_file()), problems })
@@ -121,23 +116,20 @@ impl Names {
     }
 
     /// Does what extracting an entry would do.
-    fn insert(&mut self, mut entry: Entry) -> std::result::Result<(), String> {
-        let path = std::mem::take(&mut entry.path);
-        let names = names_of(&path)?;
-        let Some((name, above)) = names.split_last() else {
-            if entry.kind != Kind::Node(mode::DIRECTORY) {
-                return Err("the root can only be a directory".into());
-            }
-            self.nodes[0].attributes = attributes(mode::DIRECTORY, &mut entry)?;
-            return Ok(());
+    fn insert(&mut self, path: &[u8], entry: Entry) -> std::result::Result<(), String> {
+        let names = names_of(path)?;
+        let new = match entry {
+            Entry::Node(attributes, sparse) => Ok(Node { attributes, sparse, ..Node::default() }),
+            Entry::HardLink(target) => Err(self.link_target(&target)?),
         };
-        let new = match entry.kind {
-            Kind::Node(kind) => {
-                let attributes = attributes(kind, &mut entry)?;
-                let sparse = entry.sparse.map(Box::new);
-                Ok(Node { attributes, sparse, ..Node::default() })
-            }
-            Kind::HardLink => Err(self.link_target(&entry.target)?),
+        let Some((name, above)) = names.split_last() else {
+            return match new {
+                Ok(new) if new.is_dir() => {
+                    self.nodes[0].attributes = new.attributes;
+                    Ok(())
+                }
+                _ => Err("the root can only be a directory".into()),
+            };
         };
         let directory = self.directory(above)?;
         if let Some(old) = self.nodes[directory as usize].names.get(*name).copied()
@@ -268,41 +260,4 @@ impl Names {
             Err(error) => Err(error),
         }
     }
-}
-
-/// What a file of type `kind` gets from its entry.
-fn attributes(kind: u32, entry: &mut Entry) -> std::result::Result<Attributes, String> {
-    let mut attributes = Attributes {
-        mode: kind | entry.permissions,
-        uid: entry.uid,
-        gid: entry.gid,
-        mtime: entry.mtime,
-        xattrs: std::mem::take(&mut entry.xattrs),
-        size: entry.size,
-        position: entry.position,
-        ..Attributes::default()
-    };
-    match kind {
-        mode::SYMLINK => {
-            let target = std::mem::take(&mut entry.target);
-            if target.is_empty() || target.contains(&0) {
-                return Err("symbolic link without a sound target".into());
-            }
-            if target.len() as u64 > TARGET_MAX {
-                let len = target.len();
-                return Err(format!(
-                    "link target of {len} bytes, at most {TARGET_MAX} are possible"
-                ));
-            }
-            attributes.target = target;
-            // As on every Linux file system.
-            attributes.mode = kind | 0o777;
-        }
-        mode::CHAR | mode::BLOCK => {
-            let (major, minor) = entry.device;
-            attributes.rdev = encode_device(rustix::fs::makedev(major as u32, minor as u32));
-        }
-        _ => {}
-    }
-    Ok(attributes)
 }

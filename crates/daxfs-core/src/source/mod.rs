@@ -3,10 +3,9 @@
 
 mod archive;
 mod directory;
+mod entry;
 pub(crate) mod pax;
-mod sparse;
 mod spool;
-mod tar;
 mod tree;
 pub(crate) mod xattrs;
 

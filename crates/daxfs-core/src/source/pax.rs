@@ -3,99 +3,95 @@
 
 use std::collections::BTreeMap;
 
+use tar_core::PaxExtensions;
+
 use crate::base::Xattr;
 use crate::format::{XATTR_NAME_MAX, XATTR_SET_MAX, XATTR_VALUE_MAX};
 
 /// Keyword before the name of an extended attribute.
-const XATTR: &[u8] = b"SCHILY.xattr.";
-/// The same with name and value encoded, as libarchive writes it beside or instead.
-const XATTR_ENCODED: &[u8] = b"LIBARCHIVE.xattr.";
+const XATTR: &str = "SCHILY.xattr.";
+/// The same in base64, as libarchive writes it beside the plain form.
+const XATTR_ENCODED: &str = "LIBARCHIVE.xattr.";
 /// GNU tar's record of the SELinux label.
-const SELINUX: &[u8] = b"RHT.security.selinux";
+const SELINUX: &str = "RHT.security.selinux";
 
-/// Keyword and value.
-type Record = (Vec<u8>, Vec<u8>);
+/// The records that apply to an entry; the last one of a keyword counts.
+#[derive(Debug)]
+pub(super) struct Records<'a>(Vec<(&'a str, &'a [u8])>);
 
-/// The records that apply to an entry.
-#[derive(Debug, Default)]
-pub(super) struct Records {
-    /// Of the whole archive from here on.
-    global: Vec<Record>,
-    /// Of the next entry.
-    local: Vec<Record>,
-}
-
-impl Records {
-    /// Takes a global header's records.
-    pub(super) fn add_global(&mut self, bytes: &[u8]) -> Option<()> {
-        self.global.extend(parse(bytes)?);
-        Some(())
+impl<'a> Records<'a> {
+    /// The records of some headers, if all of them can be read to their end.
+    pub(super) fn parse(headers: &[&'a [u8]]) -> Option<Self> {
+        let mut records = Vec::new();
+        for header in headers {
+            let mut known = 0;
+            for record in PaxExtensions::new(header) {
+                let record = record.ok()?;
+                let (keyword, value) = (record.key().ok()?, record.value_bytes());
+                known += length(keyword.as_bytes(), value);
+                records.push((keyword, value));
+            }
+            // The iterator ends at what does not begin with a number.
+            if known != header.len() {
+                return None;
+            }
+        }
+        Some(Self(records))
     }
 
-    /// Takes the records of the next entry.
-    pub(super) fn add_local(&mut self, bytes: &[u8]) -> Option<()> {
-        self.local.extend(parse(bytes)?);
-        Some(())
-    }
-
-    /// Forgets what applied to one entry only.
-    pub(super) fn end_entry(&mut self) {
-        self.local.clear();
+    /// Whether some keyword begins with `prefix`.
+    pub(super) fn has(&self, prefix: &str) -> bool {
+        self.0.iter().any(|(keyword, _)| keyword.starts_with(prefix))
     }
 
     /// A value; an empty one takes back what was said before.
-    pub(super) fn get(&self, keyword: &str) -> Option<&[u8]> {
-        let (_, value) = self
-            .local
-            .iter()
-            .rev()
-            .chain(self.global.iter().rev())
-            .find(|(name, _)| name == keyword.as_bytes())?;
-        (!value.is_empty()).then_some(value)
+    fn get(&self, keyword: &str) -> Option<&'a [u8]> {
+        let (_, value) = self.0.iter().rfind(|(name, _)| *name == keyword)?;
+        (!value.is_empty()).then_some(*value)
     }
 
     /// A decimal number, if the record is there.
     pub(super) fn number(&self, keyword: &str) -> Result<Option<u64>, String> {
-        let Some(value) = self.get(keyword) else { return Ok(None) };
-        match decimal(value) {
-            Some(number) => Ok(Some(number)),
-            None => Err(format!("PAX record {keyword} is not a number")),
-        }
+        self.parsed(keyword, |text| text.parse().ok())
     }
 
     /// The modification time in ns, if the record is there.
     pub(super) fn mtime(&self) -> Result<Option<i64>, String> {
-        let Some(value) = self.get("mtime") else { return Ok(None) };
-        match time(value) {
-            Some(time) => Ok(Some(time)),
-            None => Err("PAX record mtime is not a time".into()),
-        }
+        self.parsed("mtime", time)
     }
 
-    /// Records of the next entry, in order.
-    pub(super) fn local(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.local.iter().map(|(keyword, value)| (&keyword[..], &value[..]))
+    fn parsed<T>(
+        &self,
+        keyword: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, String> {
+        let Some(value) = self.get(keyword) else { return Ok(None) };
+        match std::str::from_utf8(value).ok().and_then(parse) {
+            Some(value) => Ok(Some(value)),
+            None => Err(format!("PAX record {keyword} is not a number")),
+        }
     }
 
     /// Extended attributes in byte order of names.
     pub(super) fn xattrs(&self) -> Result<Vec<Xattr>, String> {
-        // The plain form wins over the encoded one, wherever they stand.
-        let (mut encoded, mut plain) = (BTreeMap::new(), BTreeMap::new());
-        for (keyword, value) in self.global.iter().chain(&self.local) {
+        let mut xattrs = BTreeMap::new();
+        for (keyword, value) in &self.0 {
             if let Some(name) = keyword.strip_prefix(XATTR) {
-                plain.insert(unescape(name, |code| matches!(code, b'%' | b'=')), value.clone());
-            } else if let Some(name) = keyword.strip_prefix(XATTR_ENCODED) {
-                let value = base64(value).ok_or("extended attribute that is not base64")?;
-                encoded.insert(unescape(name, |_| true), value);
-            } else if keyword == SELINUX {
-                let mut label = value.clone();
-                label.push(0);
-                encoded.insert(b"security.selinux".to_vec(), label);
+                let name = name.replace("%3D", "=").replace("%25", "%");
+                xattrs.insert(name.into_bytes(), value.to_vec());
+            } else if *keyword == SELINUX {
+                xattrs.insert(b"security.selinux".to_vec(), [value, &b"\0"[..]].concat());
             }
         }
-        encoded.append(&mut plain);
+        let count =
+            |prefix| self.0.iter().filter(|(keyword, _)| keyword.starts_with(prefix)).count();
+        if count(XATTR_ENCODED) > count(XATTR) {
+            return Err("extended attributes in libarchive's form alone; write the archive with \
+                        bsdtar --options pax:xattrheader=SCHILY"
+                .into());
+        }
         let mut bytes = 16;
-        for (name, value) in &encoded {
+        for (name, value) in &xattrs {
             if name.is_empty() || name.len() > XATTR_NAME_MAX || name.contains(&0) {
                 return Err(format!("extended attribute with a name of {} bytes", name.len()));
             }
@@ -107,46 +103,31 @@ impl Records {
         if bytes > XATTR_SET_MAX {
             return Err(format!("{bytes} bytes of extended attributes, too many"));
         }
-        Ok(encoded.into_iter().collect())
+        Ok(xattrs.into_iter().collect())
     }
 }
 
-/// Records of a PAX header: `length keyword=value\n` each.
-fn parse(mut bytes: &[u8]) -> Option<Vec<Record>> {
-    let mut records = Vec::new();
-    while !bytes.is_empty() {
-        let space = bytes.iter().take(20).position(|byte| *byte == b' ')?;
-        let length = usize::try_from(decimal(&bytes[..space])?).ok()?;
-        if length <= space + 1 || length > bytes.len() {
-            return None;
-        }
-        let (record, rest) = bytes.split_at(length);
-        let record = record[space + 1..].strip_suffix(b"\n")?;
-        let equals = record.iter().position(|byte| *byte == b'=')?;
-        records.push((record[..equals].to_vec(), record[equals + 1..].to_vec()));
-        bytes = rest;
-    }
-    Some(records)
-}
-
-/// Appends a record; its length counts its own digits.
-pub(crate) fn append(records: &mut Vec<u8>, keyword: &[u8], value: &[u8]) {
+/// Bytes of a record, `length keyword=value\n`; the length counts its own digits.
+fn length(keyword: &[u8], value: &[u8]) -> usize {
     let rest = keyword.len() + value.len() + 3;
     let mut length = rest + 1;
     while length != rest + length.to_string().len() {
         length = rest + length.to_string().len();
     }
-    records.extend_from_slice(length.to_string().as_bytes());
-    records.push(b' ');
-    records.extend_from_slice(keyword);
-    records.push(b'=');
-    records.extend_from_slice(value);
-    records.push(b'\n');
+    length
+}
+
+/// Appends a record.
+pub(crate) fn append(records: &mut Vec<u8>, keyword: &[u8], value: &[u8]) {
+    records.extend_from_slice(length(keyword, value).to_string().as_bytes());
+    for part in [b" ", keyword, b"=", value, b"\n"] {
+        records.extend_from_slice(part);
+    }
 }
 
 /// Appends the record of an extended attribute.
 pub(crate) fn append_xattr(records: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    let mut keyword = XATTR.to_vec();
+    let mut keyword = XATTR.as_bytes().to_vec();
     for byte in name {
         // A keyword ends at the first equals sign.
         match byte {
@@ -169,87 +150,17 @@ pub(crate) fn format_time(time: i64) -> String {
     format!("{sign}{seconds}.{fraction:09}").trim_end_matches('0').to_owned()
 }
 
-/// A decimal number and nothing else.
-pub(super) fn decimal(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
 /// Decimal seconds as ns; digits below ns are cut, and times out of range brought inside it.
-fn time(text: &[u8]) -> Option<i64> {
-    let (negative, text) = match text.strip_prefix(b"-") {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    let dot = text.iter().position(|byte| *byte == b'.');
-    let (seconds, fraction) = match dot {
-        Some(dot) => (&text[..dot], &text[dot + 1..]),
-        None => (text, &b""[..]),
-    };
-    if !fraction.iter().all(u8::is_ascii_digit) {
+fn time(text: &str) -> Option<i64> {
+    let magnitude = text.strip_prefix('-').unwrap_or(text);
+    let (seconds, fraction) = magnitude.split_once('.').unwrap_or((magnitude, ""));
+    if !fraction.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    let nanoseconds = (0..9).fold(0, |sum, digit| {
-        sum * 10 + fraction.get(digit).map_or(0, |digit| i128::from(digit - b'0'))
-    });
-    let total = i128::from(decimal(seconds)?) * 1_000_000_000 + nanoseconds;
-    let signed = if negative { -total } else { total };
+    let nanoseconds: i128 = format!("{fraction:0<9.9}").parse().ok()?;
+    let total = i128::from(seconds.parse::<u64>().ok()?) * 1_000_000_000 + nanoseconds;
+    let signed = if text.starts_with('-') { -total } else { total };
     Some(signed.clamp(i64::MIN.into(), i64::MAX.into()) as i64)
-}
-
-/// Replaces `%XX` by the byte it stands for, where `known` accepts that byte.
-fn unescape(text: &[u8], known: impl Fn(u8) -> bool) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        let code = match (first, tail) {
-            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
-            _ => None,
-        };
-        match code.filter(|code| known(*code)) {
-            Some(code) => {
-                plain.push(code);
-                rest = &tail[2..];
-            }
-            None => {
-                plain.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    plain
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
-}
-
-fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    let text = text.trim_ascii_end();
-    let text = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
-    for group in text.chunks(4) {
-        let mut bits = 0u32;
-        for position in 0..4 {
-            let value = match group.get(position) {
-                None => 0,
-                Some(letter @ b'A'..=b'Z') => letter - b'A',
-                Some(letter @ b'a'..=b'z') => letter - b'a' + 26,
-                Some(letter @ b'0'..=b'9') => letter - b'0' + 52,
-                Some(b'+') => 62,
-                Some(b'/') => 63,
-                Some(_) => return None,
-            };
-            bits = bits << 6 | u32::from(value);
-        }
-        if group.len() == 1 {
-            return None;
-        }
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..group.len()]);
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]
@@ -264,22 +175,24 @@ mod tests {
             ("-0.000000001", -1),
             ("1700000000.123456789", 1_700_000_000_123_456_789),
         ] {
-            assert_eq!(time(text.as_bytes()), Some(ns));
+            assert_eq!(time(text), Some(ns));
             assert_eq!(format_time(ns), text);
         }
-        assert_eq!(time(b"1.9999999999"), Some(1_999_999_999));
-        assert_eq!(time(b"99999999999999999"), Some(i64::MAX));
-        assert_eq!(time(b"x"), None);
-        assert_eq!(time(b""), None);
+        assert_eq!(time("1.9999999999"), Some(1_999_999_999));
+        assert_eq!(time("99999999999999999"), Some(i64::MAX));
+        assert_eq!(time("x"), None);
+        assert_eq!(time(""), None);
     }
 
     #[test]
     fn records_count_their_own_digits() {
-        for len in [0, 1, 80, 86, 87, 88, 89, 90, 986, 987, 988, 989, 9000] {
+        for len in [1, 80, 86, 87, 88, 89, 90, 986, 987, 988, 989, 9000] {
             let mut bytes = Vec::new();
             let value = vec![b'\n'; len];
             append(&mut bytes, b"keyword", &value);
-            assert_eq!(parse(&bytes), Some(vec![(b"keyword".to_vec(), value)]));
+            assert_eq!(Records::parse(&[&bytes]).unwrap().get("keyword"), Some(&value[..]));
+            bytes.extend_from_slice(b"more");
+            assert!(Records::parse(&[&bytes]).is_none());
         }
     }
 
@@ -287,13 +200,7 @@ mod tests {
     fn names_of_attributes_are_escaped_both_ways() {
         let mut bytes = Vec::new();
         append_xattr(&mut bytes, b"user.a=b%c%3D", b"1\n=2");
-        append(&mut bytes, b"LIBARCHIVE.xattr.user.%7e", b"AP8Q");
-        let mut records = Records::default();
-        records.add_local(&bytes).unwrap();
-        let expected = vec![
-            (b"user.a=b%c%3D".to_vec(), b"1\n=2".to_vec()),
-            (b"user.~".to_vec(), vec![0, 0xff, 0x10]),
-        ];
-        assert_eq!(records.xattrs(), Ok(expected));
+        let expected = vec![(b"user.a=b%c%3D".to_vec(), b"1\n=2".to_vec())];
+        assert_eq!(Records::parse(&[&bytes]).unwrap().xattrs(), Ok(expected));
     }
 }

@@ -6,8 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
-use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use tar_core::SparseEntry;
 
 use crate::error::{Error, Result};
 use crate::format::BLOCK_SIZE;
@@ -69,14 +68,15 @@ impl Compression {
         }
     }
 
-    fn decoder<'a>(self, source: impl BufRead + 'a) -> Box<dyn Read + 'a> {
-        match self {
+    /// Reads all members or frames of a stream, one after the other.
+    fn decoder<'a>(self, source: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+        Ok(match self {
             Self::None => Box::new(source),
             Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
             Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
             Self::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(source)),
-            Self::Zstd => Box::new(ZstdFrames::new(source)),
-        }
+            Self::Zstd => Box::new(zstd::Decoder::with_buffer(source)?),
+        })
     }
 }
 
@@ -125,17 +125,19 @@ impl Archive {
         self.file
     }
 
-    /// Fills `buffer` from `position`, which the caller has checked to be inside.
-    pub(super) fn read_at(&self, position: u64, buffer: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(buffer, position).map_err(Error::io("read", &self.name))
+    /// Fills `window` with `len` bytes from `position` on, or what is there of them.
+    pub(super) fn window(&self, position: u64, len: usize, window: &mut Vec<u8>) -> Result<()> {
+        let there = self.len.saturating_sub(position);
+        window.resize(there.min(len as u64) as usize, 0);
+        self.file.read_exact_at(window, position).map_err(Error::io("read", &self.name))
     }
 
-    /// Appends a file of `size` bytes whose `segments` (offset, length) lie packed at `position`,
+    /// Appends a file of `size` bytes whose `segments` lie packed at `position`,
     /// and holes elsewhere; returns where.
     pub(super) fn expand(
         &mut self,
         position: u64,
-        segments: &[(u64, u64)],
+        segments: &[SparseEntry],
         size: u64,
         progress: &Progress,
     ) -> Result<u64> {
@@ -156,14 +158,14 @@ impl Archive {
         self.end = end.map_err(grow)?;
         let mut from = position;
         let mut buffer = vec![0; PIECE];
-        for (offset, len) in segments {
+        for SparseEntry { offset, length } in segments {
             let mut done = 0;
-            while done < *len {
+            while done < *length {
                 super::check_cancelled(progress)?;
-                let piece = &mut buffer[..(len - done).min(PIECE as u64) as usize];
-                self.read_at(from, piece)?;
+                let piece = &mut buffer[..(length - done).min(PIECE as u64) as usize];
                 self.file
-                    .write_all_at(piece, start + offset + done)
+                    .read_exact_at(piece, from)
+                    .and_then(|()| self.file.write_all_at(piece, start + offset + done))
                     .map_err(Error::io("expand a sparse file of", &self.name))?;
                 from += piece.len() as u64;
                 done += piece.len() as u64;
@@ -202,7 +204,8 @@ fn decompress(
     let mut stream = BufReader::with_capacity(PIECE, stream);
     let magic = read_magic(&mut stream).map_err(Error::io("read", name))?;
     let compression = detect(&magic, name)?;
-    let mut decoder = compression.decoder(magic.chain(stream));
+    let mut decoder =
+        compression.decoder(magic.chain(stream)).map_err(Error::io("decompress", name))?;
     let action = if compression == Compression::None { "read" } else { "decompress" };
     let mut spool = create(dir)?;
     let mut buffer = vec![0; PIECE];
@@ -218,63 +221,5 @@ fn decompress(
         spool.write_all(&buffer[..read]).map_err(Error::io("spool the archive in", dir))?;
         len += read as u64;
         progress.advance(0, read as u64);
-    }
-}
-
-/// Every frame of a zstd stream in turn; its own decoder knows only one.
-struct ZstdFrames<R> {
-    source: R,
-    decoder: FrameDecoder,
-    inside: bool,
-}
-
-impl<R: BufRead> ZstdFrames<R> {
-    fn new(source: R) -> Self {
-        Self { source, decoder: FrameDecoder::new(), inside: false }
-    }
-
-    /// Enters the next frame, unless the stream ends.
-    fn enter(&mut self) -> io::Result<()> {
-        while !self.inside && !self.source.fill_buf()?.is_empty() {
-            match self.decoder.reset(&mut self.source) {
-                Ok(()) => self.inside = true,
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                    length,
-                    ..
-                })) => {
-                    let mut frame = self.source.by_ref().take(length.into());
-                    if io::copy(&mut frame, &mut io::sink())? != u64::from(length) {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
-                }
-                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<R: BufRead> Read for ZstdFrames<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            self.enter()?;
-            if !self.inside || buffer.is_empty() {
-                return Ok(0);
-            }
-            while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
-                self.decoder
-                    .decode_blocks(&mut self.source, BlockDecodingStrategy::UptoBlocks(1))
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            }
-            let read = self.decoder.read(buffer)?;
-            if read > 0 {
-                return Ok(read);
-            }
-            self.inside = false;
-            let stored = self.decoder.get_checksum_from_data();
-            if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "wrong zstd checksum"));
-            }
-        }
     }
 }
