@@ -2,8 +2,6 @@
 //! Protects the way from a tree to an image: any tree gives a sound image that shows that tree,
 //! and the same one gives the same bytes, in whatever order it was made.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,7 +23,6 @@ use rustix::fs::{
     mkdirat, mknodat, openat, symlinkat, utimensat,
 };
 
-use support::sample::scratch;
 
 /// Bytes of a file, by offset; the rest are holes.
 #[derive(Debug, Clone)]
@@ -352,7 +349,7 @@ proptest! {
     ) {
         let delta_size = Some(288 << 10).filter(|_| branches);
         let shape = Shape { branches, delta_size, size: None };
-        let scratch = scratch();
+        let scratch = tempfile::tempdir_in("/dev/shm").expect("a temporary directory");
         let tree = scratch.path().join("tree");
         model.plant(&tree, false);
         let image = image_of(&tree, &shape, checksums);
