@@ -23,7 +23,6 @@ use rustix::fs::{
     mkdirat, mknodat, openat, symlinkat, utimensat,
 };
 
-
 /// Bytes of a file, by offset; the rest are holes.
 #[derive(Debug, Clone)]
 struct Spec {
@@ -160,7 +159,8 @@ impl Model {
     fn plant(&self, path: &Path, descending: bool) {
         std::fs::create_dir(path).expect("mkdir");
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let open = |at: &OwnedFd, name: &[u8]| openat(at, name, flags, Mode::empty()).expect("open");
+        let open =
+            |at: &OwnedFd, name: &[u8]| openat(at, name, flags, Mode::empty()).expect("open");
         let root = openat(CWD, path, flags, Mode::empty()).expect("open");
         let mut made: Vec<Option<(OwnedFd, Vec<u8>)>> = self.files.iter().map(|_| None).collect();
         let mut opened = vec![(0, root)];
@@ -180,11 +180,13 @@ impl Model {
                     }
                     Item::File(file) => match &made[*file] {
                         Some((first, old)) => {
-                            linkat(first, old.as_slice(), &at, name, AtFlags::empty()).expect("link");
+                            linkat(first, old.as_slice(), &at, name, AtFlags::empty())
+                                .expect("link");
                         }
                         None => {
                             self.files[*file].create(&at, name);
-                            made[*file] = Some((at.try_clone().expect("a descriptor"), name.into()));
+                            made[*file] =
+                                Some((at.try_clone().expect("a descriptor"), name.into()));
                         }
                     },
                     Item::Symlink(target) => {
@@ -237,9 +239,7 @@ impl Model {
                         let spec = &self.files[*file];
                         (mode::REGULAR | spec.mode, time(spec.mtime), spec.content())
                     }
-                    Item::Symlink(target) => {
-                        (mode::SYMLINK | 0o777, time((1, 1)), target.clone())
-                    }
+                    Item::Symlink(target) => (mode::SYMLINK | 0o777, time((1, 1)), target.clone()),
                     Item::Fifo(mode) => (mode::FIFO | mode, time((1, 1)), Vec::new()),
                 };
                 shown.insert(below.clone(), Shown { mode, mtime, content, first: below });
