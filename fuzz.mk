@@ -18,7 +18,7 @@ target/tools/bin/cargo-fuzz:
 	cargo install --quiet --locked --version 0.13.2 --root target/tools cargo-fuzz
 
 fuzz-seeds: $(CARGO_FUZZ)
-	cargo run --quiet --manifest-path $(FUZZ_DIR)/Cargo.toml --bin seeds $(FUZZ_DIR)/corpus
+	cargo run --quiet --manifest-path $(FUZZ_DIR)/Cargo.toml --example seeds $(FUZZ_DIR)/corpus
 
 fuzz: SECONDS_EACH = $(FUZZ_SECONDS)
 fuzz: fuzz-seeds ## Look for inputs that break the engine, FUZZ_SECONDS for each target

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Say which changes to an image the independent reader of plain v3 refuses.
+"""Say which changes to an image the independent readers of plain v3 refuse.
 
-Usage: v3judge.py IMAGE < CHANGES. Each line of the input is one change, made on its own: stores,
-each `OFFSET:HEX`, apart by spaces. The first line of the output counts the changes judged; then
-one line tells of each that is refused.
+Usage: `python3 -m support.v3judge IMAGE [branches] < CHANGES`. Each line of the input is one
+change, made on its own: stores, each `OFFSET:HEX`, apart by spaces. The first line of the output
+counts the changes judged; then one line tells of each after which the base tree, or if so asked
+that of an active branch, is refused.
 """
 
 from __future__ import annotations
@@ -11,10 +12,24 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from v3reader import unsatisfied
+from .v3delta import ACTIVE, branch_manifest, branches
+from .v3reader import V3Error, V3Image, unsatisfied
 
 
-def judge(image: bytearray, change: str) -> str | None:
+def complaint_about(image: memoryview, with_branches: bool) -> str | None:
+    """Return what is wrong with an image, or None."""
+    complaint = unsatisfied(image)
+    if complaint is None and with_branches:
+        try:
+            for branch in branches(V3Image(image)):
+                if branch.state == ACTIVE:
+                    branch_manifest(image, branch.name.decode())
+        except V3Error as error:
+            return str(error)
+    return complaint
+
+
+def judge(image: bytearray, with_branches: bool, change: str) -> str | None:
     """Return what is wrong with the image after a change, or None; the change is taken back."""
     undo: list[tuple[int, bytes]] = []
     for store in change.split():
@@ -22,7 +37,7 @@ def judge(image: bytearray, change: str) -> str | None:
         offset, new = int(offset_text), bytes.fromhex(data)
         undo.append((offset, bytes(image[offset : offset + len(new)])))
         image[offset : offset + len(new)] = new
-    complaint = unsatisfied(memoryview(image))
+    complaint = complaint_about(memoryview(image), with_branches)
     for offset, old in reversed(undo):
         image[offset : offset + len(old)] = old
     return complaint
@@ -32,7 +47,8 @@ def main() -> None:
     """Judge the changes on standard input."""
     image = bytearray(Path(sys.argv[1]).read_bytes())
     changes = sys.stdin.read().splitlines()
-    complaints = [(change, judge(image, change)) for change in changes]
+    with_branches = sys.argv[2:] == ["branches"]
+    complaints = [(change, judge(image, with_branches, change)) for change in changes]
     print(len(changes))
     for change, complaint in complaints:
         if complaint is not None:

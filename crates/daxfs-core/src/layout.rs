@@ -101,7 +101,8 @@ pub fn base_offset(shape: &Shape) -> u64 {
 /// identity and checksum.
 pub fn superblock(shape: &Shape, base_size: u64, inodes: u32, flags: u32) -> Result<Superblock> {
     let base_offset = base_offset(shape);
-    let base_end = base_offset + base_size;
+    let too_large = || Error::invalid("the image would be larger than can be counted");
+    let base_end = base_offset.checked_add(base_size).ok_or_else(too_large)?;
     let mut superblock = Superblock {
         magic: U32::new(MAGIC),
         version: U32::new(VERSION),
@@ -116,13 +117,13 @@ pub fn superblock(shape: &Shape, base_size: u64, inodes: u32, flags: u32) -> Res
     let size = shape.size.map(|size| size - size % BLOCK_SIZE);
     let delta_size = match (shape.branches, shape.delta_size, size) {
         (false, ..) => 0,
-        (true, Some(delta), _) => delta.next_multiple_of(BLOCK_SIZE),
+        (true, Some(delta), _) => {
+            delta.checked_next_multiple_of(BLOCK_SIZE).ok_or_else(too_large)?
+        }
         (true, None, Some(size)) => size.saturating_sub(base_end).max(delta_min()),
         (true, None, None) => DELTA_DEFAULT,
     };
-    let needed = base_end
-        .checked_add(delta_size)
-        .ok_or_else(|| Error::invalid("the delta region is larger than an image can be"))?;
+    let needed = base_end.checked_add(delta_size).ok_or_else(too_large)?;
     let total = size.unwrap_or(needed);
     if needed > total {
         return Err(Error::NoSpace {

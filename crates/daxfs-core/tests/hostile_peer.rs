@@ -99,7 +99,7 @@ fn harass(peer: &Region, image: &[u8], stop: &AtomicBool) -> u64 {
     while !stop.load(Ordering::Relaxed) {
         targets.change(image, number).apply(peer);
         number += 1;
-        if scatter(number) % STANDING == 0 {
+        if scatter(number).is_multiple_of(STANDING) {
             peer.write(0, image).expect("the whole image");
         }
     }
@@ -172,7 +172,9 @@ fn endure(name: &str, image: &[u8]) {
     let outside = fs::read_dir(scratch.path()).expect("a directory").count();
     assert_eq!(outside, 0, "extraction left something behind");
     let whole = whole.into_inner();
-    println!("{name}: {changes} changes in {ROUNDS} rounds of each reader, {whole} read to the end");
+    println!(
+        "{name}: {changes} changes in {ROUNDS} rounds of each reader, {whole} read to the end"
+    );
     assert!(changes > 0 && (1..ROUNDS.into()).contains(&whole), "peer and readers never met");
 }
 

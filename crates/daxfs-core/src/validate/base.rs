@@ -47,7 +47,7 @@ pub(super) struct Table<'a> {
     pub(super) seen: Vec<Seen>,
     /// Names found for each inode.
     pub(super) names: Vec<AtomicU32>,
-    /// Directory that holds each directory, 0 = none yet.
+    /// Directory that holds each directory, 0 = none; of several the highest.
     pub(super) parents: Vec<AtomicU32>,
 }
 
@@ -108,7 +108,8 @@ pub(super) fn check(superblock: &Superblock, base: &Base, depth: Depth, report: 
     let claimed = directories
         .iter()
         .fold(0_u64, |sum, found| sum.saturating_add(base.dirent_count(&found.inode)));
-    let room = (base.range().end - base.range().start) / DIRENT_SIZE;
+    // Names are counted in 32 bits.
+    let room = ((base.range().end - base.range().start) / DIRENT_SIZE).min(u32::MAX.into());
     if claimed > room {
         let at = base.range().start;
         return findings.error(
@@ -394,9 +395,13 @@ fn check_shape(table: &Table<'_>, directories: &[Directory], findings: &mut Find
     for (index, seen) in table.seen.iter().enumerate() {
         let ino = index as u64 + 1;
         let names = table.names[index].load(Ordering::Relaxed);
+        let directory = seen.mode & mode::TYPE == mode::DIRECTORY;
         if ino != ROOT_INO && names == 0 {
             findings.error("inode", base.inode_offset(ino), "a name in a directory", "none");
-        } else if seen.mode & mode::TYPE != mode::DIRECTORY && seen.mode != 0 {
+        } else if directory && names != u32::from(ino != ROOT_INO) {
+            let expected = if ino == ROOT_INO { "no name, as the root" } else { "one name" };
+            findings.error("directory", base.inode_offset(ino), expected, names);
+        } else if !directory && seen.mode != 0 {
             count(findings, ino, names, seen.nlink);
         }
     }

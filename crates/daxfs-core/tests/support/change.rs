@@ -63,6 +63,14 @@ pub(crate) fn telling_values(
     })
 }
 
+/// Every flip of one bit in `range`, and the ends of what a byte can be.
+pub(crate) fn flips(image: &[u8], range: Range<u64>) -> impl ParallelIterator<Item = Change> + '_ {
+    every_value(image, range).filter(|change| {
+        let (offset, bytes) = &change.0[0];
+        matches!(bytes[0], 0 | 0xff) || (bytes[0] ^ image[*offset as usize]).is_power_of_two()
+    })
+}
+
 /// Whether the proof finds a region sound.
 pub(crate) fn is_sound(region: &Arc<Region>) -> bool {
     validate(region, Depth::Metadata).is_ok_and(|report| report.findings.errors() == 0)

@@ -76,7 +76,7 @@ impl Forge {
     /// Adds to an inode's number of names.
     pub(crate) fn add_links(&mut self, path: &str, links: i32) {
         let inode = self.inode(path);
-        inode.nlink = inode.nlink.get().strict_add_signed(links).into();
+        inode.nlink = inode.nlink.get().checked_add_signed(links).expect("few links").into();
     }
 
     /// Where the extended attributes lie.

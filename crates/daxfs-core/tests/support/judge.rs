@@ -8,10 +8,19 @@ use std::process::{Command, Stdio};
 
 use super::change::Change;
 
+/// Whose trees are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trees {
+    /// The base image's.
+    Base,
+    /// Those of the active branches too.
+    Branches,
+}
+
 /// Asks the independent reader about each change of `image`; gives its complaints, each with the
 /// change it is about.
-pub(crate) fn complaints(image: &[u8], changes: &[Change]) -> Vec<String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/support/v3judge.py");
+pub(crate) fn complaints(image: &[u8], trees: Trees, changes: &[Change]) -> Vec<String> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests");
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(image).expect("write");
     let mut lines = String::new();
@@ -26,8 +35,10 @@ pub(crate) fn complaints(image: &[u8], changes: &[Change]) -> Vec<String> {
         lines.push('\n');
     }
     let mut judge = Command::new("python3")
-        .arg(script)
+        .args(["-m", "support.v3judge"])
         .arg(file.path())
+        .args((trees == Trees::Branches).then_some("branches"))
+        .current_dir(tests)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
