@@ -490,3 +490,13 @@ def test_the_package_says_what_it_has() -> None:
     with pytest.raises(AttributeError):
         daxfs.nothing  # noqa: B018
     assert daxfs.parse_size("0x10K") == 16384
+
+
+def test_a_forked_child_has_threads_of_its_own(image_path: Path) -> None:
+    # The proof runs on several threads; a child that relied on its parent's would hang.
+    assert daxfs.validate(image_path).errors == 0
+    child = os.fork()
+    if child == 0:
+        os._exit(daxfs.validate(image_path).errors)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0

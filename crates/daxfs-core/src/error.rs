@@ -14,7 +14,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused.
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {}", path.display(), reason(source))]
     Io {
         /// What was being done, as a verb phrase.
         action: &'static str,
@@ -160,6 +160,15 @@ impl fmt::Display for InputList<'_> {
             write!(f, "{separator}{problem}")?;
         }
         Ok(())
+    }
+}
+
+/// The system's words for an error, without the number that Rust puts behind them.
+pub fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) if error.raw_os_error().is_some() => text[..end].to_string(),
+        _ => text,
     }
 }
 

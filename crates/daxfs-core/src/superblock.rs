@@ -194,10 +194,7 @@ impl Superblock {
             findings.equal("next branch", 56, 0, self.next_branch_id.get());
             let openers = self.opener_table_entries.get();
             findings.equal("entries of the opener table", 192, OPENER_ENTRIES, openers);
-            let end = self
-                .delta_region_offset
-                .get()
-                .saturating_add(self.delta_region_size.get());
+            let end = self.delta_region_offset.get().saturating_add(self.delta_region_size.get());
             findings.equal("end of allocation", 88, end, self.delta_alloc_offset.get());
             if self.reserve_slots.get() >= BRANCH_RECORDS {
                 findings.error("reserved slots", 196, "below 256", self.reserve_slots);
@@ -222,7 +219,12 @@ fn check_spans(spans: &[Span], whole: Span, findings: &mut Findings) {
             findings.error(
                 span.name,
                 span.offset,
-                format_args!("inside the {} ({:#x} to {:#x})", whole.name, whole.offset, whole.end()),
+                format_args!(
+                    "inside the {} ({:#x} to {:#x})",
+                    whole.name,
+                    whole.offset,
+                    whole.end()
+                ),
                 format_args!("{:#x} bytes from {:#x}", span.size, span.offset),
             );
         }

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use crate::error::Result;
 use crate::paths::ImageSource;
+use crate::workers::share;
 
 /// One contradiction between an image and the format.
 #[pyclass(frozen, module = "daxfs._daxfs")]
@@ -96,7 +97,8 @@ pub(crate) fn validate(
         if invalidate {
             region.invalidate();
         }
-        engine::validate(&region, if data { Depth::Data } else { Depth::Metadata })
+        let depth = if data { Depth::Data } else { Depth::Metadata };
+        share(|| engine::validate(&region, depth))
     })?;
     let findings = report.findings.list().iter();
     let findings: PyResult<_> = findings.map(|found| Py::new(py, Finding::from(found))).collect();

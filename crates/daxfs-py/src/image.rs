@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::file::{File, copy_bytes};
 use crate::paths::{ImagePath, ImageSource, decode};
 use crate::stat::{DirEntry, Extent, Stat};
+use crate::workers::share;
 
 /// A named range of bytes in an image.
 #[pyclass(frozen, eq, hash, get_all, module = "daxfs._daxfs")]
@@ -144,7 +145,7 @@ impl Image {
                 region.invalidate();
             }
             let image = Unvalidated::open(region)?;
-            let image = Arc::new(if trusted { image.trust() } else { image.validate()? });
+            let image = Arc::new(if trusted { image.trust() } else { share(|| image.validate())? });
             View::open(image, branch.unwrap_or(MAIN_NAME))
         })?;
         Ok(Self { view: RwLock::new(Some(Arc::new(view))) })

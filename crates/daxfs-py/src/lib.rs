@@ -11,6 +11,7 @@ mod paths;
 mod progress;
 mod stat;
 mod take;
+mod workers;
 
 use pyo3::prelude::*;
 

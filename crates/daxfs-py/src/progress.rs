@@ -10,6 +10,7 @@ use daxfs_core::progress;
 use pyo3::prelude::*;
 
 use crate::error::{Failure, Result};
+use crate::workers::share;
 
 /// How often a watcher is called, and signals are looked for.
 const TICK: Duration = Duration::from_millis(50);
@@ -64,7 +65,7 @@ pub(crate) fn watch<T: Send>(
         thread::scope(|scope| {
             let (sender, receiver) = channel();
             let worker = scope.spawn(move || {
-                let result = work(progress);
+                let result = share(|| work(progress));
                 let _ = sender.send(());
                 result
             });

@@ -217,10 +217,7 @@ impl Copier<'_> {
         if done > size { Err(grew(size as u64)) } else { Ok(set) }
     }
 
-    fn read_xattrs(
-        &self,
-        opened: &Opened<'_>,
-    ) -> std::result::Result<Option<Vec<Xattr>>, Failure> {
+    fn read_xattrs(&self, opened: &Opened<'_>) -> std::result::Result<Option<Vec<Xattr>>, Failure> {
         if !self.xattrs {
             return Ok(None);
         }
@@ -345,15 +342,18 @@ impl Copier<'_> {
             Ok(data) if data >= end => (end, end),
             Ok(data) => (data, seek(SeekFrom::Hole(data)).map_or(end, |hole| hole.min(end))),
             // Nothing but a hole up to the end of the file, unless the file has shrunk.
-            Err(Errno::NXIO) if rustix::fs::fstat(opened.fd()).is_ok_and(|stat| {
-                stat.st_size.cast_unsigned() >= end
-            }) => (end, end),
+            Err(Errno::NXIO)
+                if rustix::fs::fstat(opened.fd())
+                    .is_ok_and(|stat| stat.st_size.cast_unsigned() >= end) =>
+            {
+                (end, end)
+            }
             Err(_) => (at, end),
         }
     }
 
     fn sum_zeroes(&self, mut sum: u32, mut len: u64) -> u32 {
-        const ZEROES: [u8; 65536] = [0; 65536];
+        static ZEROES: [u8; 65536] = [0; 65536];
         while self.checksums && len > 0 {
             let step = len.min(ZEROES.len() as u64);
             sum = crc32c::crc32c_append(sum, &ZEROES[..step as usize]);
@@ -380,7 +380,7 @@ fn check_end(opened: &Opened<'_>, size: u64) -> std::result::Result<(), Failure>
 }
 
 fn cannot(action: &str, errno: Errno) -> Failure {
-    Failure::File(format!("cannot {action}: {}", std::io::Error::from(errno)))
+    Failure::File(format!("cannot {action}: {}", crate::error::reason(&errno.into())))
 }
 
 fn shrank(found: u64, size: u64) -> Failure {

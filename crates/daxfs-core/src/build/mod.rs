@@ -27,7 +27,7 @@ use metadata::XattrRegion;
 use sink::Sink;
 
 /// Namespace of the identities that images get from what is in them.
-const NAMESPACE: Uuid = Uuid::from_u128(0x7d0b_53f1_64c8_4c8e_9a3f_64617866_7331);
+const NAMESPACE: Uuid = Uuid::from_u128(0x7d0b_53f1_64c8_4c8e_9a3f_6461_7866_7331);
 
 /// Where the tree comes from.
 #[derive(Debug, Clone)]
@@ -194,7 +194,9 @@ fn describe(
     }
     let tree = &scan.tree;
     let mut sums = vec![0; tree.nodes().len()];
-    for (id, sum) in copied.sums.into_iter().chain(metadata::write_directories(tree, placement, &sink)?) {
+    for (id, sum) in
+        copied.sums.into_iter().chain(metadata::write_directories(tree, placement, &sink)?)
+    {
         sums[id as usize] = sum;
     }
     let xattrs = XattrRegion::new(tree, placement.data_end);

@@ -55,9 +55,9 @@ impl Sink {
         if !force && path.symlink_metadata().is_ok() {
             return Err(Error::Exists { path: path.to_owned() });
         }
-        let name = path.file_name().ok_or_else(|| {
-            Error::invalid(format!("{}: not the name of a file", path.display()))
-        })?;
+        let name = path
+            .file_name()
+            .ok_or_else(|| Error::invalid(format!("{}: not the name of a file", path.display())))?;
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use zerocopy::FromBytes;
 
 use super::{Durability, Region, dmabuf};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, reason};
 use crate::format::{BLOCK_SIZE, MAGIC, Superblock};
 
 /// Where an image lies.
@@ -45,7 +45,8 @@ pub enum Access {
 /// Reads a number of bytes: decimal or 0x-hex, with an optional suffix K, M, G or T (powers of
 /// 1024; KiB and so on are the same).
 pub fn parse_size(text: &str) -> Result<u64> {
-    let wrong = || Error::invalid(format!("{text:?} is not a size, such as 4096, 0x1000, 64K or 2G"));
+    let wrong =
+        || Error::invalid(format!("{text:?} is not a size, such as 4096, 0x1000, 64K or 2G"));
     let lower = text.trim().to_ascii_lowercase();
     let (digits, radix) = match lower.strip_prefix("0x") {
         Some(digits) => (digits, 16),
@@ -103,7 +104,9 @@ impl fmt::Display for Source {
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Fd(fd) => write!(f, "fd:{fd}"),
             Self::Physical { address, size: None } => write!(f, "phys:{address:#x}"),
-            Self::Physical { address, size: Some(size) } => write!(f, "phys:{address:#x}+{size:#x}"),
+            Self::Physical { address, size: Some(size) } => {
+                write!(f, "phys:{address:#x}+{size:#x}")
+            }
         }
     }
 }
@@ -150,7 +153,8 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
     })?;
     let dma = match kind {
         Kind::DmaBuf { .. } => {
-            let buffer = rustix::io::fcntl_dupfd_cloexec(&fd, 0).map_err(Error::io("open", &name))?;
+            let buffer =
+                rustix::io::fcntl_dupfd_cloexec(&fd, 0).map_err(Error::io("open", &name))?;
             Some(
                 dmabuf::CpuAccess::begin(buffer, access)
                     .map_err(Error::io("begin CPU access", &name))?,
@@ -160,7 +164,7 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
     };
     Region::map(&fd, 0, map_len, access, durability, name, dma).map_err(|(errno, name)| match kind {
         Kind::Dax { align, .. } => Error::Backing {
-            what: format!("{}: cannot map the device: {errno}", name.display()),
+            what: format!("{}: cannot map the device: {}", name.display(), reason(&errno.into())),
             advice: format!(
                 "its alignment is {align} bytes; `daxctl reconfigure-device --align` changes it, \
                  and only one use at a time may hold it"
@@ -195,10 +199,9 @@ fn open_fd(raw: RawFd) -> Result<Opened> {
 fn classify(fd: OwnedFd, name: PathBuf) -> Result<Opened> {
     let stat = rustix::fs::fstat(&fd).map_err(Error::io("examine", &name))?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Kind::File {
-            len: stat.st_size.cast_unsigned(),
-            volatile: is_tmpfs(&fd),
-        },
+        FileType::RegularFile => {
+            Kind::File { len: stat.st_size.cast_unsigned(), volatile: is_tmpfs(&fd) }
+        }
         FileType::BlockDevice => Kind::Block { len: end(&fd, &name)? },
         FileType::CharacterDevice => dax_geometry(stat.st_rdev, &name)?,
         FileType::Directory => {
@@ -238,9 +241,7 @@ fn dax_geometry(device: u64, name: &Path) -> Result<Kind> {
         parse_size(std::fs::read_to_string(sysfs.join(file)).ok()?.trim()).ok()
     };
     match (number("size"), number("align")) {
-        (Some(len), Some(align)) if align > 0 => {
-            Ok(Kind::Dax { len: len - len % align, align })
-        }
+        (Some(len), Some(align)) if align > 0 => Ok(Kind::Dax { len: len - len % align, align }),
         _ => Err(Error::invalid(format!(
             "{}: not a DAX device; physical memory is named phys:ADDRESS+SIZE",
             name.display()
@@ -342,7 +343,7 @@ fn explain_physical(name: &Path, errno: Errno) -> Error {
         _ => "check the range against /proc/iomem",
     };
     Error::Backing {
-        what: format!("{}: cannot map physical memory: {errno}", name.display()),
+        what: format!("{}: cannot map physical memory: {}", name.display(), reason(&errno.into())),
         advice: advice.into(),
         errno: errno.raw_os_error(),
     }

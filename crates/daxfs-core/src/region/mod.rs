@@ -226,7 +226,7 @@ impl Region {
 
     /// Stores zeroes; not durable before [`Region::persist`].
     pub fn zero(&self, offset: u64, len: u64) -> Result<()> {
-        const ZEROES: [u8; 65536] = [0; 65536];
+        static ZEROES: [u8; 65536] = [0; 65536];
         self.at("bytes", offset, len)?;
         let mut done = 0;
         while done < len {
@@ -253,11 +253,7 @@ impl Region {
                 let lead = start.addr() % page;
                 // SAFETY: the range, widened to its first page, is mapped.
                 unsafe {
-                    rustix::mm::msync(
-                        start.sub(lead).cast(),
-                        lead + len as usize,
-                        MsyncFlags::SYNC,
-                    )
+                    rustix::mm::msync(start.sub(lead).cast(), lead + len as usize, MsyncFlags::SYNC)
                 }
                 .map_err(Error::io("write to disk", &self.name))
             }

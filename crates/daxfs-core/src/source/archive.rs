@@ -7,7 +7,7 @@ use std::path::Path;
 use super::entry::{Entry, Reader, Sparse};
 use super::spool::{Archive, ArchiveInput};
 use super::{Attributes, Child, NodeId, Origin, Scan, Selection, Tree};
-use crate::error::{Error, InputProblem, Result};
+use crate::error::{Error, InputProblem, Result, reason};
 use crate::format::mode;
 use crate::progress::Progress;
 
@@ -254,7 +254,7 @@ impl Names {
             }
             // A size that no file can have says nothing about the other entries.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::FileTooLarge => {
-                let reason = format!("sparse file of {} bytes: {source}", sparse.size);
+                let reason = format!("sparse file of {} bytes: {}", sparse.size, reason(&source));
                 Ok(Err(InputProblem { path: path.to_vec(), reason }))
             }
             Err(error) => Err(error),

@@ -57,7 +57,8 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
         let mut next = Vec::new();
         for (directory, (path, listing)) in level.iter().zip(listings) {
             problems.extend(listing.problems);
-            let bytes = listing.found.iter().map(|found| found.name.len() + found.attributes.target.len());
+            let bytes =
+                listing.found.iter().map(|found| found.name.len() + found.attributes.target.len());
             if !tree.has_room(listing.found.len(), bytes.sum()) {
                 problems.push(InputProblem { path, reason: "too many names for one image".into() });
                 break;
@@ -233,7 +234,8 @@ pub(crate) fn open_beneath(
     let mut above: Option<OwnedFd> = None;
     let mut rest = path;
     while rest.len() > PATH_PIECE {
-        let cut = rest[..PATH_PIECE].iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
+        let cut =
+            rest[..PATH_PIECE].iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
         let at = above.as_ref().unwrap_or(root).as_fd();
         above = Some(rustix::fs::openat(at, &rest[..cut], directory_flags(), Mode::empty())?);
         rest = &rest[cut + 1..];
@@ -246,6 +248,6 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 
-fn reason(errno: Errno) -> std::io::Error {
-    errno.into()
+fn reason(errno: Errno) -> String {
+    crate::error::reason(&errno.into())
 }

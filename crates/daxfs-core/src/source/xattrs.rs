@@ -31,7 +31,7 @@ impl XattrFailure {
     pub(crate) fn reason(self) -> String {
         match self {
             Self::System(errno) => {
-                format!("cannot read extended attributes: {}", std::io::Error::from(errno))
+                format!("cannot read extended attributes: {}", crate::error::reason(&errno.into()))
             }
             Self::TooMany(bytes) => format!("{bytes} bytes of extended attributes, too many"),
         }
