@@ -24,7 +24,7 @@ use support::sample::{
 };
 
 /// Pairs of bits flipped in each image.
-const PAIRS: u64 = 100_000;
+const PAIRS: u64 = 50_000;
 
 fn every_byte(image: &[u8]) -> Verdict {
     let spans = metadata(image).into_par_iter();
@@ -248,7 +248,8 @@ fn branches_add_only_the_mutable_words() {
         let first = range.start + 512.min(range.end - range.start);
         [(name, range.start..first), (name, range.end.saturating_sub(128).max(first)..range.end)]
     });
-    let spans: Vec<_> = metadata(&image).into_iter().chain(ends).collect();
+    // What lies in the base image is as in an image without branches.
+    let spans: Vec<_> = ends.chain([("superblock", 0..BLOCK_SIZE)]).collect();
     let changes = spans.into_par_iter().flat_map(|(_, range)| telling_values(&image, range));
     let verdict = try_each(&image, changes);
     println!("{} tried, {} accepted", verdict.tried, verdict.accepted.len());
