@@ -168,7 +168,7 @@ def test_a_tree_that_changes_meanwhile(tree: Path, tmp_path: Path) -> None:
     disturber = threading.Thread(target=disturb)
     disturber.start()
     try:
-        for _ in range(20):
+        for _ in range(5):
             try:
                 daxfs.build(tree, image, force=True)
             except daxfs.errors.InputError as error:

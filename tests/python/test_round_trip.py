@@ -170,3 +170,18 @@ def test_a_huge_sparse_file(tmp_path: Path) -> None:
         assert len(view) == 64 << 30
         assert bytes(view[40 << 30 : (40 << 30) + 7]) == b"far out"
         assert not any(view[: 1 << 16])
+
+
+def test_a_huge_sparse_file_of_an_archive(tmp_path: Path) -> None:
+    tree, image = tmp_path / "tree", tmp_path / "image.daxfs"
+    tree.mkdir()
+    with (tree / "sparse").open("wb") as file:
+        file.truncate(64 << 30)
+        file.seek(40 << 30)
+        file.write(b"far out")
+    archive = tmp_path / "sparse.tar"
+    subprocess.run(["tar", "--sparse", "-C", tree, "-cf", archive, "."], check=True)
+    daxfs.build(archive, image, tar=True)
+    assert image.stat().st_blocks * 512 < 64 << 20
+    with daxfs.open(image) as opened:
+        assert bytes(opened.view("sparse")[40 << 30 : (40 << 30) + 7]) == b"far out"

@@ -333,18 +333,19 @@ impl Copier<'_> {
     /// The next run of data from `at` on: where it begins and ends. Holes are left out where the
     /// source knows them; a source that does not is all data.
     fn next_data(&self, opened: &Opened<'_>, at: u64, end: u64) -> (u64, u64) {
+        // Seeking moves a position that others may share, and nobody uses: reads say theirs.
+        let (start, limit) = (opened.start, opened.start + end);
         let seek = |from| rustix::fs::seek(opened.fd(), from);
-        // Archives are shared between tasks, and positions in them are not ours to move.
-        if matches!(opened.file, Handle::Shared(_)) {
-            return (at, end);
-        }
-        match seek(SeekFrom::Data(at)) {
-            Ok(data) if data >= end => (end, end),
-            Ok(data) => (data, seek(SeekFrom::Hole(data)).map_or(end, |hole| hole.min(end))),
+        match seek(SeekFrom::Data(start + at)) {
+            Ok(data) if data >= limit => (end, end),
+            Ok(data) => {
+                let hole = seek(SeekFrom::Hole(data)).map_or(limit, |hole| hole.min(limit));
+                (data - start, hole - start)
+            }
             // Nothing but a hole up to the end of the file, unless the file has shrunk.
             Err(Errno::NXIO)
                 if rustix::fs::fstat(opened.fd())
-                    .is_ok_and(|stat| stat.st_size.cast_unsigned() >= end) =>
+                    .is_ok_and(|stat| stat.st_size.cast_unsigned() >= limit) =>
             {
                 (end, end)
             }
