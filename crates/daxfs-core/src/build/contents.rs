@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rayon::prelude::*;
-use rustix::fs::{OFlags, SeekFrom};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::sink::Sink;
@@ -19,14 +19,10 @@ use crate::source::{Content, NodeId, Origin, Scan, open_beneath};
 
 /// Small files are gathered into writes of about this size.
 const BATCH: u64 = 256 << 10;
-/// Large files are copied in pieces of this size, each by one task.
-const PIECE: u64 = 16 << 20;
-/// Bytes moved by one read and write of a piece.
-const STEP: u64 = 256 << 10;
 
 thread_local! {
     /// Reused between batches: fresh memory would cost a page fault for every block.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    pub(super) static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What copying found out.
@@ -62,7 +58,7 @@ pub(super) struct Copier<'a> {
 }
 
 /// A failure of one file, or of the whole build.
-enum Failure {
+pub(super) enum Failure {
     File(String),
     Build(Error),
 }
@@ -74,9 +70,9 @@ impl From<Error> for Failure {
 }
 
 /// An open file of the source, and where in it the contents begin.
-struct Opened<'a> {
+pub(super) struct Opened<'a> {
     file: Handle<'a>,
-    start: u64,
+    pub(super) start: u64,
 }
 
 enum Handle<'a> {
@@ -85,7 +81,12 @@ enum Handle<'a> {
 }
 
 impl Opened<'_> {
-    fn fd(&self) -> BorrowedFd<'_> {
+    /// Whether the file is the source's own, not part of an archive.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.file, Handle::Own(_))
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         match &self.file {
             Handle::Own(fd) => fd.as_fd(),
             Handle::Shared(fd) => *fd,
@@ -95,16 +96,21 @@ impl Opened<'_> {
 
 /// The directory that a task opens files in: neighbours mostly share it.
 #[derive(Default)]
-struct Here(Option<(NodeId, OwnedFd)>);
+pub(super) struct Here(Option<(NodeId, OwnedFd)>);
 
 impl Copier<'_> {
     /// Copies everything; the result is in no particular order.
     pub(super) fn run(&self) -> Result<Copied> {
-        let small = self.small_batches().into_par_iter().map(|batch| self.copy_batch(&batch));
-        let large = self.large_files();
-        // Large files first: the small ones then fill the time until the last piece is done.
-        let mut copied = self.copy_large(&large)?;
-        for batch in small.collect::<Result<Vec<_>>>()? {
+        // Side by side, so that reading small files fills the time that large ones wait to write.
+        let (large, small) = rayon::join(
+            || self.copy_large(),
+            || {
+                let batches = self.small_batches();
+                batches.par_iter().map(|batch| self.copy_batch(batch)).collect::<Result<Vec<_>>>()
+            },
+        );
+        let mut copied = large?;
+        for batch in small? {
             copied = copied.merge(batch);
         }
         Ok(copied)
@@ -133,16 +139,11 @@ impl Copier<'_> {
         batches
     }
 
-    fn large_files(&self) -> Vec<NodeId> {
-        let nodes = (0..).zip(self.scan.tree.nodes());
-        nodes.filter(|(_, node)| is_huge(node)).map(|(id, _)| id).collect()
-    }
-
-    fn check_cancelled(&self) -> Result<()> {
+    pub(super) fn check_cancelled(&self) -> Result<()> {
         if self.progress.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    fn problem(&self, id: NodeId, reason: String) -> (NodeId, InputProblem) {
+    pub(super) fn problem(&self, id: NodeId, reason: String) -> (NodeId, InputProblem) {
         (id, InputProblem { path: self.scan.tree.path(id), reason })
     }
 
@@ -204,7 +205,7 @@ impl Copier<'_> {
         let opened = self.open(id, here)?;
         let set = self.read_xattrs(&opened)?;
         let size = room.len() - 1;
-        let room = if matches!(opened.file, Handle::Own(_)) { room } else { &mut room[..size] };
+        let room = if opened.is_own() { room } else { &mut room[..size] };
         let mut done = 0;
         while done < size {
             match rustix::io::pread(opened.fd(), &mut room[done..], opened.start + done as u64) {
@@ -217,7 +218,10 @@ impl Copier<'_> {
         if done > size { Err(grew(size as u64)) } else { Ok(set) }
     }
 
-    fn read_xattrs(&self, opened: &Opened<'_>) -> std::result::Result<Option<Vec<Xattr>>, Failure> {
+    pub(super) fn read_xattrs(
+        &self,
+        opened: &Opened<'_>,
+    ) -> std::result::Result<Option<Vec<Xattr>>, Failure> {
         if !self.xattrs {
             return Ok(None);
         }
@@ -225,7 +229,11 @@ impl Copier<'_> {
         Ok(Some(set).filter(|set| !set.is_empty()))
     }
 
-    fn open(&self, id: NodeId, here: &mut Here) -> std::result::Result<Opened<'_>, Failure> {
+    pub(super) fn open(
+        &self,
+        id: NodeId,
+        here: &mut Here,
+    ) -> std::result::Result<Opened<'_>, Failure> {
         let tree = &self.scan.tree;
         let node = tree.node(id);
         let root = match &self.scan.origin {
@@ -251,128 +259,9 @@ impl Copier<'_> {
             .map_err(|errno| cannot("open", errno))?;
         Ok(Opened { file: Handle::Own(file), start: 0 })
     }
-
-    fn copy_large(&self, files: &[NodeId]) -> Result<Copied> {
-        let pieces: Vec<(NodeId, u64)> = files
-            .iter()
-            .flat_map(|id| {
-                let size = self.scan.tree.node(*id).size;
-                (0..size).step_by(PIECE as usize).map(move |offset| (*id, offset))
-            })
-            .collect();
-        let results: Vec<(NodeId, std::result::Result<Piece, Failure>)> =
-            pieces.par_iter().map(|(id, offset)| (*id, self.copy_piece(*id, *offset))).collect();
-        let mut copied = Copied::default();
-        for (id, result) in results {
-            match result {
-                Ok(piece) => {
-                    copied.xattrs.extend(piece.xattrs.map(|set| (id, set)));
-                    match copied.sums.last_mut().filter(|(last, _)| *last == id) {
-                        Some((_, sum)) => {
-                            *sum = crc32c::crc32c_combine(*sum, piece.sum, piece.len as usize);
-                        }
-                        None if self.checksums => copied.sums.push((id, piece.sum)),
-                        None => {}
-                    }
-                }
-                Err(Failure::File(reason)) => {
-                    // Each piece of a file that vanished fails alike: say it once.
-                    if copied.failed.last().is_none_or(|(last, _)| *last != id) {
-                        copied.failed.push(self.problem(id, reason));
-                    }
-                }
-                Err(Failure::Build(error)) => return Err(error),
-            }
-        }
-        Ok(copied)
-    }
-
-    fn copy_piece(&self, id: NodeId, offset: u64) -> std::result::Result<Piece, Failure> {
-        self.check_cancelled()?;
-        let size = self.scan.tree.node(id).size;
-        let end = (offset + PIECE).min(size);
-        let opened = self.open(id, &mut Here::default())?;
-        let mut piece = Piece { len: end - offset, ..Piece::default() };
-        if offset == 0 {
-            piece.xattrs = self.read_xattrs(&opened)?;
-        }
-        let target = self.placement.base_offset + self.placement.data[id as usize];
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(buffer.len().max(STEP as usize), 0);
-            let mut at = offset;
-            while at < end {
-                let (data, hole_end) = self.next_data(&opened, at, end);
-                if at < data {
-                    piece.sum = self.sum_zeroes(piece.sum, data - at);
-                    at = data;
-                    continue;
-                }
-                let step = (hole_end - at).min(STEP) as usize;
-                match rustix::io::pread(opened.fd(), &mut buffer[..step], opened.start + at) {
-                    Ok(0) => return Err(shrank(at, size)),
-                    Ok(len) => {
-                        self.sink.write_beside(target + at, &buffer[..len])?;
-                        if self.checksums {
-                            piece.sum = crc32c::crc32c_append(piece.sum, &buffer[..len]);
-                        }
-                        at += len as u64;
-                    }
-                    Err(Errno::INTR) => {}
-                    Err(errno) => return Err(cannot("read", errno)),
-                }
-            }
-            Ok(())
-        })?;
-        if end == size && matches!(opened.file, Handle::Own(_)) {
-            check_end(&opened, size)?;
-        }
-        self.progress.advance(u64::from(offset == 0), end - offset);
-        Ok(piece)
-    }
-
-    /// The next run of data from `at` on: where it begins and ends. Holes are left out where the
-    /// source knows them; a source that does not is all data.
-    fn next_data(&self, opened: &Opened<'_>, at: u64, end: u64) -> (u64, u64) {
-        // Seeking moves a position that others may share, and nobody uses: reads say theirs.
-        let (start, limit) = (opened.start, opened.start + end);
-        let seek = |from| rustix::fs::seek(opened.fd(), from);
-        match seek(SeekFrom::Data(start + at)) {
-            Ok(data) if data >= limit => (end, end),
-            Ok(data) => {
-                let hole = seek(SeekFrom::Hole(data)).map_or(limit, |hole| hole.min(limit));
-                (data - start, hole - start)
-            }
-            // Nothing but a hole up to the end of the file, unless the file has shrunk.
-            Err(Errno::NXIO)
-                if rustix::fs::fstat(opened.fd())
-                    .is_ok_and(|stat| stat.st_size.cast_unsigned() >= limit) =>
-            {
-                (end, end)
-            }
-            Err(_) => (at, end),
-        }
-    }
-
-    fn sum_zeroes(&self, mut sum: u32, mut len: u64) -> u32 {
-        static ZEROES: [u8; 65536] = [0; 65536];
-        while self.checksums && len > 0 {
-            let step = len.min(ZEROES.len() as u64);
-            sum = crc32c::crc32c_append(sum, &ZEROES[..step as usize]);
-            len -= step;
-        }
-        sum
-    }
 }
 
-/// What copying one piece of a large file gave.
-#[derive(Default)]
-struct Piece {
-    len: u64,
-    sum: u32,
-    xattrs: Option<Vec<Xattr>>,
-}
-
-fn check_end(opened: &Opened<'_>, size: u64) -> std::result::Result<(), Failure> {
+pub(super) fn check_end(opened: &Opened<'_>, size: u64) -> std::result::Result<(), Failure> {
     match rustix::io::pread(opened.fd(), &mut [0; 1], size) {
         Ok(0) => Ok(()),
         Ok(_) => Err(grew(size)),
@@ -380,11 +269,11 @@ fn check_end(opened: &Opened<'_>, size: u64) -> std::result::Result<(), Failure>
     }
 }
 
-fn cannot(action: &str, errno: Errno) -> Failure {
+pub(super) fn cannot(action: &str, errno: Errno) -> Failure {
     Failure::File(format!("cannot {action}: {}", crate::error::reason(&errno.into())))
 }
 
-fn shrank(found: u64, size: u64) -> Failure {
+pub(super) fn shrank(found: u64, size: u64) -> Failure {
     Failure::File(format!("shrank from {size} to {found} bytes while it was read"))
 }
 

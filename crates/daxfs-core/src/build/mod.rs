@@ -5,6 +5,7 @@
 //! stops a build, no half-made image is left behind.
 
 mod contents;
+mod large;
 mod metadata;
 mod sink;
 

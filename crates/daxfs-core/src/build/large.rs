@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Copying files of 2 MiB and more: in pieces, several at a time, without their holes.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use super::contents::{BUFFER, Copied, Copier, Failure, Here, Opened, cannot, check_end, shrank};
+use crate::base::Xattr;
+use crate::error::Result;
+use crate::layout::is_huge;
+use crate::source::NodeId;
+
+/// Bytes copied by one task.
+const PIECE: u64 = 16 << 20;
+/// Bytes moved by one read and one write.
+const STEP: u64 = 256 << 10;
+/// Most runs of data that are told apart in one file; from the last on all is data.
+const RUNS_MAX: usize = 1 << 16;
+
+/// A piece of a file's data, in bytes of the file.
+struct Piece {
+    id: NodeId,
+    range: Range<u64>,
+}
+
+impl Copier<'_> {
+    /// Copies the large files; the result is in no particular order.
+    pub(super) fn copy_large(&self) -> Result<Copied> {
+        let mut copied = Copied::default();
+        let mut files = Vec::new();
+        let mut pieces = Vec::new();
+        for (id, _) in (0..).zip(self.scan.tree.nodes()).filter(|(_, node)| is_huge(node)) {
+            match self.examine(id) {
+                Ok((set, runs)) => {
+                    copied.xattrs.extend(set.map(|set| (id, set)));
+                    files.push(id);
+                    for run in runs {
+                        let starts = run.clone().step_by(PIECE as usize);
+                        let ranges = starts.map(|start| start..(start + PIECE).min(run.end));
+                        pieces.extend(ranges.map(|range| Piece { id, range }));
+                    }
+                }
+                Err(Failure::File(reason)) => copied.failed.push(self.problem(id, reason)),
+                Err(Failure::Build(error)) => return Err(error),
+            }
+        }
+        let sums: Vec<std::result::Result<u32, Failure>> =
+            pieces.par_iter().map(|piece| self.copy_piece(piece)).collect();
+        let mut results = pieces.iter().zip(sums).peekable();
+        for id in files {
+            let (mut sum, mut end) = (0, 0);
+            let mut failure = None;
+            while let Some((piece, result)) = results.next_if(|(piece, _)| piece.id == id) {
+                match result {
+                    Ok(next) => {
+                        sum = self.sum_hole(sum, piece.range.start - end);
+                        end = piece.range.end;
+                        sum = crc32c::crc32c_combine(sum, next, (end - piece.range.start) as usize);
+                    }
+                    // Every piece of a file that vanished fails alike: say it once.
+                    Err(Failure::File(reason)) => failure = failure.or(Some(reason)),
+                    Err(Failure::Build(error)) => return Err(error),
+                }
+            }
+            if let Some(reason) = failure {
+                copied.failed.push(self.problem(id, reason));
+            } else if self.checksums {
+                sum = self.sum_hole(sum, self.scan.tree.node(id).size - end);
+                copied.sums.push((id, sum));
+            }
+            self.progress.advance(1, 0);
+        }
+        Ok(copied)
+    }
+
+    /// A file's attributes, where the scan left them, and where its data are.
+    #[allow(clippy::type_complexity, reason = "a pair that is taken apart at once")]
+    fn examine(
+        &self,
+        id: NodeId,
+    ) -> std::result::Result<(Option<Vec<Xattr>>, Vec<Range<u64>>), Failure> {
+        let size = self.scan.tree.node(id).size;
+        let opened = self.open(id, &mut Here::default())?;
+        let set = self.read_xattrs(&opened)?;
+        if opened.is_own() {
+            check_end(&opened, size)?;
+        }
+        Ok((set, runs(&opened, size)?))
+    }
+
+    fn copy_piece(&self, piece: &Piece) -> std::result::Result<u32, Failure> {
+        self.check_cancelled()?;
+        let Piece { id, ref range } = *piece;
+        let size = self.scan.tree.node(id).size;
+        let opened = self.open(id, &mut Here::default())?;
+        let target = self.placement.base_offset + self.placement.data[id as usize];
+        let mut sum = 0;
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(buffer.len().max(STEP as usize), 0);
+            let mut at = range.start;
+            while at < range.end {
+                let step = (range.end - at).min(STEP) as usize;
+                match rustix::io::pread(opened.fd(), &mut buffer[..step], opened.start + at) {
+                    Ok(0) => return Err(shrank(at, size)),
+                    Ok(len) => {
+                        self.sink.write_beside(target + at, &buffer[..len])?;
+                        if self.checksums {
+                            sum = crc32c::crc32c_append(sum, &buffer[..len]);
+                        }
+                        at += len as u64;
+                        self.progress.advance(0, len as u64);
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(errno) => return Err(cannot("read", errno)),
+                }
+            }
+            Ok(sum)
+        })
+    }
+
+    /// Goes on with a checksum over zeroes that are not read.
+    fn sum_hole(&self, mut sum: u32, mut len: u64) -> u32 {
+        static ZEROES: [u8; 65536] = [0; 65536];
+        while self.checksums && len > 0 {
+            let step = len.min(ZEROES.len() as u64);
+            sum = crc32c::crc32c_append(sum, &ZEROES[..step as usize]);
+            len -= step;
+        }
+        sum
+    }
+}
+
+/// Where a file's data are. Each byte of a file is looked at once, and none where no byte is
+/// missing: finding a hole costs time for every page before it.
+fn runs(opened: &Opened<'_>, size: u64) -> std::result::Result<Vec<Range<u64>>, Failure> {
+    let stat = rustix::fs::fstat(opened.fd()).map_err(|errno| cannot("examine", errno))?;
+    let whole = 0..size;
+    if stat.st_blocks.cast_unsigned() * 512 >= stat.st_size.cast_unsigned() {
+        return Ok(vec![whole]);
+    }
+    // Seeking moves a position that others may share, and nobody uses: reads say theirs.
+    let seek = |from| rustix::fs::seek(opened.fd(), from);
+    let (start, end) = (opened.start, opened.start + size);
+    let mut runs = Vec::new();
+    let mut at = start;
+    while at < end {
+        if runs.len() == RUNS_MAX {
+            runs.push(at - start..size);
+            break;
+        }
+        let data = match seek(SeekFrom::Data(at)) {
+            Ok(data) if data < end => data,
+            // Nothing but holes up to the end of the file.
+            Ok(_) | Err(Errno::NXIO) => break,
+            Err(_) => return Ok(vec![whole]),
+        };
+        let hole = seek(SeekFrom::Hole(data)).map_or(end, |hole| hole.min(end));
+        runs.push(data - start..hole - start);
+        at = hole;
+    }
+    Ok(runs)
+}
