@@ -103,10 +103,23 @@ impl Copier<'_> {
             let mut at = range.start;
             while at < range.end {
                 let step = (range.end - at).min(STEP) as usize;
-                match rustix::io::pread(opened.fd(), &mut buffer[..step], opened.start + at) {
+                let position = opened.start + at;
+                // Read in the turn as well: one task then keeps writing while the other maps.
+                let turn = self.sink.try_turn();
+                // What goes round the buffer cannot be summed there.
+                if turn.is_none()
+                    && !self.checksums
+                    && let Some(len) =
+                        self.sink.receive_beside(target + at, opened.fd(), position, step)
+                {
+                    at += len as u64;
+                    self.progress.advance(0, len as u64);
+                    continue;
+                }
+                match rustix::io::pread(opened.fd(), &mut buffer[..step], position) {
                     Ok(0) => return Err(shrank(at, size)),
                     Ok(len) => {
-                        self.sink.write_beside(target + at, &buffer[..len])?;
+                        self.sink.write_in_turn(turn, target + at, &buffer[..len])?;
                         if self.checksums {
                             sum = crc32c::crc32c_append(sum, &buffer[..len]);
                         }

@@ -2,10 +2,10 @@
 //! Where an image is written: a file that takes its name when it is whole, or mapped memory.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rayon::prelude::*;
 use tempfile::NamedTempFile;
@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 use super::Output;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_SIZE, MAGIC};
-use crate::region::{Access, Region, Source, allocate_dma_heap};
+use crate::region::{Access, Region, Source, allocate_dma_heap, is_tmpfs, read_into_file};
 
 /// Bytes zeroed by one task.
 const PIECE: u64 = 16 << 20;
@@ -71,7 +71,7 @@ impl Sink {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
             .tempfile_in(directory)
             .map_err(Error::io("create a file in the directory", directory))?;
-        let tmpfs = crate::region::is_tmpfs(file.as_file());
+        let tmpfs = is_tmpfs(file.as_file());
         Ok(Self::File { file, path: path.to_owned(), force, turn: Mutex::new(()), tmpfs })
     }
 
@@ -116,28 +116,48 @@ impl Sink {
         })
     }
 
-    /// Writes bytes at an image offset.
-    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+    /// The turn to write, if nobody has it.
+    pub(super) fn try_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        match self {
+            Self::File { turn, .. } => turn.try_lock().ok(),
+            Self::Memory { .. } => None,
+        }
+    }
+
+    /// Writes bytes at an image offset, in the turn that the caller has or when it comes.
+    pub(super) fn write_in_turn(
+        &self,
+        mine: Option<MutexGuard<'_, ()>>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
         match self {
             Self::File { file, path, turn, .. } => {
-                let _turn = turn.lock();
+                let _turn = mine.map_or_else(|| turn.lock(), Ok);
                 file.as_file().write_all_at(bytes, offset).map_err(Error::io("write", path))
             }
             Self::Memory { region, .. } => region.write(offset, bytes),
         }
     }
 
-    /// As [`Sink::write`], for large files: while another task writes, goes round it through a
-    /// mapping where that costs no more than waiting.
-    pub(super) fn write_beside(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        if let Self::File { file, turn, tmpfs: true, .. } = self
-            && turn.try_lock().is_err()
-            && crate::region::write_window(file.as_file(), offset, bytes).is_ok()
-        {
-            return Ok(());
-        }
-        // Whatever kept the mapping from working, a write says it better.
-        self.write(offset, bytes)
+    /// Writes bytes at an image offset.
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.write_in_turn(None, offset, bytes)
+    }
+
+    /// For those whose turn it is not: moves bytes of `from` into the image beside the
+    /// one who writes, through a mapping. Returns how many; none where that is impossible or
+    /// fails, and then reading and writing does it, or says why not.
+    pub(super) fn receive_beside(
+        &self,
+        offset: u64,
+        from: BorrowedFd<'_>,
+        position: u64,
+        len: usize,
+    ) -> Option<usize> {
+        let Self::File { file, tmpfs: true, .. } = self else { return None };
+        let read = read_into_file(from, position, file.as_file(), offset, len);
+        read.ok().filter(|len| *len > 0)
     }
 
     /// The file's size is final from here.

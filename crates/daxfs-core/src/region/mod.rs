@@ -283,31 +283,38 @@ impl Region {
     }
 }
 
-/// Writes bytes into a file through a mapping that lives as long as the call, so that what is
-/// mapped does not grow with the file.
-pub(crate) fn write_window(file: impl AsFd, offset: u64, bytes: &[u8]) -> rustix::io::Result<()> {
-    if bytes.is_empty() || !offset.is_multiple_of(rustix::param::page_size() as u64) {
-        return Err(rustix::io::Errno::INVAL);
-    }
-    let protection = ProtFlags::READ | ProtFlags::WRITE;
+/// Reads from one file straight into another through a mapping that lives as long as the call, so
+/// that what is mapped does not grow with the file. Returns how many bytes were read.
+pub(crate) fn read_into_file(
+    from: impl AsFd,
+    position: u64,
+    into: impl AsFd,
+    offset: u64,
+    len: usize,
+) -> std::io::Result<usize> {
+    let position = libc::off_t::try_from(position).map_err(std::io::Error::other)?;
     // SAFETY: a new mapping at an address the kernel chooses, unmapped below. It is populated
-    // first, so a full file system is an error there instead of a signal in the copy.
+    // first, so a full file system is an error there instead of a fault in the read, and the read
+    // is the kernel's: no reference is formed.
     unsafe {
         let start = rustix::mm::mmap(
             std::ptr::null_mut(),
-            bytes.len(),
-            protection,
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
             MapFlags::SHARED,
-            file,
+            into,
             offset,
         )?;
-        let populated =
-            rustix::mm::madvise(start, bytes.len(), rustix::mm::Advice::LinuxPopulateWrite);
-        if populated.is_ok() {
-            copy_in(bytes.as_ptr(), start.cast(), bytes.len());
-        }
-        rustix::mm::munmap(start, bytes.len())?;
-        populated
+        let populated = rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxPopulateWrite);
+        let result = match populated {
+            Ok(()) => {
+                let read = libc::pread(from.as_fd().as_raw_fd(), start, len, position);
+                usize::try_from(read).map_err(|_| std::io::Error::last_os_error())
+            }
+            Err(errno) => Err(errno.into()),
+        };
+        rustix::mm::munmap(start, len)?;
+        result
     }
 }
 
