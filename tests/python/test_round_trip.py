@@ -126,7 +126,8 @@ def test_random_trees(seed: int, tmp_path: Path) -> None:
 def test_equal_trees_give_equal_images(tmp_path: Path) -> None:
     tree, copy = tmp_path / "tree", tmp_path / "copy"
     tree.mkdir()
-    random_tree(tree, random.Random(99), entries=250, options=Options(deep=False, sparse_max=1 << 26))
+    options = Options(deep=False, sparse_max=1 << 26)
+    random_tree(tree, random.Random(99), entries=250, options=options)
     subprocess.run(["cp", "-a", "--sparse=always", tree, copy], check=True)
     daxfs.build(tree, tmp_path / "a")
     daxfs.build(copy, tmp_path / "b")
