@@ -72,4 +72,4 @@ bench: $(VENV)/.installed-test ## Measure beside peers (takes a while, wants a q
 clean: ## Remove what was built
 	rm -rf target $(VENV) dist .mypy_cache .ruff_cache .pytest_cache
 
--include fuzz.mk
+include fuzz.mk

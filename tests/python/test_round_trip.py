@@ -100,7 +100,7 @@ def test_debian_root_through_tar(debian: Path, tmp_path: Path) -> None:
         ["tar", "--xattrs", "--format=posix", "-C", debian, "-c", "."], stdout=subprocess.PIPE
     )
     mkdaxfs = Path(sys.executable).with_name("mkdaxfs")
-    command = [mkdaxfs, "--tar", "-", "-o", tmp_path / "from_tar.daxfs"]
+    command: list[str | Path] = [mkdaxfs, "--tar", "-", "-o", tmp_path / "from_tar.daxfs"]
     subprocess.run(command, stdin=tar.stdout, check=True)
     assert tar.stdout is not None
     tar.stdout.close()
