@@ -348,10 +348,26 @@ impl Base {
         count: u64,
         position_of: impl Fn(u64) -> u64,
     ) -> Result<Option<Dirent>> {
+        let wanted = prefix(name);
         let (mut low, mut high) = (0, count);
         while low < high {
             let middle = low + (high - low) / 2;
-            let entry = self.dirent(directory, position_of(middle))?;
+            let position = position_of(middle);
+            // The first bytes of a name mostly decide, and cost one cache line instead of three.
+            let first: [u8; PREFIX] =
+                self.region.read(directory.data + position * DIRENT_SIZE + NAME_OFFSET)?;
+            match u128::from_be_bytes(first).cmp(&wanted) {
+                Ordering::Less => {
+                    low = middle + 1;
+                    continue;
+                }
+                Ordering::Greater => {
+                    high = middle;
+                    continue;
+                }
+                Ordering::Equal => {}
+            }
+            let entry = self.dirent(directory, position)?;
             match entry.name().cmp(name) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
@@ -420,6 +436,19 @@ impl Base {
         }
         Ok((header, bytes))
     }
+}
+
+/// Bytes of a name that are compared as one number.
+const PREFIX: usize = size_of::<u128>();
+const NAME_OFFSET: u64 = std::mem::offset_of!(RawDirent, name) as u64;
+
+/// The first bytes of a name as a number that is ordered as names are: padded with zeroes, as
+/// names are in dirents, which holds because no name has a NUL.
+fn prefix(name: &[u8]) -> u128 {
+    let mut bytes = [0; PREFIX];
+    let len = name.len().min(PREFIX);
+    bytes[..len].copy_from_slice(&name[..len]);
+    u128::from_be_bytes(bytes)
 }
 
 /// The root of an image that has no base image.
