@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 )
 @click.option("-w", "--writable", is_flag=True, help="Make room for branches.")
 @click.option(
-    "-D", "--delta-size", type=size, metavar="SIZE", help="Room for branches, 64M if not given."
+    "-D",
+    "--delta-size",
+    type=size,
+    metavar="SIZE",
+    help="Room for branches; if not given, 64M, or what -s leaves.",
 )
 @click.option("-V", "--validate", is_flag=True, help="Prove what was built.")
 @click.option("--label", default="", metavar="TEXT", help="Name of the image, at most 63 bytes.")
