@@ -15,7 +15,6 @@ import pytest
 import daxfs
 from support.small import MIB, ODD_NAME, WHEN, Run
 
-
 # A job in the background is started with SIGINT ignored, and so are its children: with a handler
 # of our own they begin with the system's.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
