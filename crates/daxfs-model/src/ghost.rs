@@ -233,7 +233,10 @@ impl State {
                 acknowledged: found,
                 promised: same && known.promised,
             };
-        } else if self.memory.rec(slot, Field::State) == ACTIVE && !self.is_main(slot) {
+        } else if self.memory.rec(slot, Field::State) == ACTIVE
+            && self.memory.rec(slot, Field::Flags) == 0
+            && !self.is_main(slot)
+        {
             self.ghost.dead |= 1 << id;
         }
         let survives = self.is_alive(slot) && known.id == id;

@@ -43,14 +43,171 @@ const PLAIN: Scenario = Scenario {
 
 /// One commit, so that main has a layer under its tip.
 const ONE_LAYER: &[Op] = &[Create, Append, Commit];
+/// Two, of which the second overwrites the first.
+const TWO_LAYERS: &[Op] = &[Create, Append, Commit, Create, Append, Commit, Reclaim];
+
+/// After a power loss: bring the region back in order, then use it.
+const RESTART: Script = &[&[Open], &[Break], &[Reclaim], &[Create, WriteOpen], &[Append, Commit]];
 
 /// Run with every change.
 pub const SMALL: &[Scenario] = &[
     Scenario {
         name: "siblings race to commit",
-        parties: &[&[&[Create], &[Append], &[Commit]], &[&[Create], &[Append], &[Commit]]],
+        parties: &[
+            &[&[Create], &[Append], &[Commit]],
+            &[&[Create], &[Append], &[Commit, Abort]],
+            &[&[Break]],
+        ],
+        crashes: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "parents and children",
+        parties: &[
+            &[&[Create], &[Create, Append], &[Commit, Abort]],
+            &[&[WriteOpen], &[Append, Commit, Abort]],
+        ],
+        crashes: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "main's tip written directly",
+        parties: &[
+            &[&[Create], &[Append], &[Commit]],
+            &[&[WriteOpen], &[Append], &[Release]],
+            &[&[WriteOpen], &[Append]],
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "write-open meets commit and fold",
+        history: ONE_LAYER,
+        parties: &[
+            &[&[Create], &[Release], &[WriteOpen], &[Commit]],
+            &[&[WriteOpen], &[Append, Abort]],
+            &[&[Fold]],
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "create meets reclaim",
+        parties: &[
+            &[&[Create], &[Commit, Abort]],
+            &[&[Create], &[Append]],
+            &[&[Reclaim]],
+        ],
         slots: 3,
         crashes: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "readers meet abort and reclaim",
+        parties: &[
+            &[&[Read, ReadBranch], &[Read]],
+            &[&[Create], &[Append], &[Abort], &[Create], &[Append]],
+            &[&[Reclaim]],
+        ],
+        slots: 2,
+        blocks: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "readers meet fold and reclaim",
+        history: TWO_LAYERS,
+        parties: &[
+            &[&[Read]],
+            &[&[Fold], &[Reclaim]],
+            &[&[Create], &[Append]],
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "unregistered readers",
+        history: TWO_LAYERS,
+        parties: &[
+            &[&[ReadUnregistered]],
+            &[&[Fold], &[Reclaim]],
+            &[&[Create], &[Append]],
+        ],
+        crashes: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "fold dies",
+        history: TWO_LAYERS,
+        parties: &[&[&[Fold]], &[&[Reclaim, Fold], &[Fold, Break]], &[&[Create], &[Commit]]],
+        crashes: 2,
+        ..PLAIN
+    },
+    Scenario {
+        name: "break the dead",
+        parties: &[
+            &[&[Create], &[Create, Abort, Commit]],
+            &[&[Break], &[Reclaim]],
+            &[&[Break], &[WriteOpen]],
+        ],
+        crashes: 2,
+        ..PLAIN
+    },
+    Scenario {
+        name: "openers come and go",
+        opened: false,
+        parties: &[
+            &[&[Open], &[Create, Read], &[Close], &[Open], &[WriteOpen]],
+            &[&[Open], &[Break], &[Reclaim]],
+        ],
+        crashes: 2,
+        ..PLAIN
+    },
+    Scenario {
+        name: "one name",
+        parties: &[
+            &[&[CreateNamed], &[Abort, Commit]],
+            &[&[CreateNamed], &[CreateNamed]],
+            &[&[CreateNamed]],
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "power: commit",
+        parties: &[&[&[Create], &[Append], &[Commit]], &[&[Create], &[Commit]]],
+        power_losses: 1,
+        after: RESTART,
+        ..PLAIN
+    },
+    Scenario {
+        name: "power: children",
+        parties: &[&[&[Create], &[Append], &[Create], &[Commit]]],
+        power_losses: 1,
+        after: RESTART,
+        ..PLAIN
+    },
+    Scenario {
+        name: "power: abort and reclaim",
+        parties: &[
+            &[&[Create], &[Append], &[Abort], &[Create], &[Append]],
+            &[&[Reclaim]],
+        ],
+        slots: 2,
+        blocks: 1,
+        power_losses: 1,
+        after: RESTART,
+        ..PLAIN
+    },
+    Scenario {
+        name: "power: fold",
+        history: TWO_LAYERS,
+        parties: &[&[&[Fold], &[Reclaim]], &[&[Create], &[Commit]]],
+        power_losses: 1,
+        after: RESTART,
+        ..PLAIN
+    },
+    Scenario {
+        name: "power: openers",
+        opened: false,
+        parties: &[&[&[Open], &[Create], &[Close]], &[&[Open], &[WriteOpen]]],
+        power_losses: 1,
+        after: RESTART,
         ..PLAIN
     },
 ];

@@ -49,16 +49,16 @@ pub const CREATED: u8 = 0xfe;
 /// A word of a branch record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
+    /// FREE, NEW, ACTIVE or RETIRED.
+    State,
     /// Identity of the record; keeps its value when the slot is freed.
     Id,
+    /// FROZEN bit and opener id.
+    Owner,
     /// The layer below.
     Parent,
     /// Entries published.
     Size,
-    /// FREE, NEW, ACTIVE or RETIRED.
-    State,
-    /// FROZEN bit and opener id.
-    Owner,
     /// The parent's size at creation.
     BaseSize,
     /// The head that the family was made from.
@@ -231,24 +231,40 @@ impl Memory {
         }
     }
 
-    /// Every memory that a power loss now may leave behind.
+    /// Every memory that a power loss now may leave behind. Fields of FREE records, which nobody
+    /// looks at, are made equal, so that outcomes that differ in nothing else are one.
     pub fn after_power_loss(&self) -> Vec<Memory> {
         let mut outcomes = vec![Memory { older: Vec::new(), ..self.clone() }];
         let mut rest = self.older.as_slice();
-        while let Some((word, _)) = rest.first() {
-            let versions = rest.iter().take_while(|(w, _)| w == word).count();
-            let here = outcomes.len();
-            for (word, value) in &rest[..versions] {
-                if *value != self.load(*word) {
-                    for i in 0..here {
-                        let mut outcome = outcomes[i].clone();
-                        outcome.words[word.0 as usize] = *value;
-                        outcomes.push(outcome);
-                    }
+        while let Some(&(word, _)) = rest.first() {
+            let (versions, others) = rest.split_at(rest.partition_point(|(w, _)| *w == word));
+            for i in 0..outcomes.len() {
+                if outcomes[i].ignores(word) {
+                    continue;
+                }
+                for (_, value) in versions.iter().filter(|(_, value)| *value != self.load(word)) {
+                    let mut outcome = outcomes[i].clone();
+                    outcome.words[word.0 as usize] = *value;
+                    outcomes.push(outcome);
                 }
             }
-            rest = &rest[versions..];
+            rest = others;
+        }
+        for outcome in &mut outcomes {
+            for word in (0..WORDS as u8).map(Word) {
+                if outcome.ignores(word) {
+                    outcome.words[word.0 as usize] = 0;
+                }
+            }
         }
         outcomes
+    }
+
+    /// A field of a FREE record other than state, id and owner. (They come first in a record.)
+    fn ignores(&self, word: Word) -> bool {
+        let Some(at) = word.0.checked_sub(RECORDS).filter(|at| *at < SLOTS * FIELDS) else {
+            return false;
+        };
+        at % FIELDS > Field::Owner as u8 && self.rec(at / FIELDS, Field::State) == state::FREE
     }
 }
