@@ -2,7 +2,7 @@
 //! The numbered invariants of `docs/branches.md`, as properties of every reachable state.
 
 use crate::protocol::Protocol;
-use crate::state::State;
+use crate::state::{State, Step};
 use crate::words::state::{ACTIVE, FREE};
 use crate::words::*;
 
@@ -35,6 +35,8 @@ pub enum Invariant {
     NamesUnique,
     /// I13: should everybody stop now, one live party brings everything back in order.
     Recoverable,
+    /// I14: an opener that reads nothing pins nothing.
+    IdlePinNothing,
 }
 
 impl Invariant {
@@ -53,6 +55,7 @@ impl Invariant {
         (Invariant::AcknowledgedSurvives, "I11 acknowledged survives"),
         (Invariant::NamesUnique, "I12 names unique"),
         (Invariant::Recoverable, "I13 recoverable"),
+        (Invariant::IdlePinNothing, "I14 idle openers pin nothing"),
     ];
 
     /// Does it hold in this state?
@@ -69,6 +72,7 @@ impl Invariant {
                 Self::DeadStayDead => dead_stay_dead(state),
                 Self::NamesUnique => names_unique(state),
                 Self::Recoverable => recoverable(protocol, state),
+                Self::IdlePinNothing => idle_pin_nothing(state),
                 _ => true,
             }
     }
@@ -149,6 +153,11 @@ fn dead_stay_dead(state: &State) -> bool {
         && (0..SLOTS).all(|slot| {
             gone & (1 << state.memory.rec(slot, Field::Id)) == 0 || !state.is_alive(slot)
         })
+}
+
+fn idle_pin_nothing(state: &State) -> bool {
+    let mut idle = state.parties.iter().filter(|p| p.opener != 0 && p.step == Step::Idle);
+    idle.all(|party| state.memory.load(pin(entry_of(party.opener))) == 0)
 }
 
 fn names_unique(state: &State) -> bool {

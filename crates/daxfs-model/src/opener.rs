@@ -181,7 +181,9 @@ impl Turn<'_> {
             return;
         }
         let slot = owned.trailing_zeros() as u8;
-        self.persist_published(slot);
+        if self.keeps(Rule::ReleasePersists) {
+            self.persist_published(slot);
+        }
         let owner = self.rec(slot, Field::Owner);
         self.put(slot, Field::Owner, owner & FROZEN);
         self.party().owned &= !(1 << slot);

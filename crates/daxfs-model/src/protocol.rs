@@ -40,7 +40,7 @@ pub enum Action {
 }
 
 /// What a party does to bring a region back in order.
-const RECOVERY: [Op; 4] = [Op::Open, Op::Break, Op::Reclaim, Op::Reclaim];
+const RECOVERY: [Op; 6] = [Op::Open, Op::Break, Op::Pin, Op::Reclaim, Op::Pin, Op::Reclaim];
 
 impl Protocol {
     /// Slots that branches may use.
@@ -91,6 +91,7 @@ impl Protocol {
             Op::Release => Branch::Release.into(),
             Op::Fold | Op::Reclaim => Fold::TakeMaint.into(),
             Op::Break => Opener::BreakTake.into(),
+            Op::Pin => View::PinOnly.into(),
             Op::Read | Op::ReadBranch => View::Epoch.into(),
             Op::ReadUnregistered => View::FreeEpoch.into(),
             Op::Close => Opener::CloseRelease.into(),
@@ -250,6 +251,6 @@ impl Model for Protocol {
                 }),)*]
             };
         }
-        always!(0 1 2 3 4 5 6 7 8 9 10 11 12)
+        always!(0 1 2 3 4 5 6 7 8 9 10 11 12 13)
     }
 }

@@ -10,6 +10,10 @@ macro_rules! rules {
         impl Rule {
             /// Every rule.
             pub const ALL: &[Rule] = &[$(Rule::$name,)*];
+
+            /// Rules that save work or spare a surprise, but that no invariant needs.
+            pub const COURTESIES: &[Rule] =
+                &[Rule::RecheckHead, Rule::ScanSameHead, Rule::PersistFree];
         }
     };
 }
@@ -24,7 +28,7 @@ rules! {
     ScanChildren: "write-open looks for children",
     ScanSeesNew: "write-open counts children that are NEW",
     ScanSameHead: "write-open compares children with the head it saw first",
-    HeadAfterScan: "write-open loads head again after the scan",
+    OperationsCheckHead: "every operation under a hold begins by loading head",
     PinBeforeHead: "a reader stores its pin before it loads head",
     RespectPins: "reclaim compares the stamp with the pins",
     PinEqualBlocks: "a pin equal to the stamp keeps the record",
@@ -52,13 +56,14 @@ rules! {
     LeakReadsMapFirst: "the leak scan reads the map word before the slot's id",
     PersistHead: "who follows a head makes it durable first",
     PersistRecord: "a record is durable before it is announced",
-    PersistParent: "the parent's state and size are durable before the child is ACTIVE",
     PersistAppend: "entries are durable before they are published",
     PersistSize: "a published size is durable before it is acknowledged",
     PersistCommit: "a won head is durable before it is acknowledged",
     PersistFree: "freed map words are durable before the slot is FREE",
     PersistRetired: "a retirement is durable before blocks are freed",
     BreakPersists: "break makes what was published durable before the hold ends",
+    FreezePersists: "so does an owner that freezes its own branch",
+    ReleasePersists: "so do release and close",
     PersistEntry: "an opener entry is durable before any word names it",
     FreshOpeners: "the next use of an opener entry has a new id",
     ClaimedPinsIgnored: "pins of claimed and free entries do not count",

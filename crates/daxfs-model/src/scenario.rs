@@ -46,6 +46,9 @@ const ONE_LAYER: &[Op] = &[Create, Append, Commit];
 /// Two, of which the second overwrites the first.
 const TWO_LAYERS: &[Op] = &[Create, Append, Commit, Create, Append, Commit, Reclaim];
 
+/// A branch that nobody owns.
+const UNOWNED: &[Op] = &[Create, Append, Release];
+
 /// After a power loss: bring the region back in order, then use it.
 const RESTART: Script = &[&[Open], &[Break], &[Reclaim], &[Create, WriteOpen], &[Append, Commit]];
 
@@ -109,6 +112,55 @@ pub const SMALL: &[Scenario] = &[
         ],
         slots: 2,
         blocks: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "readers meet two aborts",
+        parties: &[
+            &[&[ReadBranch]],
+            &[&[Create], &[Append], &[Abort]],
+            &[&[Create], &[Abort], &[Reclaim]],
+        ],
+        slots: 3,
+        ..PLAIN
+    },
+    Scenario {
+        name: "readers meet commit and reclaim",
+        history: UNOWNED,
+        parties: &[
+            &[&[ReadBranch]],
+            &[&[Create], &[Abort], &[Create], &[Commit]],
+            &[&[Reclaim]],
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "readers meet main's growth",
+        history: ONE_LAYER,
+        parties: &[
+            &[&[Read, ReadUnregistered]],
+            &[
+                &[Create],
+                &[Append],
+                &[Commit],
+                &[Create],
+                &[Commit],
+                &[Fold],
+                &[Reclaim],
+                &[Create],
+                &[Append],
+            ],
+        ],
+        ..PLAIN
+    },
+    Scenario {
+        name: "reclaim meets commit",
+        history: UNOWNED,
+        parties: &[
+            &[&[WriteOpen], &[Commit], &[Create], &[Release]],
+            &[&[Reclaim]],
+        ],
+        crashes: 1,
         ..PLAIN
     },
     Scenario {
@@ -178,6 +230,27 @@ pub const SMALL: &[Scenario] = &[
     Scenario {
         name: "power: children",
         parties: &[&[&[Create], &[Append], &[Create], &[Commit]]],
+        power_losses: 1,
+        after: RESTART,
+        ..PLAIN
+    },
+    Scenario {
+        name: "power: break",
+        parties: &[
+            &[&[Create, WriteOpen], &[Append]],
+            &[&[Break], &[Create, WriteOpen], &[Append, Commit]],
+        ],
+        crashes: 1,
+        power_losses: 1,
+        after: RESTART,
+        ..PLAIN
+    },
+    Scenario {
+        name: "power: release",
+        parties: &[
+            &[&[Create, WriteOpen], &[Append], &[Release, Create, Close]],
+            &[&[Create], &[Append]],
+        ],
         power_losses: 1,
         after: RESTART,
         ..PLAIN

@@ -33,6 +33,8 @@ pub enum Op {
     Reclaim,
     /// Take from the dead what they held.
     Break,
+    /// Pin, or move the pin on, and keep it.
+    Pin,
     /// Read main under a pin.
     Read,
     /// Read a live branch under a pin.

@@ -15,6 +15,8 @@ pub enum Step {
     Epoch,
     /// pin: store it.
     Pin,
+    /// pin: store it, and read nothing yet.
+    PinOnly,
     /// pin: load `head`.
     Head,
     /// A branch to be read: is it alive?
@@ -60,6 +62,12 @@ impl Turn<'_> {
                 self.store(pin(index), epoch);
                 let pin_first = self.keeps(Rule::PinBeforeHead);
                 self.goto(if pin_first { Step::Head } else { self.view_begin() });
+            }
+            Step::PinOnly => {
+                let index = entry_of(self.me());
+                let epoch = self.load(EPOCH);
+                self.store(pin(index), epoch);
+                self.done();
             }
             Step::Head => {
                 let head = self.load(HEAD);

@@ -62,7 +62,9 @@ impl Turn<'_> {
         if owner & FROZEN != 0 || owner == 0 {
             self.put(slot, Field::Owner, owner | FROZEN);
         } else if owner == self.me() {
-            self.persist_published(slot);
+            if self.keeps(Rule::FreezePersists) {
+                self.persist_published(slot);
+            }
             self.put(slot, Field::Owner, owner | FROZEN);
             self.party().writable &= !(1 << slot);
         } else {
@@ -141,9 +143,6 @@ impl Turn<'_> {
                 if taken { self.goto(Step::CreateBackOut) } else { self.create_names_on() }
             }
             Step::CreateActivate => {
-                if self.keeps(Rule::PersistParent) {
-                    self.persist(Line::RecordA(slot));
-                }
                 self.put(new, Field::State, ACTIVE);
                 self.state.begin_branch(new);
                 self.goto(Step::CreateAcknowledge);

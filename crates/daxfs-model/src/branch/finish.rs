@@ -39,8 +39,6 @@ impl Turn<'_> {
                     self.persist(Line::Head);
                 }
                 self.state.acknowledge_commit(slot);
-                let epoch = self.load(EPOCH);
-                self.store(EPOCH, epoch + 1);
                 self.goto(Step::Release);
             }
             _ => unreachable!("not a step of commit"),
@@ -55,7 +53,7 @@ impl Turn<'_> {
                 self.local().head = head;
                 if self.rec(slot, Field::Id) == head {
                     self.done();
-                } else if self.is_alive(slot, head) {
+                } else if self.is_alive(slot, head) || !self.keeps(Rule::OperationsCheckHead) {
                     let last = self.keeps(Rule::AbortStampsLast);
                     self.goto(if last { Step::AbortUnstamp } else { Step::AbortEpoch });
                 } else {

@@ -44,7 +44,7 @@ pub enum Step {
     CreateNamesState,
     /// create: and at its name and base_head.
     CreateNamesName,
-    /// create: P(parent's state and size); state = ACTIVE.
+    /// create: state = ACTIVE.
     CreateActivate,
     /// create: P(record); acknowledge.
     CreateAcknowledge,
@@ -62,8 +62,6 @@ pub enum Step {
     WriteOpenScanState,
     /// write-open: and at its parent and base_head.
     WriteOpenScanParent,
-    /// write-open: `head` again.
-    WriteOpenHeadAgain,
     /// write-open: owner me → FROZEN.
     WriteOpenRefuse,
     /// append: load `head`; alive, or the tip?
@@ -80,7 +78,7 @@ pub enum Step {
     CommitSwap,
     /// commit without its CAS: the store alone.
     CommitStore,
-    /// commit: P(head); acknowledge; epoch + 1.
+    /// commit: P(head); acknowledge.
     CommitAcknowledge,
     /// abort: load `head`; alive?
     AbortCheck,
@@ -119,7 +117,7 @@ impl Turn<'_> {
             | CreateNamesState | CreateNamesName | CreateActivate | CreateAcknowledge
             | CreateBackOut | CreateLetGo => self.create_finish(step),
             WriteOpenTake | WriteOpenRecheck | WriteOpenHead | WriteOpenScanState
-            | WriteOpenScanParent | WriteOpenHeadAgain | WriteOpenRefuse => self.write_open(step),
+            | WriteOpenScanParent | WriteOpenRefuse => self.write_open(step),
             AppendCheck | AppendAllocate | AppendWrite | AppendPublish | AppendAcknowledge => {
                 self.append(step)
             }
@@ -180,7 +178,9 @@ impl Turn<'_> {
     /// What was published is durable before the hold ends.
     fn release(&mut self) {
         let slot = self.locals().slot;
-        self.persist_published(slot);
+        if self.keeps(Rule::ReleasePersists) {
+            self.persist_published(slot);
+        }
         let owner = self.rec(slot, Field::Owner);
         self.let_go(slot, owner & FROZEN);
         self.done();

@@ -62,13 +62,6 @@ impl Turn<'_> {
                     self.write_open_scan_on();
                 }
             }
-            Step::WriteOpenHeadAgain => {
-                if self.load(HEAD) == head {
-                    self.write_opened(head);
-                } else {
-                    self.goto(Step::StaleFirst);
-                }
-            }
             Step::WriteOpenRefuse => {
                 let value = self.locals().also;
                 self.let_go(slot, value);
@@ -82,8 +75,6 @@ impl Turn<'_> {
         if self.locals().cursor + 1 < self.protocol.slots() {
             self.local().cursor += 1;
             self.goto(Step::WriteOpenScanState);
-        } else if self.keeps(Rule::HeadAfterScan) {
-            self.goto(Step::WriteOpenHeadAgain);
         } else {
             let head = self.locals().head;
             self.write_opened(head);
@@ -103,7 +94,7 @@ impl Turn<'_> {
             Step::AppendCheck => {
                 let head = self.load(HEAD);
                 let full = self.rec(slot, Field::Size) as usize == PAGES;
-                if !self.is_current(slot, head) {
+                if !self.is_current(slot, head) && self.keeps(Rule::OperationsCheckHead) {
                     self.goto(Step::StaleFirst);
                 } else if full {
                     self.done();
