@@ -67,7 +67,11 @@ impl Turn<'_> {
                 }
             }
             Step::Claim => {
-                if self.take(new, 0) { self.goto(Step::Fill) } else { self.fold_search_on() }
+                if self.take(new, 0) {
+                    self.goto(Step::Fill)
+                } else {
+                    self.fold_search_on()
+                }
             }
             Step::Fill => self.fold_fill(),
             Step::Allocate => {

@@ -41,7 +41,8 @@ impl State {
 
     /// What a chain reads as.
     pub fn pages_of(&self, top: u8) -> [u8; PAGES] {
-        self.blocks_of(top).map(|block| block.checked_sub(1).map_or(0, |b| self.memory.load(data(b))))
+        self.blocks_of(top)
+            .map(|block| block.checked_sub(1).map_or(0, |b| self.memory.load(data(b))))
     }
 
     /// ACTIVE and of this generation.
@@ -208,7 +209,12 @@ impl State {
         }
     }
 
-    fn compare(&mut self, found: &[u8; PAGES], published: &[u8; PAGES], acknowledged: &[u8; PAGES]) {
+    fn compare(
+        &mut self,
+        found: &[u8; PAGES],
+        published: &[u8; PAGES],
+        acknowledged: &[u8; PAGES],
+    ) {
         for k in 0..PAGES {
             if found[k] != published[k] && found[k] != acknowledged[k] {
                 self.violate(Invariant::AcknowledgedSurvives);

@@ -63,7 +63,9 @@ impl Invariant {
         let unbroken = state.ghost.broken & (1 << self as u32) == 0;
         unbroken
             && match self {
-                Self::MainUnchanged => state.pages_of(state.memory.load(HEAD)) == state.main().pages,
+                Self::MainUnchanged => {
+                    state.pages_of(state.memory.load(HEAD)) == state.main().pages
+                }
                 Self::BranchUnchanged => branches_unchanged(state),
                 Self::ParentsFrozen => parents_frozen(state),
                 Self::OneWriter => one_writer(state),
@@ -95,9 +97,8 @@ fn parents_frozen(state: &State) -> bool {
     state.parties.iter().filter(|party| party.alive).all(|party| {
         (0..SLOTS).filter(|slot| party.writable & (1 << slot) != 0).all(|slot| {
             let id = state.memory.rec(slot, Field::Id);
-            (0..SLOTS).all(|child| {
-                !state.is_alive(child) || state.memory.rec(child, Field::Parent) != id
-            })
+            (0..SLOTS)
+                .all(|child| !state.is_alive(child) || state.memory.rec(child, Field::Parent) != id)
         })
     })
 }
@@ -105,9 +106,11 @@ fn parents_frozen(state: &State) -> bool {
 fn one_writer(state: &State) -> bool {
     (0..SLOTS).all(|slot| {
         let owner = state.memory.rec(slot, Field::Owner) & !FROZEN;
-        state.parties.iter().filter(|party| party.alive && party.opener != 0).all(|party| {
-            (party.owned & (1 << slot) != 0) == (owner == party.opener)
-        })
+        state
+            .parties
+            .iter()
+            .filter(|party| party.alive && party.opener != 0)
+            .all(|party| (party.owned & (1 << slot) != 0) == (owner == party.opener))
     })
 }
 
@@ -140,9 +143,8 @@ fn readers_undisturbed(state: &State) -> bool {
                 || (state.memory.rec(slot, Field::Id) == id
                     && state.memory.rec(slot, Field::State) != FREE)
         });
-        let unchanged = |&(block, found): &(u8, u8)| {
-            block == 0 || state.memory.load(data(block - 1)) == found
-        };
+        let unchanged =
+            |&(block, found): &(u8, u8)| block == 0 || state.memory.load(data(block - 1)) == found;
         records && party.held.pages.iter().all(unchanged)
     })
 }
@@ -163,9 +165,8 @@ fn idle_pin_nothing(state: &State) -> bool {
 fn names_unique(state: &State) -> bool {
     let name = |slot| state.memory.rec(slot, Field::Name);
     (0..SLOTS).all(|a| {
-        (0..a).all(|b| {
-            name(a) == 0 || name(a) != name(b) || !state.is_alive(a) || !state.is_alive(b)
-        })
+        (0..a)
+            .all(|b| name(a) == 0 || name(a) != name(b) || !state.is_alive(a) || !state.is_alive(b))
     })
 }
 

@@ -41,12 +41,8 @@ fn main() {
 fn check(scenario: &'static Scenario, without: Option<Rule>) -> bool {
     let began = Instant::now();
     let protocol = Protocol { scenario, without };
-    let checker = protocol
-        .checker()
-        .threads(2)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
+    let checker =
+        protocol.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let seconds = began.elapsed().as_secs_f64();
     let states = checker.unique_state_count();
     let depth = checker.max_depth();

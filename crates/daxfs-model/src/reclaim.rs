@@ -2,6 +2,7 @@
 //! reclaim: retire what is not needed, free what nobody reads, sweep leaks. Under `maint`.
 
 use crate::fold;
+use crate::invariants::Invariant;
 use crate::rules::Rule;
 use crate::state::{self, Locals};
 use crate::turn::Turn;
@@ -166,8 +167,7 @@ impl Turn<'_> {
                 }
             }
             Step::Recheck => {
-                let same =
-                    self.rec(slot, Field::Id) == id && self.rec(slot, Field::State) == state;
+                let same = self.rec(slot, Field::Id) == id && self.rec(slot, Field::State) == state;
                 self.goto(if same { self.retire_as(state) } else { Step::LetGo });
             }
             Step::Wipe => {
@@ -184,6 +184,9 @@ impl Turn<'_> {
                 self.goto(if state == RETIRED { Step::Bump } else { Step::Retire });
             }
             Step::Retire => {
+                if self.state.is_alive(slot) || self.state.is_main(slot) {
+                    self.state.violate(Invariant::BranchUnchanged);
+                }
                 self.put(slot, Field::State, RETIRED);
                 self.state.end_branch(slot);
                 self.goto(Step::Bump);
@@ -250,7 +253,8 @@ impl Turn<'_> {
             }
             Step::PinValue => {
                 let pin = self.load(pin(cursor));
-                let passed = if self.keeps(Rule::PinEqualBlocks) { stamp < pin } else { stamp <= pin };
+                let passed =
+                    if self.keeps(Rule::PinEqualBlocks) { stamp < pin } else { stamp <= pin };
                 if pin == 0 || passed || !self.keeps(Rule::RespectPins) {
                     self.next_pin();
                 } else {

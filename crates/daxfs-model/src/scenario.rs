@@ -94,11 +94,7 @@ pub const SMALL: &[Scenario] = &[
     },
     Scenario {
         name: "create meets reclaim",
-        parties: &[
-            &[&[Create], &[Commit, Abort]],
-            &[&[Create], &[Append]],
-            &[&[Reclaim]],
-        ],
+        parties: &[&[&[Create], &[Commit, Abort]], &[&[Create], &[Append]], &[&[Reclaim]]],
         slots: 3,
         crashes: 1,
         ..PLAIN
@@ -127,11 +123,7 @@ pub const SMALL: &[Scenario] = &[
     Scenario {
         name: "readers meet commit and reclaim",
         history: UNOWNED,
-        parties: &[
-            &[&[ReadBranch]],
-            &[&[Create], &[Abort], &[Create], &[Commit]],
-            &[&[Reclaim]],
-        ],
+        parties: &[&[&[ReadBranch]], &[&[Create], &[Abort], &[Create], &[Commit]], &[&[Reclaim]]],
         ..PLAIN
     },
     Scenario {
@@ -139,48 +131,27 @@ pub const SMALL: &[Scenario] = &[
         history: ONE_LAYER,
         parties: &[
             &[&[Read, ReadUnregistered]],
-            &[
-                &[Create],
-                &[Append],
-                &[Commit],
-                &[Create],
-                &[Commit],
-                &[Fold],
-                &[Reclaim],
-                &[Create],
-                &[Append],
-            ],
+            &[&[Create], &[Append], &[Commit], &[Fold], &[Reclaim], &[Create], &[Append]],
         ],
         ..PLAIN
     },
     Scenario {
         name: "reclaim meets commit",
         history: UNOWNED,
-        parties: &[
-            &[&[WriteOpen], &[Commit], &[Create], &[Release]],
-            &[&[Reclaim]],
-        ],
+        parties: &[&[&[WriteOpen], &[Commit], &[Create], &[Release]], &[&[Reclaim]]],
         crashes: 1,
         ..PLAIN
     },
     Scenario {
         name: "readers meet fold and reclaim",
         history: TWO_LAYERS,
-        parties: &[
-            &[&[Read]],
-            &[&[Fold], &[Reclaim]],
-            &[&[Create], &[Append]],
-        ],
+        parties: &[&[&[Read]], &[&[Fold], &[Reclaim]], &[&[Create], &[Append]]],
         ..PLAIN
     },
     Scenario {
         name: "unregistered readers",
         history: TWO_LAYERS,
-        parties: &[
-            &[&[ReadUnregistered]],
-            &[&[Fold], &[Reclaim]],
-            &[&[Create], &[Append]],
-        ],
+        parties: &[&[&[ReadUnregistered]], &[&[Fold], &[Reclaim]], &[&[Create], &[Append]]],
         crashes: 1,
         ..PLAIN
     },
@@ -257,10 +228,7 @@ pub const SMALL: &[Scenario] = &[
     },
     Scenario {
         name: "power: abort and reclaim",
-        parties: &[
-            &[&[Create], &[Append], &[Abort], &[Create], &[Append]],
-            &[&[Reclaim]],
-        ],
+        parties: &[&[&[Create], &[Append], &[Abort], &[Create], &[Append]], &[&[Reclaim]]],
         slots: 2,
         blocks: 1,
         power_losses: 1,

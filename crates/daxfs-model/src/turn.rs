@@ -123,7 +123,8 @@ impl Turn<'_> {
     /// that no entry names this opener.
     pub(crate) fn is_dead(&self, opener: u8) -> bool {
         let anonymous = self.load(entry(entry_of(opener))) != opener;
-        (anonymous && self.keeps(Rule::AnonymousIsDead)) || (!anonymous && self.state.has_died(opener))
+        (anonymous && self.keeps(Rule::AnonymousIsDead))
+            || (!anonymous && self.state.has_died(opener))
     }
 
     /// May a maintainer take a record with this owner word?

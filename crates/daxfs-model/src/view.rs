@@ -105,8 +105,12 @@ impl Turn<'_> {
                 self.store(pin(index), 0);
                 self.done();
             }
-            Step::FreeEpoch | Step::FreeHead | Step::FreeRecord | Step::FreeParent
-            | Step::FreeCopy | Step::FreeCheck => self.view_unregistered(step),
+            Step::FreeEpoch
+            | Step::FreeHead
+            | Step::FreeRecord
+            | Step::FreeParent
+            | Step::FreeCopy
+            | Step::FreeCheck => self.view_unregistered(step),
         }
     }
 

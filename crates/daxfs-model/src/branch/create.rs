@@ -107,7 +107,8 @@ impl Turn<'_> {
         match step {
             Step::CreateRecheckParent => {
                 self.state.use_id(self.rec(new, Field::Id));
-                let same = self.rec(slot, Field::Id) == id && self.rec(slot, Field::State) == ACTIVE;
+                let same =
+                    self.rec(slot, Field::Id) == id && self.rec(slot, Field::State) == ACTIVE;
                 self.create_go_on(same, Step::CreateRecheckFrozen);
             }
             Step::CreateRecheckFrozen => {

@@ -24,7 +24,8 @@ impl Turn<'_> {
                 }
             }
             Step::WriteOpenRecheck => {
-                let same = self.rec(slot, Field::Id) == id && self.rec(slot, Field::State) == ACTIVE;
+                let same =
+                    self.rec(slot, Field::Id) == id && self.rec(slot, Field::State) == ACTIVE;
                 if same {
                     self.goto(Step::WriteOpenHead);
                 } else {
@@ -52,7 +53,8 @@ impl Turn<'_> {
                 }
             }
             Step::WriteOpenScanParent => {
-                let generation = if self.keeps(Rule::ScanSameHead) { head } else { self.load(HEAD) };
+                let generation =
+                    if self.keeps(Rule::ScanSameHead) { head } else { self.load(HEAD) };
                 let child = self.rec(cursor, Field::Parent) == id
                     && self.rec(cursor, Field::BaseHead) == generation;
                 if child {
