@@ -66,6 +66,12 @@ impl State {
         })
     }
 
+    /// A record was taken by force from whoever owned it.
+    pub fn rob(&mut self, opener: u8, slot: u8) {
+        let alive = self.parties.iter_mut().filter(|party| party.alive);
+        alive.filter(|party| party.opener == opener).for_each(|party| party.robbed |= 1 << slot);
+    }
+
     /// No running party has this opener id.
     pub fn has_died(&self, opener: u8) -> bool {
         self.living(opener).is_none()

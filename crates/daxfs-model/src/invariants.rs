@@ -2,7 +2,7 @@
 //! The numbered invariants of `docs/branches.md`, as properties of every reachable state.
 
 use crate::protocol::Protocol;
-use crate::state::{State, Step};
+use crate::state::{Party, State, Step};
 use crate::words::state::{ACTIVE, FREE};
 use crate::words::*;
 
@@ -35,7 +35,7 @@ pub enum Invariant {
     NamesUnique,
     /// I13: should everybody stop now, one live party brings everything back in order.
     Recoverable,
-    /// I14: an opener that reads nothing pins nothing.
+    /// I14: an opener that reads and owns nothing pins nothing.
     IdlePinNothing,
 }
 
@@ -74,7 +74,7 @@ impl Invariant {
                 Self::DeadStayDead => dead_stay_dead(state),
                 Self::NamesUnique => names_unique(state),
                 Self::Recoverable => recoverable(protocol, state),
-                Self::IdlePinNothing => idle_pin_nothing(state),
+                Self::IdlePinNothing => protocol.scenario.pinned || idle_pin_nothing(state),
                 _ => true,
             }
     }
@@ -106,11 +106,10 @@ fn parents_frozen(state: &State) -> bool {
 fn one_writer(state: &State) -> bool {
     (0..SLOTS).all(|slot| {
         let owner = state.memory.rec(slot, Field::Owner) & !FROZEN;
-        state
-            .parties
-            .iter()
-            .filter(|party| party.alive && party.opener != 0)
-            .all(|party| (party.owned & (1 << slot) != 0) == (owner == party.opener))
+        state.parties.iter().filter(|party| party.alive && party.opener != 0).all(|party| {
+            let believes = party.owned & !party.robbed & (1 << slot) != 0;
+            believes == (owner == party.opener)
+        })
     })
 }
 
@@ -158,7 +157,8 @@ fn dead_stay_dead(state: &State) -> bool {
 }
 
 fn idle_pin_nothing(state: &State) -> bool {
-    let mut idle = state.parties.iter().filter(|p| p.opener != 0 && p.step == Step::Idle);
+    let idle = |party: &&Party| party.opener != 0 && party.owned == 0 && party.step == Step::Idle;
+    let mut idle = state.parties.iter().filter(idle);
     idle.all(|party| state.memory.load(pin(entry_of(party.opener))) == 0)
 }
 

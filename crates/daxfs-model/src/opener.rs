@@ -4,7 +4,7 @@
 use crate::rules::Rule;
 use crate::state::{self, Locals};
 use crate::turn::Turn;
-use crate::words::state::{FREE, NEW, RETIRED};
+use crate::words::state::{ACTIVE, FREE, NEW, RETIRED};
 use crate::words::*;
 
 /// Steps, as `docs/branches.md` names them.
@@ -26,6 +26,12 @@ pub enum Step {
     BreakMaint,
     /// break: entry dead → free.
     BreakEntry,
+    /// force: ACTIVE, and owned by another: CAS owner → me.
+    ForceTake,
+    /// force: QUARANTINED.
+    ForceMark,
+    /// force: P(published, flags); owner me → 0, or FROZEN.
+    ForceLetGo,
     /// close: release every record held.
     CloseRelease,
     /// close: pin = 0.
@@ -79,6 +85,7 @@ impl Turn<'_> {
                 self.goto(Step::BreakEntry);
             }
             Step::BreakEntry => self.break_entry(),
+            Step::ForceTake | Step::ForceMark | Step::ForceLetGo => self.force(step),
             Step::CloseRelease => self.close_release(),
             Step::CloseUnpin => {
                 let index = entry_of(self.me());
@@ -139,7 +146,7 @@ impl Turn<'_> {
         let slot = self.locals().cursor;
         match self.rec(slot, Field::State) {
             NEW if self.keeps(Rule::WipeNew) => self.put(slot, Field::State, FREE),
-            NEW => self.put(slot, Field::State, crate::words::state::ACTIVE),
+            NEW => self.put(slot, Field::State, ACTIVE),
             FREE | RETIRED => {}
             _ => {
                 if self.keeps(Rule::BreakPersists) {
@@ -170,6 +177,40 @@ impl Turn<'_> {
             self.local().cursor += 1;
         } else {
             self.done();
+        }
+    }
+
+    /// Only ACTIVE records, and neither `maint` nor the entry: its pin keeps the blocks.
+    fn force(&mut self, step: Step) {
+        let slot = self.locals().cursor;
+        let owner = self.rec(slot, Field::Owner);
+        match step {
+            Step::ForceTake => {
+                let opener = owner & !FROZEN;
+                let held = opener != 0 && opener != self.me();
+                if held && self.rec(slot, Field::State) == ACTIVE {
+                    let mine = (owner & FROZEN) | self.me();
+                    self.cas(rec(slot, Field::Owner), owner, mine);
+                    self.party().owned |= 1 << slot;
+                    self.state.rob(opener, slot);
+                    self.goto(Step::ForceMark);
+                } else if slot + 1 < SLOTS {
+                    self.local().cursor += 1;
+                } else {
+                    self.done();
+                }
+            }
+            Step::ForceMark => {
+                let flags = self.rec(slot, Field::Flags);
+                self.put(slot, Field::Flags, flags | flag::QUARANTINED);
+                self.goto(Step::ForceLetGo);
+            }
+            _ => {
+                self.persist_published(slot);
+                self.persist(Line::RecordB(slot));
+                self.let_go(slot, owner & FROZEN);
+                self.goto(Step::ForceTake);
+            }
         }
     }
 

@@ -68,8 +68,11 @@ impl Protocol {
                         || (state.memory.rec(slot, Field::Id) == tip
                             && state.memory.rec(slot, Field::State) == ACTIVE)
                 }
-                Op::ReadBranch => state.is_alive(slot),
-                Op::Append | Op::Commit | Op::Abort | Op::Release => writable & (1 << slot) != 0,
+                Op::CreateOfMain => state.memory.rec(slot, Field::Id) == tip,
+                Op::ReadBranch | Op::WriteOpenBranch => state.is_alive(slot),
+                Op::Append | Op::Write | Op::Commit | Op::Abort | Op::Release => {
+                    writable & (1 << slot) != 0
+                }
                 _ => slot == 0,
             })
             .collect()
@@ -83,21 +86,22 @@ impl Protocol {
         party.local.id = id;
         party.step = match op {
             Op::Open => Opener::OpenClaim.into(),
-            Op::Create | Op::CreateNamed => Branch::CreateFind.into(),
-            Op::WriteOpen => Branch::WriteOpenTake.into(),
-            Op::Append => Branch::AppendCheck.into(),
+            Op::Create | Op::CreateOfMain | Op::CreateNamed => Branch::CreateFind.into(),
+            Op::WriteOpen | Op::WriteOpenBranch => Branch::WriteOpenTake.into(),
+            Op::Append | Op::Write => Branch::AppendCheck.into(),
             Op::Commit => Branch::CommitSwap.into(),
             Op::Abort => Branch::AbortCheck.into(),
             Op::Release => Branch::Release.into(),
             Op::Fold | Op::Reclaim => Fold::TakeMaint.into(),
             Op::Break => Opener::BreakTake.into(),
+            Op::Force => Opener::ForceTake.into(),
             Op::Pin => View::PinOnly.into(),
             Op::Read | Op::ReadBranch => View::Epoch.into(),
             Op::ReadUnregistered => View::FreeEpoch.into(),
             Op::Close => Opener::CloseRelease.into(),
         };
         match op {
-            Op::CreateNamed | Op::Reclaim => party.local.also = 1,
+            Op::CreateNamed | Op::Reclaim | Op::Write => party.local.also = 1,
             Op::Read | Op::Open => party.local.id = 0,
             _ => {}
         }
@@ -180,6 +184,9 @@ impl Protocol {
             state.parties.insert(0, Party { alive: true, ..Party::default() });
             if self.scenario.opened {
                 whole.alone(&mut state, &[Op::Open]).expect("the table has room");
+            }
+            if self.scenario.pinned && index + 1 == self.scenario.parties.len() {
+                self.alone(&mut state, &[Op::Pin]).expect("a pin can be stored");
             }
             state.parties[0].position = 0;
             debug_assert!(index < ENTRIES as usize);

@@ -17,6 +17,8 @@ pub struct Scenario {
     pub parties: &'static [Script],
     /// Do they have an opener entry from the beginning?
     pub opened: bool,
+    /// And the first of them a pin?
+    pub pinned: bool,
     /// Slots that branches may use.
     pub slots: u8,
     /// Blocks that branches may use.
@@ -34,6 +36,7 @@ const PLAIN: Scenario = Scenario {
     history: &[],
     parties: &[],
     opened: true,
+    pinned: false,
     slots: 4,
     blocks: 4,
     crashes: 0,
@@ -177,9 +180,20 @@ pub const SMALL: &[Scenario] = &[
         opened: false,
         parties: &[
             &[&[Open], &[Create, Read], &[Close], &[Open], &[WriteOpen]],
-            &[&[Open], &[Break], &[Reclaim]],
+            &[&[Open], &[Break], &[Close, Reclaim], &[Open]],
         ],
         crashes: 2,
+        ..PLAIN
+    },
+    Scenario {
+        name: "force",
+        history: UNOWNED,
+        parties: &[
+            &[&[WriteOpenBranch], &[Append], &[Release]],
+            &[&[Force], &[WriteOpen], &[Abort], &[Reclaim], &[Reclaim]],
+            &[&[CreateOfMain], &[Append]],
+        ],
+        pinned: true,
         ..PLAIN
     },
     Scenario {
@@ -219,8 +233,8 @@ pub const SMALL: &[Scenario] = &[
     Scenario {
         name: "power: release",
         parties: &[
-            &[&[Create, WriteOpen], &[Append], &[Release, Create, Close]],
-            &[&[Create], &[Append]],
+            &[&[Create, WriteOpen], &[Write], &[Release, Create, Close], &[Append]],
+            &[&[Create], &[Commit]],
         ],
         power_losses: 1,
         after: RESTART,

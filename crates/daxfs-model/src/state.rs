@@ -15,12 +15,18 @@ pub enum Op {
     Open,
     /// Make a branch of any live branch or of main's tip.
     Create,
+    /// Make a branch of main's tip.
+    CreateOfMain,
     /// Make a branch under the name that everybody wants.
     CreateNamed,
     /// Take a branch, or main's tip, for writing.
     WriteOpen,
+    /// Take a branch other than main's tip for writing.
+    WriteOpenBranch,
     /// Write a page of a branch held for writing.
     Append,
+    /// The same, without waiting until it is durable.
+    Write,
     /// Commit a branch held for writing.
     Commit,
     /// Abort a branch held for writing.
@@ -35,6 +41,8 @@ pub enum Op {
     Break,
     /// Pin, or move the pin on, and keep it.
     Pin,
+    /// Take from others what they hold, without proof of death.
+    Force,
     /// Read main under a pin.
     Read,
     /// Read a live branch under a pin.
@@ -112,6 +120,8 @@ pub struct Party {
     pub step: Step,
     /// Slots that it believes to own, one bit each.
     pub owned: u8,
+    /// Those of them that were taken from it by force; the checker knows, the party does not.
+    pub robbed: u8,
     /// Those of them that it may write.
     pub writable: u8,
     /// Private memory of the running operation.

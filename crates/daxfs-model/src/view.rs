@@ -66,7 +66,9 @@ impl Turn<'_> {
             Step::PinOnly => {
                 let index = entry_of(self.me());
                 let epoch = self.load(EPOCH);
-                self.store(pin(index), epoch);
+                if self.keeps(Rule::OwnersPin) {
+                    self.store(pin(index), epoch);
+                }
                 self.done();
             }
             Step::Head => {

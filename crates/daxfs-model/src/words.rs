@@ -33,6 +33,8 @@ pub mod flag {
     pub const FOLDED: u8 = 2;
     /// The blocks of the fold are its own.
     pub const FOLD_DONE: u8 = 4;
+    /// Taken without proof from an owner that may still run: takes no entry from anybody else.
+    pub const QUARANTINED: u8 = 8;
 }
 
 /// Owner word: the branch may not be written.

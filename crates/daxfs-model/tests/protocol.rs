@@ -54,6 +54,8 @@ const SHOWN_BY: &[(Rule, &str)] = &[
     (Rule::PersistEntry, "power: openers"),
     (Rule::FreshOpeners, "openers come and go"),
     (Rule::ClaimedPinsIgnored, "readers meet abort and reclaim"),
+    (Rule::OwnerByCas, "force"),
+    (Rule::OwnersPin, "force"),
     (Rule::ClearPin, "openers come and go"),
 ];
 

@@ -168,11 +168,21 @@ impl Turn<'_> {
         taken
     }
 
-    /// Give an owner word back.
+    /// Give an owner word back: CAS from me. It fails if somebody took it by force.
     pub(crate) fn let_go(&mut self, slot: u8, value: u8) {
-        self.put(slot, Field::Owner, value);
-        self.party().owned &= !(1 << slot);
-        self.party().writable &= !(1 << slot);
+        let owner = self.rec(slot, Field::Owner);
+        if owner & !FROZEN == self.me() || !self.keeps(Rule::OwnerByCas) {
+            self.cas(rec(slot, Field::Owner), owner, value);
+        }
+        self.forget(slot);
+    }
+
+    /// The party no longer owns a record.
+    pub(crate) fn forget(&mut self, slot: u8) {
+        let party = self.party();
+        for bits in [&mut party.owned, &mut party.robbed, &mut party.writable] {
+            *bits &= !(1 << slot);
+        }
     }
 
     /// What was published is durable before the hold ends.

@@ -2,6 +2,7 @@
 //! write-open and append.
 
 use super::Step;
+use crate::invariants::Invariant;
 use crate::rules::Rule;
 use crate::state::Locals;
 use crate::turn::Turn;
@@ -91,8 +92,9 @@ impl Turn<'_> {
     }
 
     pub(super) fn append(&mut self, step: Step) {
-        let Locals { slot, cursor, .. } = self.locals();
+        let Locals { slot, id, cursor, .. } = self.locals();
         match step {
+            Step::AppendCheck if self.was_forced(slot) => self.done(),
             Step::AppendCheck => {
                 let head = self.load(HEAD);
                 let full = self.rec(slot, Field::Size) as usize == PAGES;
@@ -105,7 +107,6 @@ impl Turn<'_> {
                 }
             }
             Step::AppendAllocate => {
-                let id = self.rec(slot, Field::Id);
                 if self.cas(map(cursor), 0, id) {
                     self.local().seen = cursor;
                     self.goto(Step::AppendWrite);
@@ -118,19 +119,26 @@ impl Turn<'_> {
             // Nobody looks behind the published size, so content and entry are stored at once.
             Step::AppendWrite => {
                 let block = self.locals().seen;
-                let (id, k) = (self.rec(slot, Field::Id), self.rec(slot, Field::Size));
+                let k = self.rec(slot, Field::Size);
+                self.expect_blocks(slot, id, block);
                 self.store(data(block), content(id, k));
                 self.store(log(slot, k), block + 1);
                 self.goto(Step::AppendPublish);
             }
             Step::AppendPublish => {
+                let block = self.locals().seen;
+                self.expect_blocks(slot, id, block);
                 let k = self.rec(slot, Field::Size);
                 if self.keeps(Rule::PersistAppend) {
                     self.persist_entries(slot);
                 }
                 self.put(slot, Field::Size, k + 1);
                 self.state.publish(slot, k);
-                self.goto(Step::AppendAcknowledge);
+                if self.locals().also == 0 {
+                    self.goto(Step::AppendAcknowledge);
+                } else {
+                    self.done();
+                }
             }
             Step::AppendAcknowledge => {
                 if self.keeps(Rule::PersistSize) {
@@ -140,6 +148,25 @@ impl Turn<'_> {
                 self.done();
             }
             _ => unreachable!("not a step of append"),
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Another took the record by force, or it takes no entries because it was.
+    fn was_forced(&mut self, slot: u8) -> bool {
+        let mine = self.rec(slot, Field::Owner) == self.me();
+        let quarantined = self.rec(slot, Field::Flags) & flag::QUARANTINED != 0;
+        if !mine {
+            self.forget(slot);
+        }
+        !mine || quarantined
+    }
+
+    /// A writer, even one that lost its hold, stores only where nobody else does.
+    fn expect_blocks(&mut self, slot: u8, id: u8, block: u8) {
+        if self.rec(slot, Field::Id) != id || self.load(map(block)) != id {
+            self.state.violate(Invariant::BlocksOwned);
         }
     }
 }
