@@ -72,8 +72,7 @@ impl Turn<'_> {
             Step::BreakLetGo => {
                 let slot = self.locals().cursor;
                 let owner = self.rec(slot, Field::Owner);
-                self.put(slot, Field::Owner, owner & FROZEN);
-                self.party().owned &= !(1 << slot);
+                self.let_go(slot, owner & FROZEN);
                 self.break_next(slot);
             }
             Step::BreakMaint => {
@@ -104,7 +103,11 @@ impl Turn<'_> {
     fn open_claim(&mut self) {
         let index = self.locals().cursor;
         let word = self.load(entry(index));
-        if word == 0 || word & FREED != 0 {
+        // A table full of the dead must not keep everybody out: the second time round they count
+        // as free. What they owned is then owned by ids that no entry names.
+        let full = self.locals().also != 0;
+        let dead = word & FREED == 0 && self.state.has_died(word & !CLAIMED);
+        if word == 0 || word & FREED != 0 || (full && dead) {
             let reuse = !self.keeps(Rule::FreshOpeners) && word != 0;
             let id = if reuse { word & !FREED } else { next_id(word, index) };
             self.cas(entry(index), word, CLAIMED | id);
@@ -112,8 +115,11 @@ impl Turn<'_> {
             self.goto(Step::OpenFill);
         } else if index + 1 < ENTRIES {
             self.local().cursor += 1;
-        } else {
+        } else if full {
             self.done();
+        } else {
+            self.local().cursor = 0;
+            self.local().also = 1;
         }
     }
 
@@ -226,8 +232,6 @@ impl Turn<'_> {
             self.persist_published(slot);
         }
         let owner = self.rec(slot, Field::Owner);
-        self.put(slot, Field::Owner, owner & FROZEN);
-        self.party().owned &= !(1 << slot);
-        self.party().writable &= !(1 << slot);
+        self.let_go(slot, owner & FROZEN);
     }
 }

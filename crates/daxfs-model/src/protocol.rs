@@ -59,7 +59,11 @@ impl Protocol {
 
     /// The slots on which an operation may begin.
     fn targets(&self, state: &State, index: usize, op: Op) -> Vec<u8> {
-        let writable = state.parties[index].writable;
+        let Party { writable, opener, .. } = state.parties[index];
+        let registers = op == Op::Open;
+        if op != Op::ReadUnregistered && registers == (opener != 0) {
+            return Vec::new();
+        }
         let tip = state.memory.load(HEAD);
         (0..SLOTS)
             .filter(|&slot| match op {

@@ -268,4 +268,68 @@ pub const SMALL: &[Scenario] = &[
 ];
 
 /// Run by hand.
-pub const LARGE: &[Scenario] = &[];
+pub const LARGE: &[Scenario] = &[
+    Scenario {
+        name: "large: branches of three parties",
+        parties: &[
+            &[&[Create], &[Append, Create], &[Commit, Abort]],
+            &[&[Create], &[Append, WriteOpen], &[Commit, Abort]],
+            &[&[WriteOpen], &[Append, Create], &[Release]],
+        ],
+        crashes: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "large: fold and reclaim among crashes",
+        history: ONE_LAYER,
+        parties: &[
+            &[&[Create], &[Append], &[Commit, Abort], &[Fold]],
+            &[&[Reclaim, Fold], &[Break, Reclaim]],
+            &[&[Read, WriteOpen], &[Append, Abort, Read]],
+        ],
+        crashes: 2,
+        ..PLAIN
+    },
+    Scenario {
+        name: "large: readers among everything",
+        history: TWO_LAYERS,
+        parties: &[
+            &[&[Read, ReadBranch, ReadUnregistered], &[Read, ReadBranch]],
+            &[&[Create], &[Append], &[Commit, Abort], &[Create], &[Append]],
+            &[&[Fold], &[Reclaim]],
+        ],
+        crashes: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "large: openers come, die and go",
+        opened: false,
+        parties: &[
+            &[&[Open], &[Create, Read], &[Create, Close], &[Open], &[WriteOpen, Reclaim]],
+            &[&[Open], &[Break], &[Reclaim, WriteOpen], &[Close]],
+            &[&[Open], &[Break, Read], &[Reclaim, Close]],
+        ],
+        crashes: 2,
+        ..PLAIN
+    },
+    Scenario {
+        name: "large: power lost twice, branches",
+        parties: &[
+            &[&[Create, WriteOpen], &[Append], &[Commit, Abort, Create]],
+            &[&[Create], &[Commit, Release]],
+        ],
+        crashes: 1,
+        power_losses: 2,
+        after: RESTART,
+        ..PLAIN
+    },
+    Scenario {
+        name: "large: power lost twice, fold and reclaim",
+        history: TWO_LAYERS,
+        parties: &[&[&[Fold], &[Reclaim]], &[&[Create], &[Append], &[Commit, Abort]]],
+        crashes: 1,
+        power_losses: 2,
+        after: RESTART,
+        ..PLAIN
+    },
+];
