@@ -71,7 +71,7 @@ pub enum Field {
     Flags,
     /// Creation time or epoch of retirement.
     Stamp,
-    /// A fold's first log segment: block + 1.
+    /// First log segment, of folds only: block + 1.
     Segment,
     /// First log entry: block + 1.
     Log0,
@@ -144,7 +144,7 @@ pub fn entry_of(opener: u8) -> u8 {
 pub enum Line {
     /// `head`, alone on its line.
     Head,
-    /// Record bytes 0–63: id, parent, size, state.
+    /// Record bytes 0–63: id, parent, first segment, size, state.
     RecordA(u8),
     /// Record bytes 64–127: owner, base_size, base_head, name, flags, stamp.
     RecordB(u8),
@@ -165,9 +165,9 @@ impl Line {
         use Field::*;
         match self {
             Line::Head => word == HEAD,
-            Line::RecordA(slot) => any(slot, &[Id, Parent, Size, State]),
+            Line::RecordA(slot) => any(slot, &[Id, Parent, Segment, Size, State]),
             Line::RecordB(slot) => any(slot, &[Owner, BaseSize, BaseHead, Name, Flags, Stamp]),
-            Line::Log(slot) => any(slot, &[Segment, Log0, Log1]),
+            Line::Log(slot) => any(slot, &[Log0, Log1]),
             Line::Map(block) => word == map(block),
             Line::Data(block) => word == data(block),
             Line::Entry(index) => word == entry(index) || word == pin(index),
