@@ -67,6 +67,7 @@ rules! {
     PersistEntry: "an opener entry is durable before any word names it",
     FreshOpeners: "the next use of an opener entry has a new id",
     OwnerByCas: "an owner word is given back by CAS, too",
+    NoForcedAbort: "a branch taken by force is not aborted",
     OwnersPin: "who owns a record keeps a pin",
     ClaimedPinsIgnored: "pins of claimed and free entries do not count",
     ClearPin: "a claimer zeroes the pin before its entry counts",

@@ -189,9 +189,17 @@ pub const SMALL: &[Scenario] = &[
         name: "force",
         history: UNOWNED,
         parties: &[
-            &[&[WriteOpenBranch], &[Append], &[Release]],
-            &[&[Force], &[WriteOpen], &[Abort], &[Reclaim], &[Reclaim]],
-            &[&[CreateOfMain], &[Append]],
+            &[&[WriteOpenBranch], &[Append, Commit], &[Release]],
+            &[
+                &[CreateOfMain],
+                &[Force],
+                &[WriteOpenBranch],
+                &[Abort, Commit],
+                &[Reclaim],
+                &[Reclaim],
+                &[WriteOpen],
+                &[Append],
+            ],
         ],
         pinned: true,
         ..PLAIN
@@ -316,7 +324,7 @@ pub const LARGE: &[Scenario] = &[
         name: "large: power lost twice, branches",
         parties: &[
             &[&[Create, WriteOpen], &[Append], &[Commit, Abort, Create]],
-            &[&[Create], &[Commit, Release]],
+            &[&[Break]],
         ],
         crashes: 1,
         power_losses: 2,

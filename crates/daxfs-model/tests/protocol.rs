@@ -55,6 +55,7 @@ const SHOWN_BY: &[(Rule, &str)] = &[
     (Rule::FreshOpeners, "openers come and go"),
     (Rule::ClaimedPinsIgnored, "readers meet abort and reclaim"),
     (Rule::OwnerByCas, "force"),
+    (Rule::NoForcedAbort, "force"),
     (Rule::OwnersPin, "force"),
     (Rule::ClearPin, "openers come and go"),
 ];

@@ -51,7 +51,9 @@ impl Turn<'_> {
             Step::AbortCheck => {
                 let head = self.load(HEAD);
                 self.local().head = head;
-                if self.rec(slot, Field::Id) == head {
+                let forced = self.rec(slot, Field::Flags) & flag::QUARANTINED != 0;
+                if self.rec(slot, Field::Id) == head || (forced && self.keeps(Rule::NoForcedAbort))
+                {
                     self.done();
                 } else if self.is_alive(slot, head) || !self.keeps(Rule::OperationsCheckHead) {
                     let last = self.keeps(Rule::AbortStampsLast);
