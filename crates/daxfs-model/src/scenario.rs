@@ -322,10 +322,7 @@ pub const LARGE: &[Scenario] = &[
     },
     Scenario {
         name: "large: power lost twice, branches",
-        parties: &[
-            &[&[Create, WriteOpen], &[Append], &[Commit, Abort, Create]],
-            &[&[Break]],
-        ],
+        parties: &[&[&[Create, WriteOpen], &[Append], &[Commit, Abort, Create]], &[&[Break]]],
         crashes: 1,
         power_losses: 2,
         after: RESTART,
