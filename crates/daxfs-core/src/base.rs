@@ -354,9 +354,8 @@ impl Base {
             let middle = low + (high - low) / 2;
             let position = position_of(middle);
             // The first bytes of a name mostly decide, and cost one cache line instead of three.
-            let first: [u8; PREFIX] =
-                self.region.read(directory.data + position * DIRENT_SIZE + NAME_OFFSET)?;
-            match u128::from_be_bytes(first).cmp(&wanted) {
+            let at = directory.data + position * DIRENT_SIZE + HEAD_OFFSET;
+            match head(&self.region.read(at)?).cmp(&wanted) {
                 Ordering::Less => {
                     low = middle + 1;
                     continue;
@@ -440,15 +439,23 @@ impl Base {
 
 /// Bytes of a name that are compared as one number.
 const PREFIX: usize = size_of::<u128>();
-const NAME_OFFSET: u64 = std::mem::offset_of!(RawDirent, name) as u64;
+/// Where in a dirent the length of the name is, and how far the name's first bytes are from there.
+const HEAD_OFFSET: u64 = std::mem::offset_of!(RawDirent, name_len) as u64;
+const HEAD_NAME: usize =
+    std::mem::offset_of!(RawDirent, name) - std::mem::offset_of!(RawDirent, name_len);
 
-/// The first bytes of a name as a number that is ordered as names are: padded with zeroes, as
-/// names are in dirents, which holds because no name has a NUL.
+/// The first bytes of a name as a number that is ordered as names are, which have no NUL.
 fn prefix(name: &[u8]) -> u128 {
     let mut bytes = [0; PREFIX];
     let len = name.len().min(PREFIX);
     bytes[..len].copy_from_slice(&name[..len]);
     u128::from_be_bytes(bytes)
+}
+
+/// The same of a dirent, from its length on. Plain v3 leaves what it likes behind a name.
+fn head(bytes: &[u8; HEAD_NAME + PREFIX]) -> u128 {
+    let len = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+    prefix(&bytes[HEAD_NAME..][..len.min(PREFIX)])
 }
 
 /// The root of an image that has no base image.
