@@ -322,8 +322,7 @@ pub const LARGE: &[Scenario] = &[
     },
     Scenario {
         name: "large: power lost twice, branches",
-        parties: &[&[&[Create, WriteOpen], &[Append], &[Commit, Abort, Create]], &[&[Break]]],
-        crashes: 1,
+        parties: &[&[&[Create, WriteOpen], &[Append], &[Commit, Abort]]],
         power_losses: 2,
         after: RESTART,
         ..PLAIN
@@ -331,10 +330,9 @@ pub const LARGE: &[Scenario] = &[
     Scenario {
         name: "large: power lost twice, fold and reclaim",
         history: TWO_LAYERS,
-        parties: &[&[&[Fold], &[Reclaim]], &[&[Create], &[Append], &[Commit, Abort]]],
-        crashes: 1,
+        parties: &[&[&[Fold], &[Reclaim]]],
         power_losses: 2,
-        after: RESTART,
+        after: &[&[Open], &[Break], &[Fold, Reclaim], &[Reclaim]],
         ..PLAIN
     },
 ];
