@@ -32,9 +32,13 @@ pub struct Inode {
     pub nlink: u32,
     /// Device number, in the kernel's 32-bit encoding.
     pub rdev: u32,
+    /// Access time, ns since 1970; of the base image as `mtime`.
+    pub atime: i64,
     /// Modification time, ns since 1970.
     pub mtime: i64,
-    /// Image offset of the data: of a symlink's target, or what a file or directory of the base holds.
+    /// Time of the last change of any kind, ns since 1970; of the base image as `mtime`.
+    pub ctime: i64,
+    /// Image offset of what a file, directory or symlink of the base holds.
     pub data: u64,
     /// Image offset of the attribute set, 0 = none.
     pub xattrs: u64,
@@ -231,6 +235,7 @@ impl Base {
             return Err(Error::corrupt("inode number", at, ino, raw.ino));
         }
         let extended = self.has(feature::INODE_EXT);
+        let mtime = if extended { raw.mtime.get() } else { 0 };
         let mut inode = Inode {
             ino,
             mode: raw.mode.get(),
@@ -239,7 +244,9 @@ impl Base {
             size: raw.size.get(),
             nlink: raw.nlink.get(),
             rdev: if extended { raw.rdev.get() } else { 0 },
-            mtime: if extended { raw.mtime.get() } else { 0 },
+            atime: mtime,
+            mtime,
+            ctime: mtime,
             data: 0,
             xattrs: 0,
         };
@@ -467,7 +474,9 @@ const EMPTY_ROOT: Inode = Inode {
     size: 0,
     nlink: 2,
     rdev: 0,
+    atime: 0,
     mtime: 0,
+    ctime: 0,
     data: 0,
     xattrs: 0,
 };

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use zerocopy::IntoBytes;
 
+use crate::delta::{Cursor, LogSpace};
 use crate::error::{Error, Result, show};
 use crate::finding::Findings;
 use crate::format::{
@@ -27,10 +28,10 @@ pub struct BranchInfo {
     pub parent: u64,
     /// Name.
     pub name: String,
-    /// What the log has published.
-    pub log: Range<u64>,
-    /// First byte after what the log may grow to.
-    pub log_limit: u64,
+    /// Where the log begins; in ours without meaning while nothing is published.
+    pub log: Cursor,
+    /// Bytes that the log has published.
+    pub log_size: u64,
     /// The parent's log size at creation; zero in plain v3.
     pub base_size: u64,
     /// Value of `head` that the family was made from; zero in plain v3.
@@ -163,17 +164,17 @@ impl Table {
     /// Logs that share bytes are nobody's: what is kept lies apart.
     fn drop_overlaps(&mut self, findings: &mut Findings) {
         let mut order: Vec<&BranchInfo> = self.records.iter().collect();
-        order.sort_by_key(|record| (record.log.start, record.log_limit));
+        order.sort_by_key(|record| (record.log.at, record.log.segment_end));
         let mut end = 0;
         let mut overlapping = HashSet::new();
-        for record in order.into_iter().filter(|record| record.log_limit > record.log.start) {
-            if record.log.start < end {
+        for record in order.into_iter().filter(|record| record.log.segment_end > record.log.at) {
+            if record.log.at < end {
                 let expected = format!("at or after {end:#x}, where another ends");
-                let found = format!("{:#x}", record.log.start);
+                let found = format!("{:#x}", record.log.at);
                 findings.error("offset of a log", record.at + 16, expected, found);
                 overlapping.insert(record.id);
             }
-            end = end.max(record.log_limit);
+            end = end.max(record.log.segment_end);
         }
         self.records.retain(|record| !overlapping.contains(&record.id));
         self.by_id =
@@ -257,16 +258,18 @@ impl BranchInfo {
             return Err(Error::corrupt("checksum of a branch record", at + 116, expected, found));
         }
         let (start, capacity) = (raw.delta_log_offset.get(), raw.delta_log_capacity.get());
-        let room = log_room(superblock);
-        let log_limit = start.checked_add(capacity).filter(|limit| *limit <= room.end);
-        let inside = start >= room.start || (capacity == 0 && start == 0);
-        let Some(log_limit) = log_limit.filter(|_| inside) else {
-            let expected = format!("inside {:#x} to {:#x}", room.start, room.end);
+        let space = LogSpace::of(superblock);
+        let Range { start: low, end: high } = space.heap;
+        let none = if ours { log_size == 0 } else { capacity == 0 && start == 0 };
+        if !none && !space.is_segment(start, capacity) {
+            let expected = format!("inside {low:#x} to {high:#x}, in ours whole blocks");
             let found = format!("{capacity:#x} bytes from {start:#x}");
             return Err(Error::corrupt("log of a branch", at + 16, expected, found));
-        };
-        if log_size > capacity {
-            let limit = format!("at most the capacity of {capacity:#x}");
+        }
+        // In ours the log may go on in other segments.
+        let most = if ours { high - low } else { capacity };
+        if log_size > most {
+            let limit = format!("at most {most:#x}");
             return Err(Error::corrupt("size of a log", at + 24, limit, format!("{log_size:#x}")));
         }
         Ok(Self {
@@ -274,22 +277,12 @@ impl BranchInfo {
             id: raw.branch_id.get(),
             parent: raw.parent_id.get(),
             name: decode_name(at + 56, &raw.name)?,
-            log: start..start + log_size,
-            log_limit,
+            log: if none { Cursor::default() } else { Cursor::new(start, capacity) },
+            log_size,
             base_size: raw.base_size.get(),
             base_head: raw.base_head.get(),
         })
     }
-}
-
-/// Where logs may lie.
-fn log_room(superblock: &Superblock) -> Range<u64> {
-    let heap = superblock.delta_spans().into_iter().find(|span| span.name == "heap");
-    let (start, size) = heap.map_or_else(
-        || (superblock.delta_region_offset.get(), superblock.delta_region_size.get()),
-        |heap| (heap.offset, heap.size),
-    );
-    start..start.saturating_add(size)
 }
 
 fn decode_name(at: u64, field: &[u8; BRANCH_NAME_MAX + 1]) -> Result<String> {

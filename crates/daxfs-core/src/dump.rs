@@ -11,10 +11,10 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::{Error, Result, show};
 use crate::format::{
-    BaseInode, BaseSuperblock, BranchRecord, CreateBody, DIRENT_SIZE, DeleteBody, EntryHeader,
-    Kind, Layout, OWNER_WORD, OpenerEntry, RawDirent, RenameBody, SetattrBody, Superblock,
-    SymlinkBody, TruncateBody, WriteBody, XATTR_NAME_MAX, XattrEntry, XattrSet, entry, feature,
-    mode,
+    BaseInode, BaseSuperblock, BranchRecord, ContinueBody, CreateBody, DIRENT_SIZE, DeleteBody,
+    EntryHeader, ExtentBody, Kind, Layout, LinkBody, MknodBody, OWNER_WORD, OpenerEntry, PunchBody,
+    RawDirent, RenameBody, SetattrBody, SetattrTimes, Superblock, SymlinkBody, TruncateBody,
+    WriteBody, XATTR_NAME_MAX, XattrBody, XattrEntry, XattrSet, entry, feature, mode, setattr,
 };
 use crate::region::Region;
 
@@ -196,32 +196,40 @@ impl Dump<'_> {
             let Some(record) = self.structure::<BranchRecord>(&slot.to_string(), at, &[])? else {
                 break;
             };
-            self.log(&record)?;
+            self.log(superblock, &record)?;
         }
         Ok(())
     }
 
-    /// The entries in the first segment of a branch's log.
-    fn log(&mut self, record: &BranchRecord) -> Result<()> {
-        let start = record.delta_log_offset.get();
-        let len = record.delta_log_size.get().min(record.delta_log_capacity.get());
-        let Some(end) = start.checked_add(len) else {
-            return self.note(start, "a log that would lie outside");
-        };
-        let (mut at, mut index) = (start, 0u64);
-        while at < end {
+    /// The entries of a branch's log, from segment to segment.
+    fn log(&mut self, superblock: &Superblock, record: &BranchRecord) -> Result<()> {
+        let ours = superblock.has(feature::BRANCHES);
+        let mut at = record.delta_log_offset.get();
+        let mut left = record.delta_log_size.get();
+        let mut segment_end = at.saturating_add(record.delta_log_capacity.get());
+        let mut index = 0;
+        while left > 0 {
             if index == self.options.limit {
-                return self.note(at, &format!("{} more bytes of log, not shown", end - at));
+                return self.note(at, &format!("{left} more bytes of log, not shown"));
             }
             let Some(header) = self.structure::<EntryHeader>(&index.to_string(), at, &[])? else {
                 return Ok(());
             };
             let size = u64::from(header.total_size.get());
-            if size < size_of::<EntryHeader>() as u64 || size > end - at {
-                return self.note(at, &format!("an entry of {size} bytes, {} are left", end - at));
+            let room = segment_end.saturating_sub(at).min(left);
+            if size < size_of::<EntryHeader>() as u64 || size > room {
+                return self.note(at, &format!("an entry of {size} bytes, {room} are left"));
             }
-            self.entry_body(header.kind.get(), at + size_of::<EntryHeader>() as u64)?;
+            let body = at + size_of::<EntryHeader>() as u64;
+            self.entry_body(header.kind.get(), body)?;
             at += size;
+            if ours && header.kind == entry::CONTINUE {
+                let bytes = self.bytes(body, size_of::<ContinueBody>() as u64);
+                let Ok(segment) = ContinueBody::read_from_bytes(&bytes) else { return Ok(()) };
+                at = segment.next.get();
+                segment_end = at.saturating_add(segment.capacity.get());
+            }
+            left -= size;
             index += 1;
         }
         Ok(())
@@ -231,18 +239,42 @@ impl Dump<'_> {
         match kind {
             entry::WRITE => self.body::<WriteBody>(at, |_| Vec::new()),
             entry::CREATE | entry::MKDIR => {
-                self.body::<CreateBody>(at, |body| vec![("name", body.name_len.get())])
+                self.body::<CreateBody>(at, |body| vec![("name", body.name_len.get().into())])
             }
             entry::DELETE => {
-                self.body::<DeleteBody>(at, |body| vec![("name", body.name_len.get())])
+                self.body::<DeleteBody>(at, |body| vec![("name", body.name_len.get().into())])
             }
             entry::TRUNCATE => self.body::<TruncateBody>(at, |_| Vec::new()),
             entry::RENAME => self.body::<RenameBody>(at, |body| {
-                vec![("old_name", body.old_name_len.get()), ("new_name", body.new_name_len.get())]
+                vec![
+                    ("old_name", body.old_name_len.get().into()),
+                    ("new_name", body.new_name_len.get().into()),
+                ]
             }),
-            entry::SETATTR => self.body::<SetattrBody>(at, |_| Vec::new()),
+            entry::SETATTR => {
+                let bytes = self.bytes(at, size_of::<SetattrBody>() as u64);
+                self.body::<SetattrBody>(at, |_| Vec::new())?;
+                match SetattrBody::read_from_bytes(&bytes) {
+                    Ok(body) if body.valid.get() & setattr::TIMES != 0 => {
+                        self.body::<SetattrTimes>(at + bytes.len() as u64, |_| Vec::new())
+                    }
+                    _ => Ok(()),
+                }
+            }
             entry::SYMLINK => self.body::<SymlinkBody>(at, |body| {
-                vec![("name", body.name_len.get()), ("target", body.target_len.get())]
+                vec![("name", body.name_len.get().into()), ("target", body.target_len.get().into())]
+            }),
+            entry::CONTINUE => self.body::<ContinueBody>(at, |_| Vec::new()),
+            entry::MKNOD => self.body::<MknodBody>(at, |body| {
+                vec![("name", body.name_len.get().into()), ("target", body.target_len.get().into())]
+            }),
+            entry::LINK => {
+                self.body::<LinkBody>(at, |body| vec![("name", body.name_len.get().into())])
+            }
+            entry::EXTENT => self.body::<ExtentBody>(at, |_| Vec::new()),
+            entry::PUNCH => self.body::<PunchBody>(at, |_| Vec::new()),
+            entry::XATTR => self.body::<XattrBody>(at, |body| {
+                vec![("name", body.name_len.get().into()), ("value", body.value_len.get().into())]
             }),
             other => self.note(at, &format!("an entry of unknown type {other}")),
         }
@@ -252,14 +284,14 @@ impl Dump<'_> {
     fn body<T: Layout + FromBytes + IntoBytes>(
         &mut self,
         at: u64,
-        texts: impl FnOnce(&T) -> Vec<(&'static str, u16)>,
+        texts: impl FnOnce(&T) -> Vec<(&'static str, u64)>,
     ) -> Result<()> {
         let mut next = at + size_of::<T>() as u64;
         let mut tails = Vec::new();
         if let Ok(body) = T::read_from_bytes(&self.bytes(at, size_of::<T>() as u64)) {
             for (name, len) in texts(&body) {
-                tails.push(Tail { name, at: next, len: len.into() });
-                next += u64::from(len);
+                tails.push(Tail { name, at: next, len });
+                next = next.saturating_add(len);
             }
         }
         self.structure::<T>("", at, &tails).map(drop)

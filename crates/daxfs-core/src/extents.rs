@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where a file's bytes lie: an ordered map of disjoint runs; what none covers reads as zeroes.
+//! Where a file's bytes lie: disjoint runs in order; what none covers reads as zeroes.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::error::Result;
+use crate::map::Map;
 use crate::region::Region;
 
 /// A run of a file's bytes that lies in one piece in the image.
@@ -16,12 +16,14 @@ pub struct Extent {
     pub image_offset: u64,
     /// Bytes.
     pub len: u64,
+    /// Whether the bytes lie in a log, and not in the base image or in blocks of their own.
+    pub in_log: bool,
 }
 
 impl Extent {
     /// First offset in the file after the run; both ends of a run are at most
     /// [`crate::delta::FILE_SIZE_MAX`].
-    fn end(&self) -> u64 {
+    pub fn end(&self) -> u64 {
         self.file_offset + self.len
     }
 
@@ -32,20 +34,90 @@ impl Extent {
             file_offset,
             image_offset: self.image_offset + (file_offset - self.file_offset),
             len: self.end().min(range.end) - file_offset,
+            in_log: self.in_log,
         }
+    }
+
+    /// Whether `next` goes on where this run ends, in the file and in the image.
+    fn continues_in(&self, next: &Self) -> bool {
+        self.end() == next.file_offset
+            && self.image_offset + self.len == next.image_offset
+            && self.in_log == next.in_log
     }
 }
 
-/// The runs of one file, by their offsets in it.
+/// The runs of one file. Most files have one, which needs no memory of its own.
 #[derive(Debug, Clone, Default)]
-pub struct Extents(BTreeMap<u64, Extent>);
+pub struct Extents {
+    runs: Runs,
+}
+
+#[derive(Debug, Clone, Default)]
+enum Runs {
+    #[default]
+    None,
+    One(Extent),
+    // By their offsets in the file; `held` is the sum of their lengths.
+    Many {
+        map: Map<u64, Extent>,
+        held: u64,
+    },
+}
 
 impl Extents {
     /// Lays a run over what is there.
     pub fn insert(&mut self, extent: Extent) {
-        if extent.len > 0 {
+        if extent.len == 0 {
+            return;
+        }
+        match &mut self.runs {
+            Runs::None => self.runs = Runs::One(extent),
+            Runs::One(only) if only.continues_in(&extent) => only.len += extent.len,
+            Runs::One(only)
+                if extent.file_offset <= only.file_offset && extent.end() >= only.end() =>
+            {
+                *only = extent;
+            }
+            _ => self.insert_among(extent),
+        }
+    }
+
+    fn insert_among(&mut self, mut extent: Extent) {
+        let (map, _) = self.many();
+        if map.last().is_some_and(|(_, last)| last.end() > extent.file_offset) {
             self.remove(extent.file_offset..extent.end());
-            self.0.insert(extent.file_offset, extent);
+        }
+        let (map, held) = self.many();
+        *held += extent.len;
+        if let Some((_, after)) = map.first_from(&extent.end())
+            && extent.continues_in(after)
+        {
+            let (at, len) = (after.file_offset, after.len);
+            map.remove(&at);
+            extent.len += len;
+        }
+        if let Some((&at, before)) = map.below(&extent.file_offset)
+            && before.continues_in(&extent)
+        {
+            map.get_mut(&at).expect("it was just found").len += extent.len;
+        } else {
+            map.insert(extent.file_offset, extent);
+        }
+    }
+
+    /// The runs as a map, whatever they were.
+    fn many(&mut self) -> (&mut Map<u64, Extent>, &mut u64) {
+        if !matches!(self.runs, Runs::Many { .. }) {
+            let (mut map, mut held) = (Map::default(), 0);
+            if let Runs::One(only) = self.runs {
+                map.insert(only.file_offset, only);
+                held = only.len;
+            }
+            self.runs = Runs::Many { map, held };
+        }
+        match &mut self.runs {
+            Runs::Many { map, held } => (map, held),
+            _ => unreachable!("made above"),
         }
     }
 
@@ -55,33 +127,68 @@ impl Extents {
     }
 
     /// Makes a hole: runs inside are dropped, runs that reach into it are trimmed or split.
-    fn remove(&mut self, hole: Range<u64>) {
+    pub fn remove(&mut self, hole: Range<u64>) {
+        match &mut self.runs {
+            Runs::None => return,
+            Runs::One(only) if only.end() <= hole.start || only.file_offset >= hole.end => return,
+            Runs::One(only) if only.file_offset >= hole.start && only.end() <= hole.end => {
+                self.runs = Runs::None;
+                return;
+            }
+            Runs::One(only) if only.end() <= hole.end => {
+                *only = only.clip(&(0..hole.start));
+                return;
+            }
+            _ => {}
+        }
+        let (map, held) = self.many();
         // At most one run begins before the hole and reaches into it.
-        if let Some((_, before)) = self.0.range_mut(..hole.start).next_back()
+        if let Some((_, &before)) = map.below(&hole.start)
             && before.end() > hole.start
         {
-            let whole = *before;
-            *before = whole.clip(&(0..hole.start));
-            self.keep_tail(whole, hole.end);
+            map.insert(before.file_offset, before.clip(&(0..hole.start)));
+            *held -= before.end().min(hole.end) - hole.start;
+            if before.end() > hole.end {
+                map.insert(hole.end, before.clip(&(hole.end..u64::MAX)));
+            }
         }
-        while let Some((&start, &run)) = self.0.range(hole.clone()).next() {
-            self.0.remove(&start);
-            self.keep_tail(run, hole.end);
+        while let Some((_, &run)) = map.first_from(&hole.start)
+            && run.file_offset < hole.end
+        {
+            map.remove(&run.file_offset);
+            *held -= run.end().min(hole.end) - run.file_offset;
+            if run.end() > hole.end {
+                map.insert(hole.end, run.clip(&(hole.end..u64::MAX)));
+            }
         }
     }
 
-    fn keep_tail(&mut self, run: Extent, from: u64) {
-        if run.end() > from {
-            self.0.insert(from, run.clip(&(from..u64::MAX)));
+    /// Bytes that the runs have, those behind the file's size included.
+    pub fn held(&self) -> u64 {
+        match &self.runs {
+            Runs::None => 0,
+            Runs::One(only) => only.len,
+            Runs::Many { held, .. } => *held,
         }
     }
 
     /// The runs that reach into `range`, clipped to it, in order; it must not be reversed.
     pub fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = Extent> + '_ {
-        let before = self.0.range(..range.start).next_back().map(|(_, run)| run);
-        let first = before.filter(|run| run.end() > range.start && !range.is_empty());
-        let rest = self.0.range(range.clone()).map(|(_, run)| run);
-        first.into_iter().chain(rest).map(move |run| run.clip(&range))
+        let (one, map) = match &self.runs {
+            Runs::None => (None, None),
+            Runs::One(only) => (Some(only), None),
+            Runs::Many { map, .. } => (map.below(&range.start).map(|(_, run)| run), Some(map)),
+        };
+        let rest = map.into_iter().flat_map({
+            let start = range.start;
+            move |map| map.from(&start).map(|(_, run)| run)
+        });
+        let (start, end) = (range.start, range.end);
+        one.into_iter()
+            .filter(move |run| run.end() > start)
+            .chain(rest)
+            .take_while(move |run| run.file_offset < end && start < end)
+            .map(move |run| run.clip(&range))
     }
 
     /// Fills `buffer` with the file's bytes from `offset` on.

@@ -24,6 +24,8 @@ pub const ROOT_INO: u64 = 1;
 pub const NAME_MAX: usize = 128;
 /// Longest symlink target, in bytes, without its NUL.
 pub const TARGET_MAX: u64 = 4095;
+/// Most names that a log may give one file.
+pub const FILE_NLINK_MAX: u32 = 1 << 31;
 /// Most base inodes in one image (validation keeps a few bytes for each).
 pub const INODES_MAX: u32 = 1 << 30;
 /// Records in a branch table.
@@ -36,8 +38,12 @@ pub const MAIN_ID: u64 = 1;
 pub const MAIN_NAME: &str = "main";
 /// Entries in an opener table.
 pub const OPENER_ENTRIES: u32 = 256;
-/// Bit of an opener's identity: the entry is being claimed.
-pub const OPENER_CLAIM: u64 = 1 << 63;
+/// Bit of an opener entry's word: the entry is being claimed under the identity in the other bits.
+pub const OPENER_CLAIMED: u64 = 1 << 62;
+/// Bit of an opener entry's word: the entry is free, and had the identity in the other bits.
+pub const OPENER_FREED: u64 = 1 << 61;
+/// Bit of an opener entry's `proof`: the opener holds a file lock on its entry's bytes.
+pub const PROOF_LOCK: u32 = 1;
 /// Branch slots that only folding may take.
 pub const RESERVE_SLOTS: u32 = 2;
 /// Longest name of an extended attribute, in bytes.
@@ -94,7 +100,22 @@ pub mod state {
     pub const RETIRED: u32 = 5;
 }
 
-/// Types of delta log entries.
+/// Bits of a branch record's `flags`.
+pub mod branch_flag {
+    /// Part of main, and replaced by a fold or about to be.
+    pub const ABSORBED: u32 = 1;
+    /// Made by folding: the merge of the layers that it replaces.
+    pub const FOLDED: u32 = 2;
+    /// Every data block that the fold names is its own.
+    pub const FOLD_DONE: u32 = 4;
+    /// Taken from an owner that nobody could prove dead: takes no more entries.
+    pub const QUARANTINED: u32 = 8;
+
+    /// Every bit.
+    pub const ALL: u32 = ABSORBED | FOLDED | FOLD_DONE | QUARANTINED;
+}
+
+/// Types of delta log entries: 1 to 8 are plain v3's, the others ours.
 pub mod entry {
     /// Bytes written to a file.
     pub const WRITE: u32 = 1;
@@ -112,6 +133,36 @@ pub mod entry {
     pub const SETATTR: u32 = 7;
     /// A new symbolic link.
     pub const SYMLINK: u32 = 8;
+    /// The log goes on in another segment.
+    pub const CONTINUE: u32 = 16;
+    /// A new inode of any type, with owner, device and target.
+    pub const MKNOD: u32 = 17;
+    /// One more name for an inode.
+    pub const LINK: u32 = 18;
+    /// Bytes of a file that lie outside the log.
+    pub const EXTENT: u32 = 19;
+    /// A hole in a file.
+    pub const PUNCH: u32 = 20;
+    /// An extended attribute set or removed.
+    pub const XATTR: u32 = 21;
+}
+
+/// Bits of a RENAME entry's `flags`.
+pub mod rename {
+    /// Both names exist and swap their inodes.
+    pub const EXCHANGE: u32 = 1;
+}
+
+/// Bits of an EXTENT entry's `flags`.
+pub mod extent {
+    /// The file's size stays as it is.
+    pub const KEEP_SIZE: u32 = 1;
+}
+
+/// Bits of an XATTR entry's `flags`.
+pub mod xattr {
+    /// The attribute is removed.
+    pub const REMOVE: u16 = 1;
 }
 
 /// Bits of a SETATTR entry's `valid` field.
@@ -124,6 +175,15 @@ pub mod setattr {
     pub const GID: u32 = 4;
     /// `size` is meant.
     pub const SIZE: u32 = 8;
+    /// Ours: `atime` is meant.
+    pub const ATIME: u32 = 16;
+    /// Ours: `mtime` is meant.
+    pub const MTIME: u32 = 32;
+    /// Ours: `ctime` is meant, instead of the entry's own time.
+    pub const CTIME: u32 = 64;
+
+    /// With any of these, the times follow the body.
+    pub const TIMES: u32 = ATIME | MTIME | CTIME;
 }
 
 /// Type and permission bits of `mode`, as in POSIX.
@@ -144,6 +204,9 @@ pub mod mode {
     pub const FIFO: u32 = 0o010000;
     /// Socket.
     pub const SOCKET: u32 = 0o140000;
+
+    /// Every type.
+    pub const KINDS: [u32; 7] = [REGULAR, DIRECTORY, SYMLINK, CHAR, BLOCK, FIFO, SOCKET];
 }
 
 /// How a field is shown and compared.
@@ -336,8 +399,8 @@ layout! {
         16 boot_id: [u8; 16] = Bytes,
         /// Process.
         32 pid: U32 = Number,
-        /// Zero.
-        36 reserved: [u8; 4] = Reserved,
+        /// How its death can be proved: [`PROOF_LOCK`] or 0.
+        36 proof: U32 = Number,
         /// Pid namespace (inode number).
         40 pid_namespace: U64 = Number,
         /// Start time of the process, in clock ticks since boot.
@@ -528,8 +591,8 @@ layout! {
         24 old_name_len: U16 = Number,
         /// Bytes of the new name.
         26 new_name_len: U16 = Number,
-        /// Zero.
-        28 reserved: U32 = Number,
+        /// [`rename`] bits; zero in plain v3.
+        28 flags: U32 = Number,
     }
 }
 
@@ -565,6 +628,100 @@ layout! {
     }
 }
 
+layout! {
+    /// What follows the body of SETATTR where a time is meant.
+    SetattrTimes, "SETATTR times", 24 {
+        /// Access time, ns since 1970.
+        0 atime: I64 = Signed,
+        /// Modification time, ns since 1970.
+        8 mtime: I64 = Signed,
+        /// Change time, ns since 1970.
+        16 ctime: I64 = Signed,
+    }
+}
+
+layout! {
+    /// Body of CONTINUE.
+    ContinueBody, "CONTINUE", 16 {
+        /// Image offset of the next segment, on a block.
+        0 next: U64 = Number,
+        /// Bytes of the next segment, whole blocks.
+        8 capacity: U64 = Number,
+    }
+}
+
+layout! {
+    /// Body of MKNOD; the name follows, and of a symlink the target and a NUL.
+    MknodBody, "MKNOD", 32 {
+        /// Directory.
+        0 parent_ino: U64 = Number,
+        /// Type and permissions.
+        8 mode: U32 = Number,
+        /// Owner.
+        12 uid: U32 = Number,
+        /// Group.
+        16 gid: U32 = Number,
+        /// Device number, in the kernel's 32-bit encoding.
+        20 rdev: U32 = Number,
+        /// Bytes of the name.
+        24 name_len: U16 = Number,
+        /// Bytes of a symlink's target, without the NUL.
+        26 target_len: U16 = Number,
+        /// Zero.
+        28 reserved: [u8; 4] = Reserved,
+    }
+}
+
+layout! {
+    /// Body of LINK; the name follows.
+    LinkBody, "LINK", 16 {
+        /// Directory.
+        0 parent_ino: U64 = Number,
+        /// Bytes of the name.
+        8 name_len: U16 = Number,
+        /// Zero.
+        10 reserved: [u8; 6] = Reserved,
+    }
+}
+
+layout! {
+    /// Body of EXTENT.
+    ExtentBody, "EXTENT", 32 {
+        /// Offset in the file.
+        0 offset: U64 = Number,
+        /// Bytes.
+        8 len: U64 = Number,
+        /// Image offset of the bytes.
+        16 image_offset: U64 = Number,
+        /// [`extent`] bits.
+        24 flags: U32 = Number,
+        /// Zero.
+        28 reserved: [u8; 4] = Reserved,
+    }
+}
+
+layout! {
+    /// Body of PUNCH.
+    PunchBody, "PUNCH", 16 {
+        /// Offset in the file.
+        0 offset: U64 = Number,
+        /// Bytes.
+        8 len: U64 = Number,
+    }
+}
+
+layout! {
+    /// Body of XATTR; name and value follow.
+    XattrBody, "XATTR", 8 {
+        /// Bytes of the name.
+        0 name_len: U16 = Number,
+        /// [`xattr`] bits.
+        2 flags: U16 = Number,
+        /// Bytes of the value.
+        4 value_len: U32 = Number,
+    }
+}
+
 /// Bytes of one owner-map word.
 pub const OWNER_WORD: u64 = 8;
 /// Size of the branch table in bytes.
@@ -594,4 +751,11 @@ pub const STRUCTURES: &[(&str, &[Field])] = &[
     (RenameBody::NAME, RenameBody::FIELDS),
     (SetattrBody::NAME, SetattrBody::FIELDS),
     (SymlinkBody::NAME, SymlinkBody::FIELDS),
+    (SetattrTimes::NAME, SetattrTimes::FIELDS),
+    (ContinueBody::NAME, ContinueBody::FIELDS),
+    (MknodBody::NAME, MknodBody::FIELDS),
+    (LinkBody::NAME, LinkBody::FIELDS),
+    (ExtentBody::NAME, ExtentBody::FIELDS),
+    (PunchBody::NAME, PunchBody::FIELDS),
+    (XattrBody::NAME, XattrBody::FIELDS),
 ];

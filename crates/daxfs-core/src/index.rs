@@ -6,27 +6,29 @@
 //! it is then, so that what replays without an error is a tree again. File data stay where they
 //! are: the index points at them.
 
-use std::collections::btree_map::Entry as Name;
-use std::collections::hash_map::Entry as Slot;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::ops::Range;
+use std::sync::Arc;
 
 use crate::base::{Base, Inode};
-use crate::delta::{self, Change, Entry};
+use crate::delta::{self, Change, Cursor, Entry, LogSpace};
 use crate::error::{Error, Result, show};
 use crate::extents::{Extent, Extents};
-use crate::format::{DIRENT_SIZE, ROOT_INO, mode};
+use crate::format::{
+    DIRENT_SIZE, FILE_NLINK_MAX, ROOT_INO, XATTR_SET_MAX, XattrEntry, XattrSet, mode,
+};
+use crate::map::Map;
+use crate::name::Name;
 use crate::region::Region;
 
 /// Deepest directory that a directory can be moved into: no path of Linux's 4096 bytes can name
 /// a deeper one. Bounds the search for cycles.
 pub const DEPTH_MAX: usize = 2048;
 
-/// Everything that a chain's logs changed.
+/// Everything that a chain's logs changed. A copy costs nothing, and stays as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
-    nodes: HashMap<u64, Node>,
+    nodes: Map<u64, Node>,
 }
 
 /// A touched inode.
@@ -34,14 +36,20 @@ pub struct Index {
 struct Node {
     inode: Inode,
     content: Content,
+    // Absent while they are as in the base.
+    xattrs: Option<Arc<Xattrs>>,
 }
+
+/// The extended attributes of an inode: values by names.
+pub type Xattrs = BTreeMap<Box<[u8]>, Box<[u8]>>;
 
 #[derive(Debug, Clone)]
 enum Content {
-    /// Devices, symlinks (whose inode says where the target is), removed directories.
+    /// Devices, symlinks of the base (whose inodes say where the targets are), removed directories.
     Plain,
     File(Extents),
-    Directory(Box<Directory>),
+    Directory(Arc<Directory>),
+    Symlink(Arc<[u8]>),
 }
 
 /// A touched directory: names laid over those of the base.
@@ -50,25 +58,43 @@ pub struct Directory {
     base: Option<Inode>,
     // Absent while it is as in the base.
     parent: Option<u64>,
-    names: BTreeMap<Box<[u8]>, Option<u64>>,
+    // 0 where a name of the base was removed.
+    names: Map<Name, u64>,
 }
 
 impl Directory {
-    /// The directory in the base image, whose names count unless [`Directory::names`] has them.
+    /// The directory in the base image, whose names count unless [`Directory::name`] knows better.
     pub fn base(&self) -> Option<&Inode> {
         self.base.as_ref()
     }
 
-    /// The inode that a name stands for, `None` = it was removed.
-    pub fn names(&self) -> &BTreeMap<Box<[u8]>, Option<u64>> {
-        &self.names
+    /// What was done to a name: the inode that it stands for now, or none since it was removed.
+    pub fn name(&self, name: &[u8]) -> Option<Option<u64>> {
+        self.names.get(name).map(|ino| (*ino != 0).then_some(*ino))
+    }
+
+    /// Every name with which something was done, in byte order, as for [`Directory::name`].
+    pub fn names(&self) -> impl Iterator<Item = (&Name, Option<u64>)> {
+        self.names.iter().map(|(name, ino)| (name, (*ino != 0).then_some(*ino)))
     }
 }
 
 impl Index {
-    /// Applies a whole log, oldest entry first.
-    pub fn replay(&mut self, base: &Base, region: &Region, log: Range<u64>) -> Result<()> {
-        delta::scan(region, log).try_for_each(|entry| self.apply(base, entry?))
+    /// Applies a log from `cursor` on, up to `size` published bytes, oldest entry first; says
+    /// where the next entry goes.
+    pub fn replay(
+        &mut self,
+        base: &Base,
+        region: &Region,
+        space: &LogSpace,
+        cursor: Cursor,
+        size: u64,
+    ) -> Result<Cursor> {
+        let mut scan = delta::scan(region, space, cursor, size);
+        for entry in scan.by_ref() {
+            self.apply(base, entry?)?;
+        }
+        Ok(scan.cursor())
     }
 
     /// Whether nothing was touched.
@@ -79,6 +105,11 @@ impl Index {
     /// A touched inode.
     pub fn inode(&self, ino: u64) -> Option<&Inode> {
         self.nodes.get(&ino).map(|node| &node.inode)
+    }
+
+    /// Every touched inode, in the order of their numbers.
+    pub fn inodes(&self) -> impl Iterator<Item = &Inode> {
+        self.nodes.iter().map(|(_, node)| &node.inode)
     }
 
     /// A touched directory, unless it was removed.
@@ -97,12 +128,25 @@ impl Index {
         }
     }
 
+    /// The target of a symlink that is not of the base.
+    pub fn target(&self, ino: u64) -> Option<&[u8]> {
+        match &self.nodes.get(&ino)?.content {
+            Content::Symlink(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    /// The extended attributes of an inode, unless they are as in the base.
+    pub fn xattrs(&self, ino: u64) -> Option<&Xattrs> {
+        self.nodes.get(&ino)?.xattrs.as_deref()
+    }
+
     /// The number of the inode that `name` in `directory` names.
     pub fn lookup(&self, base: &Base, directory: &Inode, name: &[u8]) -> Result<Option<u64>> {
         let below = match self.nodes.get(&directory.ino).map(|node| &node.content) {
             None => Some(directory),
-            Some(Content::Directory(touched)) => match touched.names.get(name) {
-                Some(changed) => return Ok(*changed),
+            Some(Content::Directory(touched)) => match touched.name(name) {
+                Some(changed) => return Ok(changed),
                 None => touched.base.as_ref(),
             },
             Some(_) => None,
@@ -111,36 +155,59 @@ impl Index {
         Ok(base.lookup(below, name)?.map(|entry| entry.ino()))
     }
 
+    /// The directory that a directory other than the root lies in, if any does.
+    pub fn parent(&self, base: &Base, directory: u64) -> Result<Option<u64>> {
+        match self.directory(directory).and_then(|directory| directory.parent) {
+            Some(parent) => Ok(Some(parent)),
+            None => base.parent(directory),
+        }
+    }
+
     /// Makes one entry's change, or says why it cannot be made; then the index is of no more use.
     pub fn apply(&mut self, base: &Base, entry: Entry) -> Result<()> {
         let Entry { at, ino, time, change } = entry;
         let mut step = Step { index: self, base, at, time };
         match change {
             Change::Write { offset, data, len } => {
-                let extent = Extent { file_offset: offset, image_offset: data, len };
-                step.write(ino, extent)
+                let extent = Extent { file_offset: offset, image_offset: data, len, in_log: true };
+                step.write(ino, extent, false)
             }
+            Change::Extent { offset, len, image_offset, keep_size } => {
+                let extent = Extent { file_offset: offset, image_offset, len, in_log: false };
+                step.write(ino, extent, keep_size)
+            }
+            Change::Punch { offset, len } => step.punch(ino, offset, len),
             Change::Create { parent, ino, mode, name } => {
-                let directory = mode & mode::TYPE == mode::DIRECTORY;
-                let nlink = 1 + u32::from(directory);
-                let inode = Inode { ino, mode, nlink, mtime: time, ..NEW };
-                step.create(parent, name, inode)
+                step.create(parent, name, Inode { ino, mode, ..NEW }, None)
             }
+            Change::Mknod { parent, mode, uid, gid, rdev, name, target } => {
+                step.create(parent, name, Inode { ino, mode, uid, gid, rdev, ..NEW }, target)
+            }
+            Change::Symlink { parent, ino, name, target } => {
+                let mode = mode::SYMLINK | 0o777;
+                step.create(parent, name, Inode { ino, mode, ..NEW }, Some(target))
+            }
+            Change::Link { parent, name } => step.link(parent, name, ino),
             Change::Delete { parent, name } => step.delete(parent, name, ino),
             Change::Truncate { size } => step.truncate(ino, size),
-            Change::Rename { ino, old_parent, new_parent, old_name, new_name } => {
+            Change::Rename { ino, old_parent, new_parent, old_name, new_name, exchange: true } => {
+                step.exchange(ino, (old_parent, old_name), (new_parent, new_name))
+            }
+            Change::Rename { ino, old_parent, new_parent, old_name, new_name, exchange: false } => {
                 step.rename(ino, (old_parent, old_name), (new_parent, new_name))
             }
-            Change::SetAttr { mode, uid, gid, size } => {
+            Change::SetAttr { mode, uid, gid, size, atime, mtime, ctime } => {
                 step.set_attr(ino, mode, uid, gid)?;
-                size.map_or(Ok(()), |size| step.truncate(ino, size))
+                if let Some(size) = size {
+                    step.truncate(ino, size)?;
+                }
+                let inode = &mut step.node(ino)?.inode;
+                inode.atime = atime.unwrap_or(inode.atime);
+                inode.mtime = mtime.unwrap_or(inode.mtime);
+                inode.ctime = ctime.unwrap_or(time);
+                Ok(())
             }
-            Change::Symlink { parent, ino, name, target, target_len } => {
-                let mode = mode::SYMLINK | 0o777;
-                let (size, data) = (target_len, target);
-                let inode = Inode { ino, mode, size, data, nlink: 1, mtime: time, ..NEW };
-                step.create(parent, name, inode)
-            }
+            Change::SetXattr { name, value } => step.set_xattr(ino, name, value),
         }
     }
 }
@@ -154,7 +221,9 @@ const NEW: Inode = Inode {
     size: 0,
     nlink: 0,
     rdev: 0,
+    atime: 0,
     mtime: 0,
+    ctime: 0,
     data: 0,
     xattrs: 0,
 };
@@ -179,23 +248,21 @@ impl Step<'_> {
 
     /// The inode's node, taken from the base image at its first touch.
     fn node(&mut self, ino: u64) -> Result<&mut Node> {
-        let at = self.at;
-        match self.index.nodes.entry(ino) {
-            Slot::Occupied(node) => Ok(node.into_mut()),
-            Slot::Vacant(slot) if self.base.contains(ino) => {
-                Ok(slot.insert(Node::from_base(self.base.inode(ino)?, self.base)))
+        let Self { base, at, .. } = *self;
+        self.index.nodes.get_or_insert_with(ino, || {
+            if !base.contains(ino) {
+                return Err(Error::corrupt("inode of a log entry", at, "one that exists", ino));
             }
-            Slot::Vacant(_) => {
-                Err(Error::corrupt("inode of a log entry", at, "one that exists", ino))
-            }
-        }
+            Ok(Node::from_base(base.inode(ino)?, base))
+        })
     }
 
+    /// A file whose bytes change.
     fn file(&mut self, ino: u64) -> Result<(&mut Inode, &mut Extents)> {
         let (at, time) = (self.at, self.time);
         match self.node(ino)? {
-            Node { inode, content: Content::File(extents) } => {
-                inode.mtime = time;
+            Node { inode, content: Content::File(extents), .. } => {
+                (inode.mtime, inode.ctime) = (time, time);
                 Ok((inode, extents))
             }
             Node { inode, .. } => {
@@ -208,7 +275,9 @@ impl Step<'_> {
     fn directory(&mut self, ino: u64) -> Result<(&mut Inode, &mut Directory)> {
         let at = self.at;
         match self.node(ino)? {
-            Node { inode, content: Content::Directory(directory) } => Ok((inode, directory)),
+            Node { inode, content: Content::Directory(directory), .. } => {
+                Ok((inode, Arc::make_mut(directory)))
+            }
             Node { inode, .. } => {
                 let found =
                     format!("inode {ino} with mode {:#o}, {} names", inode.mode, inode.nlink);
@@ -217,12 +286,17 @@ impl Step<'_> {
         }
     }
 
-    fn write(&mut self, ino: u64, extent: Extent) -> Result<()> {
+    fn write(&mut self, ino: u64, extent: Extent, keep_size: bool) -> Result<()> {
         let (inode, extents) = self.file(ino)?;
-        if extent.len > 0 {
-            inode.size = inode.size.max(extent.file_offset + extent.len);
+        if extent.len > 0 && !keep_size {
+            inode.size = inode.size.max(extent.end());
         }
         extents.insert(extent);
+        Ok(())
+    }
+
+    fn punch(&mut self, ino: u64, offset: u64, len: u64) -> Result<()> {
+        self.file(ino)?.1.remove(offset..offset + len);
         Ok(())
     }
 
@@ -254,73 +328,152 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn create(&mut self, parent: u64, name: Box<[u8]>, inode: Inode) -> Result<()> {
-        let ino = inode.ino;
-        let content = match inode.kind() {
-            mode::REGULAR => Content::File(Extents::default()),
-            mode::DIRECTORY => Content::Directory(Box::new(Directory {
-                base: None,
-                parent: Some(parent),
-                names: BTreeMap::new(),
-            })),
-            _ => Content::Plain,
-        };
-        match self.index.nodes.entry(ino) {
-            Slot::Vacant(slot) if ino != 0 && !self.base.contains(ino) => {
-                slot.insert(Node { inode, content });
+    fn set_xattr(&mut self, ino: u64, name: Box<[u8]>, value: Option<Box<[u8]>>) -> Result<()> {
+        let Self { base, at, time, .. } = *self;
+        let node = self.node(ino)?;
+        node.inode.ctime = time;
+        if node.xattrs.is_none() {
+            let below = base.xattrs(&node.inode)?.into_iter();
+            let below = below.map(|(name, value)| (name.into(), value.into())).collect();
+            node.xattrs = Some(Arc::new(below));
+        }
+        let xattrs = Arc::make_mut(node.xattrs.as_mut().expect("made above"));
+        match value {
+            Some(value) => {
+                xattrs.insert(name, value);
+                let size = xattr_set_size(xattrs.iter().map(|(name, value)| (&**name, &**value)));
+                if size > XATTR_SET_MAX {
+                    let limit = format!("at most {XATTR_SET_MAX}");
+                    return Err(Error::corrupt("bytes of an attribute set", at, limit, size));
+                }
             }
-            _ => return self.wrong("number of a created inode", "one not in use", ino),
+            None if xattrs.remove(&name).is_none() => {
+                let expected = "one that there is";
+                return Err(Error::corrupt("name in an XATTR", at, expected, show(&name)));
+            }
+            None => {}
         }
-        if ino == parent {
-            return self.wrong(
-                "parent in a log entry",
-                "a directory",
-                format!("inode {ino} itself"),
-            );
-        }
-        self.link(parent, name, ino, inode.is_dir())
+        Ok(())
     }
 
-    fn delete(&mut self, parent: u64, name: Box<[u8]>, ino: u64) -> Result<()> {
+    fn create(
+        &mut self,
+        parent: u64,
+        name: Name,
+        inode: Inode,
+        target: Option<Box<[u8]>>,
+    ) -> Result<()> {
+        let (ino, time, directory) = (inode.ino, self.time, inode.is_dir());
+        let content = match (inode.kind(), &target) {
+            (mode::REGULAR, _) => Content::File(Extents::default()),
+            (mode::DIRECTORY, _) => Content::Directory(Arc::new(Directory {
+                base: None,
+                parent: Some(parent),
+                names: Map::default(),
+            })),
+            (_, Some(target)) => Content::Symlink(target[..].into()),
+            _ => Content::Plain,
+        };
+        if ino == parent {
+            let found = format!("inode {ino} itself");
+            return self.wrong("parent in a log entry", "a directory", found);
+        }
+        let size = target.map_or(0, |target| target.len() as u64);
+        let nlink = 1 + u32::from(directory);
+        let inode = Inode { size, nlink, atime: time, mtime: time, ctime: time, ..inode };
+        let taken = ino == 0
+            || self.base.contains(ino)
+            || self.index.nodes.insert(ino, Node { inode, content, xattrs: None }).is_some();
+        if taken {
+            return self.wrong("number of a created inode", "one not in use", ino);
+        }
+        self.add_name(parent, name, ino, directory)
+    }
+
+    fn link(&mut self, parent: u64, name: Name, ino: u64) -> Result<()> {
+        let time = self.time;
+        let inode = &mut self.node(ino)?.inode;
+        if inode.is_dir() || inode.nlink >= FILE_NLINK_MAX {
+            let found = format!("mode {:#o}, {} names", inode.mode, inode.nlink);
+            let expected = format!("no directory, and fewer than {FILE_NLINK_MAX} names");
+            return self.wrong("inode of a LINK", expected, found);
+        }
+        inode.nlink += 1;
+        inode.ctime = time;
+        self.add_name(parent, name, ino, false)
+    }
+
+    fn delete(&mut self, parent: u64, name: Name, ino: u64) -> Result<()> {
         self.expect_child(parent, &name, ino)?;
-        self.drop_link(ino)?;
-        let directory = self.node(ino)?.inode.is_dir();
-        self.unlink(parent, name, directory)
+        let directory = self.drop_name_of(ino)?;
+        self.remove_name(parent, &name, directory)
     }
 
     fn rename(
         &mut self,
         ino: u64,
-        (old_parent, old_name): (u64, Box<[u8]>),
-        (new_parent, new_name): (u64, Box<[u8]>),
+        (old_parent, old_name): (u64, Name),
+        (new_parent, new_name): (u64, Name),
     ) -> Result<()> {
         self.expect_child(old_parent, &old_name, ino)?;
-        let moved = self.node(ino)?.inode;
         let replaced = self.child(new_parent, &new_name)?;
         // Two names of one inode: nothing happens, as in POSIX.
         if replaced == Some(ino) {
             return Ok(());
         }
-        if moved.is_dir() && old_parent != new_parent {
-            self.check_no_cycle(ino, new_parent)?;
-            self.directory(ino)?.1.parent = Some(new_parent);
-        }
+        let directory = self.moved(ino, old_parent, new_parent)?;
         if let Some(replaced) = replaced {
             let kind = self.node(replaced)?.inode.kind();
-            if (kind == mode::DIRECTORY) != moved.is_dir() {
+            if (kind == mode::DIRECTORY) != directory {
                 let found = format!("inode {replaced} with type {kind:#o}");
                 return self.wrong("name replaced by a log entry", "the same kind", found);
             }
-            self.drop_link(replaced)?;
-            self.unlink(new_parent, new_name.clone(), moved.is_dir())?;
+            self.drop_name_of(replaced)?;
+            self.remove_name(new_parent, &new_name, directory)?;
         }
-        self.unlink(old_parent, old_name, moved.is_dir())?;
-        self.link(new_parent, new_name, ino, moved.is_dir())
+        self.remove_name(old_parent, &old_name, directory)?;
+        self.add_name(new_parent, new_name, ino, directory)
+    }
+
+    /// Swaps the inodes of two names.
+    fn exchange(&mut self, ino: u64, old: (u64, Name), new: (u64, Name)) -> Result<()> {
+        self.expect_child(old.0, &old.1, ino)?;
+        let Some(other) = self.child(new.0, &new.1)? else {
+            let found = format!("{}, nobody's", show(&new.1));
+            return self.wrong("name in a log entry", "one that exists", found);
+        };
+        if other == ino {
+            return Ok(());
+        }
+        let directory = self.moved(ino, old.0, new.0)?;
+        let other_directory = self.moved(other, new.0, old.0)?;
+        self.remove_name(old.0, &old.1, directory)?;
+        self.remove_name(new.0, &new.1, other_directory)?;
+        self.add_name(old.0, old.1, other, other_directory)?;
+        self.add_name(new.0, new.1, ino, directory)
+    }
+
+    /// An inode goes from one directory to another; says whether it is a directory.
+    fn moved(&mut self, ino: u64, from: u64, to: u64) -> Result<bool> {
+        let time = self.time;
+        let inode = &mut self.node(ino)?.inode;
+        inode.ctime = time;
+        let directory = inode.is_dir();
+        if directory && from != to {
+            self.check_no_cycle(ino, to)?;
+            self.directory(ino)?.1.parent = Some(to);
+        }
+        Ok(directory)
     }
 
     fn child(&mut self, parent: u64, name: &[u8]) -> Result<Option<u64>> {
-        let directory = *self.directory(parent)?.0;
-        self.index.lookup(self.base, &directory, name)
+        let base = self.base;
+        let (_, directory) = self.directory(parent)?;
+        match (directory.name(name), &directory.base) {
+            (Some(changed), _) => Ok(changed),
+            (None, Some(below)) => Ok(base.lookup(below, name)?.map(|entry| entry.ino())),
+            (None, None) => Ok(None),
+        }
     }
 
     fn expect_child(&mut self, parent: u64, name: &[u8], ino: u64) -> Result<()> {
@@ -335,53 +488,58 @@ impl Step<'_> {
     }
 
     /// Writes a new name into a directory, whose size counts its names, as in the base image.
-    fn link(&mut self, parent: u64, name: Box<[u8]>, ino: u64, directory: bool) -> Result<()> {
+    fn add_name(&mut self, parent: u64, name: Name, ino: u64, directory: bool) -> Result<()> {
         let Self { base, at, time, .. } = *self;
         let (inode, Directory { base: below, names, .. }) = self.directory(parent)?;
+        let taken = |name: &[u8]| {
+            Err(Error::corrupt("new name in a log entry", at, "one not in use", show(name)))
+        };
         let in_base = |name: &[u8]| match &*below {
             Some(below) => base.lookup(below, name).map(|found| found.is_some()),
             None => Ok(false),
         };
-        // One search finds whether the name is free and where it goes.
-        match names.entry(name) {
-            Name::Vacant(slot) if !in_base(slot.key())? => {
-                slot.insert(Some(ino));
+        if in_base(&name)? {
+            match names.get_mut(&*name) {
+                Some(removed) if *removed == 0 => *removed = ino,
+                _ => return taken(&name),
             }
-            Name::Occupied(mut slot) if slot.get().is_none() => {
-                slot.insert(Some(ino));
-            }
-            taken => {
-                let found = show(taken.key());
-                return Err(Error::corrupt("new name in a log entry", at, "one not in use", found));
-            }
+        } else if let Some(name) = names.insert_new(name, ino) {
+            return taken(&name);
         }
-        inode.mtime = time;
+        (inode.mtime, inode.ctime) = (time, time);
         inode.size = inode.size.saturating_add(DIRENT_SIZE);
         inode.nlink = inode.nlink.saturating_add(directory.into());
         Ok(())
     }
 
-    fn unlink(&mut self, parent: u64, name: Box<[u8]>, directory: bool) -> Result<()> {
+    fn remove_name(&mut self, parent: u64, name: &Name, directory: bool) -> Result<()> {
         let time = self.time;
-        let (inode, touched) = self.directory(parent)?;
+        let base = self.base;
+        let (inode, Directory { base: below, names, .. }) = self.directory(parent)?;
         // Only a name of the base needs a mark that it is gone.
-        if touched.base.is_some() {
-            touched.names.insert(name, None);
-        } else {
-            touched.names.remove(&name);
+        match below {
+            Some(below) if base.lookup(below, name)?.is_some() => {
+                names.insert(name.clone(), 0);
+            }
+            _ => {
+                names.remove(&**name);
+            }
         }
-        inode.mtime = time;
+        (inode.mtime, inode.ctime) = (time, time);
         inode.size = inode.size.saturating_sub(DIRENT_SIZE);
         inode.nlink = inode.nlink.saturating_sub(directory.into());
         Ok(())
     }
 
-    /// An inode loses a name. A file without names stays: whoever had it open could still write.
-    fn drop_link(&mut self, ino: u64) -> Result<()> {
+    /// An inode loses a name; says whether it is a directory. A file without names stays: whoever
+    /// had it open could still write.
+    fn drop_name_of(&mut self, ino: u64) -> Result<bool> {
+        let time = self.time;
         let node = self.node(ino)?;
+        node.inode.ctime = time;
         if !node.inode.is_dir() {
             node.inode.nlink = node.inode.nlink.saturating_sub(1);
-            return Ok(());
+            return Ok(false);
         }
         if node.inode.size > 0 || ino == ROOT_INO {
             let found = format!("inode {ino} with {} names in it", node.inode.size / DIRENT_SIZE);
@@ -389,7 +547,7 @@ impl Step<'_> {
         }
         node.inode.nlink = 0;
         node.content = Content::Plain;
-        Ok(())
+        Ok(true)
     }
 
     /// A directory must not be moved to below itself: nothing would lead to it any more.
@@ -407,18 +565,22 @@ impl Step<'_> {
             if at == ROOT_INO {
                 return Ok(());
             }
-            let changed = self.index.directory(at).and_then(|directory| directory.parent);
-            at = match changed {
+            at = match self.index.parent(self.base, at)? {
                 Some(parent) => parent,
-                None => match self.base.parent(at)? {
-                    Some(parent) => parent,
-                    None => return self.wrong("parent in a RENAME", "one below the root", into),
-                },
+                None => return self.wrong("parent in a RENAME", "one below the root", into),
             };
         }
         let expected = format!("at most {DEPTH_MAX} directories deep");
         self.wrong("parent in a RENAME", expected, format!("inode {into}"))
     }
+}
+
+/// Bytes that extended attributes take as a [set](XattrSet).
+pub fn xattr_set_size<'a>(xattrs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> usize {
+    let stored = |(name, value): (&[u8], &[u8])| {
+        size_of::<XattrEntry>() + (name.len() + value.len()).next_multiple_of(8)
+    };
+    size_of::<XattrSet>() + xattrs.map(stored).sum::<usize>()
 }
 
 impl Node {
@@ -427,18 +589,18 @@ impl Node {
             mode::REGULAR => {
                 let mut extents = Extents::default();
                 let (image_offset, len) = (inode.data, inode.size);
-                extents.insert(Extent { file_offset: 0, image_offset, len });
+                extents.insert(Extent { file_offset: 0, image_offset, len, in_log: false });
                 Content::File(extents)
             }
             mode::DIRECTORY => {
                 let below = inode;
                 // Counted from here on, so made a count of names whatever the base says.
                 inode.size = base.dirent_count(&below) * DIRENT_SIZE;
-                let (base, parent, names) = (Some(below), None, BTreeMap::new());
-                Content::Directory(Box::new(Directory { base, parent, names }))
+                let (base, parent, names) = (Some(below), None, Map::default());
+                Content::Directory(Arc::new(Directory { base, parent, names }))
             }
             _ => Content::Plain,
         };
-        Self { inode, content }
+        Self { inode, content, xattrs: None }
     }
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use crate::base::{Inode, Xattr};
 use crate::branch::Table;
+use crate::delta::LogSpace;
 use crate::error::{Error, Result};
 pub use crate::extents::Extent;
-use crate::format::ROOT_INO;
+use crate::extents::Extents;
+use crate::format::{BLOCK_SIZE, ROOT_INO};
 use crate::image::Image;
 use crate::index::{Directory, Index};
 
@@ -38,8 +40,8 @@ pub enum Links {
     Keep,
 }
 
-/// One branch's tree, as of the moment it was opened.
-#[derive(Debug)]
+/// One branch's tree, as of the moment it was opened. A copy costs nothing.
+#[derive(Debug, Clone)]
 pub struct View {
     image: Arc<Image>,
     // What the branch's chain changed; absent where that is nothing.
@@ -55,14 +57,21 @@ impl View {
     /// The tree of a branch, found by replaying the logs of its chain.
     pub fn open(image: Arc<Image>, branch: &str) -> Result<Self> {
         let table = Table::read(image.region(), image.superblock())?;
+        let space = LogSpace::of(image.superblock());
         let mut index = Index::default();
         if let Some(record) = table.find(branch)? {
             for layer in table.chain(record)? {
-                index.replay(image.base(), image.region(), layer.log.clone())?;
+                let (region, base) = (image.region(), image.base());
+                index.replay(base, region, &space, layer.log, layer.log_size)?;
             }
         }
+        Ok(Self::new(image, index))
+    }
+
+    /// The tree that an index lays over the base image.
+    pub fn new(image: Arc<Image>, index: Index) -> Self {
         let index = (!index.is_empty()).then_some(index);
-        Ok(Self { image, index })
+        Self { image, index }
     }
 
     /// The image that the tree lies in.
@@ -119,12 +128,11 @@ impl View {
         &'a self,
         touched: &'a Directory,
     ) -> impl Iterator<Item = Result<Entry>> + Send + 'a {
-        let names = touched.names();
         let below = touched.base().into_iter().flat_map(|base| self.base_entries(*base));
         let kept = below.filter(|entry| {
-            entry.as_ref().map_or(true, |entry| !names.contains_key(entry.name.as_slice()))
+            entry.as_ref().map_or(true, |entry| touched.name(&entry.name).is_none())
         });
-        let made = names.iter().filter_map(|(name, ino)| Some((name, (*ino)?)));
+        let made = touched.names().filter_map(|(name, ino)| Some((name, ino?)));
         let made = made
             .map(|(name, ino)| Ok(Entry { name: name.to_vec(), ino, mode: self.inode(ino)?.mode }));
         kept.map(|entry| self.renew(entry?)).chain(made)
@@ -163,17 +171,33 @@ impl View {
         if file.size == 0 {
             return Ok(Vec::new());
         }
-        Ok(vec![Extent { file_offset: 0, image_offset: file.data, len: file.size }])
+        let (image_offset, len) = (file.data, file.size);
+        Ok(vec![Extent { file_offset: 0, image_offset, len, in_log: false }])
+    }
+
+    /// Units of 512 bytes that an inode's data take, in whole blocks.
+    pub fn blocks(&self, inode: &Inode) -> u64 {
+        let extents = self.index.as_ref().and_then(|index| index.extents(inode.ino));
+        let held = extents.map_or(inode.size, Extents::held);
+        held.div_ceil(BLOCK_SIZE).saturating_mul(BLOCK_SIZE / 512)
     }
 
     /// A symlink's target.
     pub fn readlink(&self, link: &Inode) -> Result<Vec<u8>> {
-        self.image.base().readlink(link)
+        match self.index.as_ref().and_then(|index| index.target(link.ino)) {
+            Some(target) => Ok(target.to_vec()),
+            None => self.image.base().readlink(link),
+        }
     }
 
     /// An inode's extended attributes.
     pub fn xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>> {
-        self.image.base().xattrs(inode)
+        match self.index.as_ref().and_then(|index| index.xattrs(inode.ino)) {
+            Some(xattrs) => {
+                Ok(xattrs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect())
+            }
+            None => self.image.base().xattrs(inode),
+        }
     }
 
     /// The inode at `path`, which is taken from the root whether or not it begins with a slash.

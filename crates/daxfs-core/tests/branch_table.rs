@@ -177,6 +177,21 @@ fn logs_lie_inside_and_apart() {
     let mut bytes = plain();
     record(&mut bytes, 1, |record| record.delta_log_size.set(4096));
     wrong_table(&bytes, "size of a log");
+    // In ours a log may have more segments, so what is too long shows at its entries.
+    let mut bytes = ours();
+    record(&mut bytes, 1, |record| record.delta_log_size.set((BLOCKS as u64 * 4096) + 1));
+    wrong_table(&bytes, "size of a log");
+    for (offset, capacity) in [(8, 4096), (0, 4095), (0, 0), (0, 1 << 40)] {
+        let mut bytes = ours();
+        record(&mut bytes, 1, |record| {
+            record.delta_log_offset.set((HEAP + 4096) as u64 + offset);
+            record.delta_log_capacity.set(capacity);
+        });
+        wrong_table(&bytes, "in ours whole blocks");
+        // With nothing published they mean nothing.
+        record(&mut bytes, 1, |record| record.delta_log_size.set(0));
+        assert_eq!(messages(&bytes, Severity::Error), [""; 0]);
+    }
     let mut bytes = plain();
     record(&mut bytes, 0, |record| record.delta_log_capacity.set(60));
     wrong_table(&bytes, "where another ends");

@@ -16,7 +16,7 @@ const ROOT: u64 = 1;
 fn refused(log: Log, expected: &str) {
     let entry = *log.starts.last().unwrap();
     let bytes = image(&[("main", 0, &log)]);
-    let log_at = common::open(&bytes).unwrap().branches().unwrap()[0].log.start;
+    let log_at = common::open(&bytes).unwrap().branches().unwrap()[0].log.at;
     let error = view(&bytes, "main").unwrap_err();
     let text = error.to_string();
     let Error::Corrupt { offset, .. } = error else { panic!("{text}") };

@@ -131,7 +131,11 @@ fn what_is_accepted_of_a_log_replays() {
     let log = logs(&image).into_iter().map(|(_, range)| range).find(|range| !range.is_empty());
     let log = log.expect("a log");
     let region = Region::from_bytes(&image).expect("memory");
-    let entries: Vec<_> = scan(&region, log.clone()).collect::<Result<_, _>>().expect("sound");
+    let space = delta::LogSpace::of(&superblock_of(&image));
+    let size = log.end - log.start;
+    let entries: Vec<_> = scan(&region, &space, delta::Cursor::new(log.start, size), size)
+        .collect::<Result<_, _>>()
+        .expect("sound");
     let ends = entries.iter().skip(1).map(|entry| entry.at).chain([log.end]);
     let mut ranges: Vec<_> = entries
         .iter()

@@ -106,5 +106,5 @@ fn branches_are_listed() {
     let listed: Vec<_> =
         branches.iter().map(|branch| (branch.id, branch.parent, branch.name.as_str())).collect();
     assert_eq!(listed, [(1, 0, "main"), (2, 1, "b1")]);
-    assert_eq!(branches[1].log.end - branches[1].log.start, 7472);
+    assert_eq!(branches[1].log_size, 7472);
 }

@@ -225,7 +225,7 @@ impl Image {
         let branch = |record: &BranchInfo| Branch {
             name: name(record),
             parent: parent(record.parent),
-            log_size: record.log.end - record.log.start,
+            log_size: record.log_size,
         };
         Ok(table.live().map(branch).collect())
     }

@@ -45,8 +45,9 @@ impl Branching {
         let image = sample::vector("delta.daxfs");
         let table = Table::read(&region(&image), &sample::superblock_of(&image)).expect("a table");
         let branch = table.find(Self::NAME).expect("sound").expect("a branch").clone();
-        let capacity = (branch.log_limit - branch.log.start) as usize;
-        Self { image, record: branch.at as usize, log: branch.log, capacity }
+        let capacity = (branch.log.segment_end - branch.log.at) as usize;
+        let log = branch.log.at..branch.log.at + branch.log_size;
+        Self { image, record: branch.at as usize, log, capacity }
     }
 
     /// The log as it was made.

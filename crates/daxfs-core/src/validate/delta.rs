@@ -8,11 +8,11 @@ use zerocopy::IntoBytes;
 
 use crate::base::Base;
 use crate::branch::{BranchInfo, Table, slot_of};
-use crate::delta::{self, Change};
+use crate::delta::{self, Change, Entry, LogSpace};
 use crate::finding::Findings;
 use crate::format::{
-    BLOCK_SIZE, OPENER_CLAIM, OPENER_ENTRIES, OWNER_WORD, OpenerEntry, ROOT_INO, Superblock,
-    feature,
+    BLOCK_SIZE, OPENER_CLAIMED, OPENER_ENTRIES, OPENER_FREED, OWNER_WORD, OpenerEntry, ROOT_INO,
+    Superblock, feature,
 };
 use crate::index::Index;
 use crate::region::Region;
@@ -30,7 +30,8 @@ pub(crate) fn check_branches(
         return;
     }
     let table = Table::examine(region, superblock, findings);
-    let highest = check_logs(region, base, &table, findings);
+    let space = LogSpace::of(superblock);
+    let highest = check_logs(region, base, &space, &table, findings);
     let ours = superblock.has(feature::BRANCHES);
     if ours {
         check_words(superblock, findings);
@@ -50,7 +51,8 @@ pub(crate) fn check_branches(
     }
     // A replay over what is not sound proves nothing, and could take for ever.
     if findings.errors() == 0 {
-        let replay = Replay { region, base, table: &table, weights: weights(&table) };
+        let replay =
+            Replay { region, base, space: &space, table: &table, weights: weights(&table) };
         for root in table.records().iter().filter(|record| record.parent == 0) {
             replay.chains(root, Index::default(), findings);
         }
@@ -58,12 +60,22 @@ pub(crate) fn check_branches(
 }
 
 /// Every entry well-formed; returns the highest inode number in use.
-fn check_logs(region: &Region, base: &Base, table: &Table, findings: &mut Findings) -> u64 {
+fn check_logs(
+    region: &Region,
+    base: &Base,
+    space: &LogSpace,
+    table: &Table,
+    findings: &mut Findings,
+) -> u64 {
     let mut highest = ROOT_INO.max(base.inode_count().into());
     for record in table.records() {
-        for entry in delta::scan(region, record.log.clone()) {
-            match entry.map(|entry| entry.change) {
-                Ok(Change::Create { ino, .. } | Change::Symlink { ino, .. }) => {
+        for entry in delta::scan(region, space, record.log, record.log_size) {
+            match entry {
+                Ok(Entry { ino, change: Change::Mknod { .. }, .. })
+                | Ok(Entry {
+                    change: Change::Create { ino, .. } | Change::Symlink { ino, .. },
+                    ..
+                }) => {
                     highest = highest.max(ino);
                 }
                 Ok(_) => {}
@@ -78,6 +90,7 @@ fn check_logs(region: &Region, base: &Base, table: &Table, findings: &mut Findin
 struct Replay<'a> {
     region: &'a Region,
     base: &'a Base,
+    space: &'a LogSpace,
     table: &'a Table,
     weights: HashMap<u64, usize>,
 }
@@ -100,7 +113,8 @@ impl<'a> Replay<'a> {
     /// binary digits, and the recursion is no deeper.
     fn chains(&self, mut layer: &'a BranchInfo, mut index: Index, findings: &mut Findings) {
         loop {
-            if let Err(error) = index.replay(self.base, self.region, layer.log.clone()) {
+            let (region, space) = (self.region, self.space);
+            if let Err(error) = index.replay(self.base, region, space, layer.log, layer.log_size) {
                 return findings.absorb(error);
             }
             let children = self.table.records().iter().filter(|record| record.parent == layer.id);
@@ -156,8 +170,8 @@ fn check_owner_map(
     }
     let heap = superblock.heap_offset.get();
     for record in table.records() {
-        let first = record.log.start.saturating_sub(heap) / BLOCK_SIZE;
-        let end = record.log_limit.saturating_sub(heap).div_ceil(BLOCK_SIZE);
+        let first = record.log.at.saturating_sub(heap) / BLOCK_SIZE;
+        let end = record.log.segment_end.saturating_sub(heap).div_ceil(BLOCK_SIZE);
         for block in first..end {
             let at = map + block * OWNER_WORD;
             match region.load(at) {
@@ -175,13 +189,14 @@ fn check_openers(region: &Region, superblock: &Superblock, findings: &mut Findin
             Ok(entry) => entry,
             Err(error) => return findings.absorb(error),
         };
-        let id = entry.opener_id.get() & !OPENER_CLAIM;
-        if id == 0 {
+        let word = entry.opener_id.get();
+        let id = word & !(OPENER_CLAIMED | OPENER_FREED);
+        if word == 0 {
             findings.zeroes("free opener entry", at, entry.as_bytes());
         } else if slot_of(id) != Some(slot) {
             let expected = format!("0, or {} and a multiple of 256", slot + 1);
             findings.error("opener id", at, expected, id);
-        } else if entry.pin > superblock.epoch {
+        } else if word == id && entry.pin > superblock.epoch {
             let expected = format!("at most the epoch of {}", superblock.epoch);
             findings.error("pin of an opener", at + 8, expected, entry.pin);
         }

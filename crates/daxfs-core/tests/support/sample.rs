@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use daxfs_core::base::Base;
-use daxfs_core::branch::Table;
+use daxfs_core::branch::{BranchInfo, Table};
 use daxfs_core::build::{BuildOptions, Input, Output, build};
 use daxfs_core::format::{
     BLOCK_SIZE, BaseInode, BaseSuperblock, INODE_SIZE, Superblock, XattrSet, feature,
@@ -161,7 +161,8 @@ pub fn branch_metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
 pub fn logs(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
     let region = Arc::new(Region::from_bytes(image).expect("memory"));
     let table = Table::read(&region, &superblock_of(image)).expect("a sound table");
-    table.records().iter().map(|record| ("log", record.log.clone())).collect()
+    let log = |record: &BranchInfo| (record.log.at..record.log.at + record.log_size);
+    table.records().iter().map(|record| ("log", log(record))).collect()
 }
 
 /// The superblock of an image.

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The name of a directory entry, kept in place while it is short: an index may hold millions.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::ops::Deref;
+
+use crate::error::show;
+use crate::format::NAME_MAX;
+
+/// Longest name kept in place.
+const SHORT_MAX: usize = 22;
+
+/// A name; it orders, and compares, as its bytes do.
+#[derive(Clone)]
+pub struct Name(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    Short { len: u8, bytes: [u8; SHORT_MAX] },
+    Long(Box<[u8]>),
+}
+
+impl From<&[u8]> for Name {
+    fn from(name: &[u8]) -> Self {
+        if name.len() > SHORT_MAX {
+            return Self(Bytes::Long(name.into()));
+        }
+        let mut bytes = [0; SHORT_MAX];
+        bytes[..name.len()].copy_from_slice(name);
+        Self(Bytes::Short { len: name.len() as u8, bytes })
+    }
+}
+
+impl Deref for Name {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Short { len, bytes } => &bytes[..usize::from(*len)],
+            Bytes::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", show(self))
+    }
+}
+
+/// Whether bytes can name a directory entry.
+pub fn is_name(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes.len() <= NAME_MAX
+        && bytes != b"."
+        && bytes != b".."
+        && !bytes.iter().any(|byte| matches!(byte, 0 | b'/'))
+}
