@@ -162,7 +162,8 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
         }
         _ => None,
     };
-    Region::map(&fd, 0, map_len, access, durability, name, dma).map_err(|(errno, name)| match kind {
+    let mapped = Region::map(&fd, 0, map_len, access, durability, name, dma);
+    let mut region = mapped.map_err(|(errno, name)| match kind {
         Kind::Dax { align, .. } => Error::Backing {
             what: format!("{}: cannot map the device: {}", name.display(), reason(&errno.into())),
             advice: format!(
@@ -172,7 +173,11 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
             errno: errno.raw_os_error(),
         },
         _ => Error::io("map", &name)(errno),
-    })
+    })?;
+    if matches!(kind, Kind::File { .. }) && access == Access::Write {
+        region.file = Some(fd);
+    }
+    Ok(region)
 }
 
 fn flags(access: Access) -> OFlags {

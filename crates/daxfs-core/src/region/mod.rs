@@ -8,8 +8,12 @@
 
 mod backing;
 mod dmabuf;
+mod lock;
+#[cfg(feature = "trace")]
+pub mod trace;
+mod words;
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -21,6 +25,7 @@ use zerocopy::{FromBytes, IntoBytes};
 pub(crate) use backing::is_tmpfs;
 pub use backing::{Access, Source, parse_size};
 pub use dmabuf::allocate as allocate_dma_heap;
+pub use lock::LockFile;
 
 use crate::error::{Error, Result};
 use crate::persist;
@@ -47,6 +52,10 @@ pub struct Region {
     name: PathBuf,
     // Ends CPU access and closes the buffer when the region goes.
     _dma: Option<dmabuf::CpuAccess>,
+    // The file behind a writable region, where parties can show by locks that they live.
+    file: Option<OwnedFd>,
+    #[cfg(feature = "trace")]
+    trace: Option<trace::Trace>,
 }
 
 // SAFETY: the mapping belongs to the Region until it is dropped, and every access goes through
@@ -97,6 +106,9 @@ impl Region {
             durability: Durability::Volatile,
             name: "memory".into(),
             _dma: None,
+            file: None,
+            #[cfg(feature = "trace")]
+            trace: None,
         };
         region.write(0, bytes)?;
         Ok(region)
@@ -135,7 +147,18 @@ impl Region {
             }
         };
         let writable = access == Access::Write;
-        Ok(Self { start, len, mapped: len, writable, durability, name, _dma: dma })
+        Ok(Self {
+            start,
+            len,
+            mapped: len,
+            writable,
+            durability,
+            name,
+            _dma: dma,
+            file: None,
+            #[cfg(feature = "trace")]
+            trace: None,
+        })
     }
 
     /// Bytes in the region.
@@ -200,27 +223,26 @@ impl Region {
         Ok(bytes)
     }
 
-    /// Loads one naturally aligned shared word.
-    pub fn load(&self, offset: u64) -> Result<u64> {
-        let word = self.at("word", offset, 8)?;
-        if !word.addr().is_multiple_of(8) {
-            return Err(Error::corrupt("word", offset, "a multiple of 8", "unaligned"));
+    /// Whether stores are possible.
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Where `len` bytes at `offset` may be stored to.
+    fn target(&self, what: &'static str, offset: u64, len: u64) -> Result<*mut u8> {
+        if self.writable {
+            return self.at(what, offset, len);
         }
-        // SAFETY: mapped, aligned, and only ever accessed atomically or by opaque copies.
-        Ok(u64::from_le(unsafe { AtomicU64::from_ptr(word.cast()) }.load(Ordering::Acquire)))
+        Err(Error::invalid(format!("{}: opened for reading only", self.name.display())))
     }
 
     /// Stores bytes; not durable before [`Region::persist`].
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        if !self.writable {
-            return Err(Error::invalid(format!(
-                "{}: opened for reading only",
-                self.name.display()
-            )));
-        }
-        let target = self.at("bytes", offset, bytes.len() as u64)?;
-        // SAFETY: `at` proved the target mapped, it is writable, and the source is a slice.
+        let target = self.target("bytes", offset, bytes.len() as u64)?;
+        // SAFETY: `target` proved the range mapped and writable, and the source is a slice.
         unsafe { copy_in(bytes.as_ptr(), target, bytes.len()) };
+        #[cfg(feature = "trace")]
+        self.trace_store(offset, bytes);
         Ok(())
     }
 
@@ -239,24 +261,70 @@ impl Region {
 
     /// Makes the stores to a range durable, and visible to hosts without cache coherence.
     pub fn persist(&self, offset: u64, len: u64) -> Result<()> {
+        if self.durability == Durability::File {
+            return self.sync(offset, len);
+        }
+        self.write_back(offset, len)?;
+        self.fence();
+        Ok(())
+    }
+
+    /// Where the memory is the medium: begins to write a range back, for [`Region::fence`] to
+    /// wait for. Does nothing elsewhere.
+    pub fn write_back(&self, offset: u64, len: u64) -> Result<()> {
         let start = self.at("bytes", offset, len)?;
-        match self.durability {
-            Durability::Volatile => Ok(()),
-            Durability::Memory => {
-                // SAFETY: `at` proved the range mapped.
-                unsafe { persist::write_back(start, len as usize) };
-                persist::fence();
-                Ok(())
-            }
-            Durability::File => {
-                let page = rustix::param::page_size();
-                let lead = start.addr() % page;
-                // SAFETY: the range, widened to its first page, is mapped.
-                unsafe {
-                    rustix::mm::msync(start.sub(lead).cast(), lead + len as usize, MsyncFlags::SYNC)
-                }
-                .map_err(Error::io("write to disk", &self.name))
-            }
+        #[cfg(feature = "trace")]
+        if self.trace_write_back(offset, len) {
+            return Ok(());
+        }
+        if self.durability == Durability::Memory {
+            // SAFETY: `at` proved the range mapped.
+            unsafe { persist::write_back(start, len as usize) };
+        }
+        Ok(())
+    }
+
+    /// Waits until everything written back before is in memory.
+    pub fn fence(&self) {
+        #[cfg(feature = "trace")]
+        if self.trace_fence() {
+            return;
+        }
+        if self.durability == Durability::Memory {
+            persist::fence();
+        }
+    }
+
+    /// Writes a range of a file's pages to disk.
+    fn sync(&self, offset: u64, len: u64) -> Result<()> {
+        let start = self.at("bytes", offset, len)?;
+        let lead = start.addr() % rustix::param::page_size();
+        // SAFETY: the range, widened to its first page, is mapped.
+        unsafe { rustix::mm::msync(start.sub(lead).cast(), lead + len as usize, MsyncFlags::SYNC) }
+            .map_err(Error::io("write to disk", &self.name))
+    }
+
+    /// Has memory behind a range before anything is stored there, so that a full file system is
+    /// an error here and not a fault at the store.
+    pub fn populate(&self, offset: u64, len: u64) -> Result<()> {
+        let start = self.target("bytes", offset, len)?;
+        let page = rustix::param::page_size();
+        let lead = start.addr() % page;
+        let whole = (lead + len as usize).next_multiple_of(page);
+        // SAFETY: the range, widened to whole pages, is mapped.
+        let done = unsafe {
+            let first = start.sub(lead).cast();
+            rustix::mm::madvise(first, whole, rustix::mm::Advice::LinuxPopulateWrite)
+        };
+        match done {
+            // Devices and older kernels do not know it, and files there have no holes to fill.
+            Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
+            Err(_) => Err(Error::NoSpace {
+                what: "the file system under the image",
+                needed: len,
+                available: 0,
+                advice: "; make room there: the image's file has holes that could not be filled",
+            }),
         }
     }
 

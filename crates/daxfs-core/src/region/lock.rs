@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Locks on bytes of the file behind a region: the kernel drops them when their holder dies, so
+//! a free one proves a death.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::Region;
+
+/// An open file description of its own, and the locks it holds.
+#[derive(Debug)]
+pub struct LockFile(OwnedFd);
+
+impl Region {
+    /// The region's file, opened anew: locks belong to the open file description. `None` where
+    /// the backing has no locks.
+    pub fn lock_file(&self) -> Option<LockFile> {
+        let path = format!("/proc/self/fd/{}", self.file.as_ref()?.as_raw_fd());
+        let file = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        Some(LockFile(file))
+    }
+}
+
+impl LockFile {
+    /// Locks a range unless somebody else has it; tells whether it is ours now.
+    pub fn try_lock(&self, offset: u64, len: u64) -> bool {
+        self.control(libc::F_OFD_SETLK, libc::F_WRLCK, offset, len).is_some()
+    }
+
+    /// Gives a range up.
+    pub fn unlock(&self, offset: u64, len: u64) {
+        self.control(libc::F_OFD_SETLK, libc::F_UNLCK, offset, len);
+    }
+
+    /// Whether nobody else has the range; `None` when the file system cannot say.
+    pub fn is_free(&self, offset: u64, len: u64) -> Option<bool> {
+        let found = self.control(libc::F_OFD_GETLK, libc::F_WRLCK, offset, len)?;
+        Some(i32::from(found) == libc::F_UNLCK)
+    }
+
+    fn control(&self, command: i32, kind: i32, offset: u64, len: u64) -> Option<libc::c_short> {
+        // SAFETY: `flock` is plain data.
+        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+        lock.l_type = kind as libc::c_short;
+        lock.l_whence = libc::SEEK_SET as libc::c_short;
+        lock.l_start = offset.try_into().ok()?;
+        lock.l_len = len.try_into().ok()?;
+        // SAFETY: the descriptor is open, and the command takes a pointer to a `flock`.
+        let done = unsafe { libc::fcntl(self.0.as_raw_fd(), command, &raw mut lock) };
+        (done == 0).then_some(lock.l_type)
+    }
+}
