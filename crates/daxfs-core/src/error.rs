@@ -134,6 +134,76 @@ pub enum Error {
     /// The caller cancelled the work.
     #[error("interrupted")]
     Interrupted,
+    /// The branch is no longer what it was: another was committed, or this one was ended.
+    #[error("branch {name} is stale: {why}")]
+    Stale {
+        /// The branch.
+        name: String,
+        /// What happened to it.
+        why: &'static str,
+    },
+    /// Somebody else is at work there.
+    #[error("branch {name} is busy: {why}")]
+    Busy {
+        /// The branch.
+        name: String,
+        /// Who holds it, and what to do.
+        why: String,
+    },
+    /// Nothing may be written there now.
+    #[error("branch {name} is read-only: {why}")]
+    ReadOnly {
+        /// The branch.
+        name: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The name of a branch is taken.
+    #[error("branch {name} exists")]
+    BranchExists {
+        /// The name.
+        name: String,
+    },
+    /// The name is taken.
+    #[error("file exists: {}", show(path))]
+    FileExists {
+        /// Name or path in the image.
+        path: Vec<u8>,
+    },
+    /// A directory with entries cannot go.
+    #[error("directory not empty: {}", show(path))]
+    NotEmpty {
+        /// Name or path in the image.
+        path: Vec<u8>,
+    },
+    /// This is not done to such a file.
+    #[error("operation not permitted: {what}: {}", show(path))]
+    NotPermitted {
+        /// What was asked.
+        what: &'static str,
+        /// Name or path in the image.
+        path: Vec<u8>,
+    },
+    /// The inode has no such extended attribute.
+    #[error("no such attribute: {}", show(name))]
+    NoAttribute {
+        /// Name of the attribute.
+        name: Vec<u8>,
+    },
+    /// A file cannot grow so far.
+    #[error("file too large: {size} bytes, at most {limit} are possible")]
+    FileTooBig {
+        /// The size asked for.
+        size: u64,
+        /// The largest.
+        limit: u64,
+    },
+    /// An inode cannot have more names.
+    #[error("too many links: {}", show(path))]
+    TooManyLinks {
+        /// Name or path in the image.
+        path: Vec<u8>,
+    },
 }
 
 /// One part of a builder's input that could not be taken into the image.
@@ -231,6 +301,15 @@ impl Error {
             Self::Invalid { .. } => Errno::INVAL.raw_os_error(),
             Self::Input { .. } => Errno::IO.raw_os_error(),
             Self::Interrupted => Errno::INTR.raw_os_error(),
+            Self::Stale { .. } => Errno::STALE.raw_os_error(),
+            Self::Busy { .. } => Errno::BUSY.raw_os_error(),
+            Self::ReadOnly { .. } => Errno::ROFS.raw_os_error(),
+            Self::BranchExists { .. } | Self::FileExists { .. } => Errno::EXIST.raw_os_error(),
+            Self::NotEmpty { .. } => Errno::NOTEMPTY.raw_os_error(),
+            Self::NotPermitted { .. } => Errno::PERM.raw_os_error(),
+            Self::NoAttribute { .. } => Errno::NODATA.raw_os_error(),
+            Self::FileTooBig { .. } => Errno::FBIG.raw_os_error(),
+            Self::TooManyLinks { .. } => Errno::MLINK.raw_os_error(),
         }
     }
 
@@ -253,11 +332,21 @@ impl Error {
             Self::Input { .. } => "Input",
             Self::Backing { .. } => "Backing",
             Self::Interrupted => "Interrupted",
+            Self::Stale { .. } => "Stale",
+            Self::Busy { .. } => "Busy",
+            Self::ReadOnly { .. } => "ReadOnly",
+            Self::BranchExists { .. } => "BranchExists",
+            Self::FileExists { .. } => "FileExists",
+            Self::NotEmpty { .. } => "NotEmpty",
+            Self::NotPermitted { .. } => "NotPermitted",
+            Self::NoAttribute { .. } => "NoAttribute",
+            Self::FileTooBig { .. } => "FileTooBig",
+            Self::TooManyLinks { .. } => "TooManyLinks",
         }
     }
 
     /// Every name that [`Error::name`] can give.
-    pub const NAMES: [&'static str; 16] = [
+    pub const NAMES: [&'static str; 26] = [
         "Io",
         "Corrupt",
         "Unsound",
@@ -274,5 +363,15 @@ impl Error {
         "Input",
         "Backing",
         "Interrupted",
+        "Stale",
+        "Busy",
+        "ReadOnly",
+        "BranchExists",
+        "FileExists",
+        "NotEmpty",
+        "NotPermitted",
+        "NoAttribute",
+        "FileTooBig",
+        "TooManyLinks",
     ];
 }
