@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Blocks of the heap and who owns them: the owner map.
+//!
+//! A block is taken by a compare-and-swap of its map word from 0 to the owning record's id, and
+//! given back by the reverse. So freeing twice is harmless and no block has two owners.
+
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::error::{Error, Result};
+use crate::format::{BLOCK_SIZE, OWNER_WORD, Superblock};
+use crate::region::Region;
+
+/// Image offset of the word that says where to begin to look for free blocks.
+const HINT: u64 = std::mem::offset_of!(Superblock, alloc_hint) as u64;
+
+/// Blocks that get memory behind them at once, when the first of them is taken.
+const CHUNK: u64 = 64;
+
+/// What blocks are wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// File data, and the entries that add something.
+    Growth,
+    /// What must go on when the heap is full: entries that remove, and folding.
+    Relief,
+}
+
+/// A run of blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Image offset of the first byte.
+    pub offset: u64,
+    /// Blocks.
+    pub blocks: u64,
+}
+
+#[expect(clippy::len_without_is_empty, reason = "a run has one block at least")]
+impl Run {
+    /// Bytes.
+    pub fn len(&self) -> u64 {
+        self.blocks * BLOCK_SIZE
+    }
+
+    /// First byte after the run.
+    pub fn end(&self) -> u64 {
+        self.offset + self.len()
+    }
+}
+
+/// The heap and its owner map.
+#[derive(Debug)]
+pub struct Heap {
+    region: Arc<Region>,
+    map: u64,
+    start: u64,
+    blocks: u64,
+    reserve: u64,
+    // Bit n: chunk n has memory behind it.
+    populated: Box<[AtomicU64]>,
+}
+
+impl Heap {
+    /// The heap of an image whose superblock has been checked.
+    pub fn new(region: Arc<Region>, superblock: &Superblock) -> Self {
+        let blocks = superblock.heap_blocks.get();
+        let words = blocks.div_ceil(CHUNK).div_ceil(64);
+        Self {
+            region,
+            map: superblock.owner_map_offset.get(),
+            start: superblock.heap_offset.get(),
+            blocks,
+            reserve: superblock.reserve_blocks.get().min(blocks),
+            populated: (0..words).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Where the heap lies in the image.
+    pub fn range(&self) -> Range<u64> {
+        self.start..self.start + self.blocks * BLOCK_SIZE
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// The record that owns the block at `offset`; `None` outside the heap.
+    #[inline]
+    pub fn owner_at(&self, offset: u64) -> Result<Option<u64>> {
+        if !self.range().contains(&offset) {
+            return Ok(None);
+        }
+        self.owner((offset - self.start) / BLOCK_SIZE).map(Some)
+    }
+
+    fn word(&self, block: u64) -> u64 {
+        self.map + block * OWNER_WORD
+    }
+
+    fn owner(&self, block: u64) -> Result<u64> {
+        self.region.load(self.word(block))
+    }
+
+    /// Takes as many adjacent blocks as `count` allows for record `id`.
+    pub fn allocate(&self, id: u64, count: RangeInclusive<u64>, purpose: Purpose) -> Result<Run> {
+        let end = match purpose {
+            Purpose::Growth => self.blocks - self.reserve,
+            Purpose::Relief => self.blocks,
+        };
+        let hint = self.region.load(HINT)?;
+        let hint = if hint < end { hint } else { 0 };
+        for range in [hint..end, 0..hint] {
+            let mut block = range.start;
+            while block < range.end {
+                let taken = self.take_run(id, block..range.end.min(block + count.end()))?;
+                if taken >= *count.start() {
+                    // Only a hint: whoever stores last, all find their way.
+                    self.region.store(HINT, block + taken)?;
+                    let offset = self.start + block * BLOCK_SIZE;
+                    return Ok(Run { offset, blocks: taken });
+                }
+                // Too short; nobody has seen them.
+                for back in block..block + taken {
+                    self.region.compare_exchange(self.word(back), id, 0)?;
+                }
+                block += taken + 1;
+            }
+        }
+        Err(Error::NoSpace {
+            what: "the branch",
+            needed: count.start() * BLOCK_SIZE,
+            available: 0,
+            advice: "; abort or delete branches and run `daxfs-branch gc`, or compact the image",
+        })
+    }
+
+    /// Takes free blocks from the front of a range; returns how many.
+    fn take_run(&self, id: u64, range: Range<u64>) -> Result<u64> {
+        for block in range.clone() {
+            if self.owner(block)? != 0 || !self.take(block, id)? {
+                return Ok(block - range.start);
+            }
+        }
+        Ok(range.end - range.start)
+    }
+
+    fn take(&self, block: u64, id: u64) -> Result<bool> {
+        self.populate(block)?;
+        self.region.compare_exchange(self.word(block), 0, id)
+    }
+
+    /// Puts memory behind a block and its neighbours, once.
+    fn populate(&self, block: u64) -> Result<()> {
+        let chunk = block / CHUNK;
+        let (word, bit) = (&self.populated[(chunk / 64) as usize], 1 << (chunk % 64));
+        if word.load(Relaxed) & bit != 0 {
+            return Ok(());
+        }
+        let first = chunk * CHUNK;
+        let count = CHUNK.min(self.blocks - first);
+        self.region.populate(self.word(first), count * OWNER_WORD)?;
+        self.region.populate(self.start + first * BLOCK_SIZE, count * BLOCK_SIZE)?;
+        word.fetch_or(bit, Relaxed);
+        Ok(())
+    }
+
+    /// Begins to write back the map words of a run.
+    pub fn persist(&self, run: Run) -> Result<()> {
+        let first = (run.offset - self.start) / BLOCK_SIZE;
+        self.region.write_back(self.word(first), run.blocks * OWNER_WORD)
+    }
+
+    /// Begins to write back every block of a record.
+    pub fn persist_owned(&self, id: u64) -> Result<()> {
+        for block in 0..self.blocks {
+            if self.owner(block)? == id {
+                self.region.write_back(self.start + block * BLOCK_SIZE, BLOCK_SIZE)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the whole map durable.
+    pub fn persist_map(&self) -> Result<()> {
+        self.region.persist(self.map, self.blocks * OWNER_WORD)
+    }
+
+    /// Gives every block of `old` to `new`, 0 = nobody; returns how many there were.
+    pub fn reassign(&self, old: u64, new: u64) -> Result<u64> {
+        let mut count = 0;
+        let mut first = None;
+        for block in 0..self.blocks {
+            if self.owner(block)? == old
+                && self.region.compare_exchange(self.word(block), old, new)?
+            {
+                first.get_or_insert(block);
+                count += 1;
+            }
+        }
+        if let Some(first) = first.filter(|_| new == 0) {
+            self.region.store(HINT, first)?;
+        }
+        Ok(count)
+    }
+
+    /// Gives one block to another record.
+    pub fn hand_over(&self, offset: u64, old: u64, new: u64) -> Result<()> {
+        let block = (offset - self.start) / BLOCK_SIZE;
+        self.region.compare_exchange(self.word(block), old, new).map(drop)
+    }
+
+    /// Gives a block back if `is_leak` says so of its owner.
+    pub fn sweep(&self, mut is_leak: impl FnMut(u64) -> Result<bool>) -> Result<u64> {
+        let mut count = 0;
+        for block in 0..self.blocks {
+            // The word first, then what it says: see docs/branches.md.
+            let owner = self.owner(block)?;
+            if owner != 0
+                && is_leak(owner)?
+                && self.region.compare_exchange(self.word(block), owner, 0)?
+            {
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Calls `each` with the owner of every block that has one.
+    pub fn count(&self, mut each: impl FnMut(u64)) -> Result<()> {
+        for block in 0..self.blocks {
+            let owner = self.owner(block)?;
+            if owner != 0 {
+                each(owner);
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks that nobody owns and that growth may take.
+    pub fn free(&self) -> Result<u64> {
+        let mut used = 0;
+        self.count(|_| used += 1)?;
+        Ok((self.blocks - self.reserve).saturating_sub(used))
+    }
+}
+
+/// Blocks that a writer took for what then failed; nobody has seen them.
+#[derive(Debug, Default)]
+pub(crate) struct Spare(Vec<Run>);
+
+impl Spare {
+    /// As [`Heap::allocate`], from here if possible.
+    pub(crate) fn allocate(
+        &mut self,
+        heap: &Heap,
+        id: u64,
+        count: RangeInclusive<u64>,
+        purpose: Purpose,
+    ) -> Result<Run> {
+        let Some(at) = self.0.iter().position(|run| run.blocks >= *count.start()) else {
+            return heap.allocate(id, count, purpose);
+        };
+        let run = self.0.swap_remove(at);
+        let taken = Run { blocks: run.blocks.min(*count.end()), ..run };
+        if taken.blocks < run.blocks {
+            self.0.push(Run { offset: taken.end(), blocks: run.blocks - taken.blocks });
+        }
+        Ok(taken)
+    }
+
+    /// Keeps runs for later.
+    pub(crate) fn give(&mut self, runs: Vec<Run>) {
+        self.0.extend(runs);
+    }
+}

@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Who has an image open: registration in the opener table, epoch pins, proof of life.
+//!
+//! The order of stores is that of `docs/branches.md`, under *Openers*; the step names in comments
+//! are those of the model.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use zerocopy::IntoBytes;
+
+use crate::error::{Error, Result};
+use crate::format::{
+    BRANCH_RECORDS, OPENER_CLAIMED, OPENER_ENTRIES, OPENER_FREED, OpenerEntry, PROOF_LOCK,
+    Superblock,
+};
+use crate::region::{LockFile, Region};
+
+const ENTRY: u64 = size_of::<OpenerEntry>() as u64;
+const PIN: u64 = std::mem::offset_of!(OpenerEntry, pin) as u64;
+const EPOCH: u64 = std::mem::offset_of!(Superblock, epoch) as u64;
+/// Bits of an entry's word that make it more than an id.
+const NOT_PLAIN: u64 = OPENER_CLAIMED | OPENER_FREED;
+
+/// What can be told of an opener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It lives.
+    Alive,
+    /// It is proved dead.
+    Dead,
+    /// Nothing here can tell: it may be another machine.
+    Unknown,
+}
+
+/// What an entry says of its opener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenerInfo {
+    /// Identity.
+    pub id: u64,
+    /// Process.
+    pub pid: u32,
+    /// Whether it runs under the same kernel as the caller, since the same boot.
+    pub same_boot: bool,
+    /// Whether it lives.
+    pub life: Life,
+}
+
+/// The opener table.
+#[derive(Debug)]
+pub(crate) struct Openers {
+    region: Arc<Region>,
+    table: u64,
+    lock: Option<LockFile>,
+    boot_id: [u8; 16],
+    pid_namespace: u64,
+}
+
+impl Openers {
+    pub(crate) fn new(region: Arc<Region>, superblock: &Superblock) -> Self {
+        Self {
+            lock: region.lock_file(),
+            region,
+            table: superblock.opener_table_offset.get(),
+            boot_id: boot_id(),
+            pid_namespace: pid_namespace(),
+        }
+    }
+
+    fn at(&self, slot: u64) -> u64 {
+        self.table + slot * ENTRY
+    }
+
+    fn slot(id: u64) -> u64 {
+        (id - 1) % u64::from(BRANCH_RECORDS)
+    }
+
+    /// The plain id that the entry at `at` holds.
+    fn holder(&self, at: u64) -> Result<Option<u64>> {
+        let word = self.region.load(at)?;
+        Ok((word != 0 && word & NOT_PLAIN == 0).then_some(word))
+    }
+
+    /// What is known of opener `id`; an id that no entry holds is dead.
+    pub(crate) fn examine(&self, id: u64) -> Result<OpenerInfo> {
+        let dead = OpenerInfo { id, pid: 0, same_boot: false, life: Life::Dead };
+        if id == 0 || id & NOT_PLAIN != 0 {
+            return Ok(dead);
+        }
+        let at = self.at(Self::slot(id));
+        if self.holder(at)? != Some(id) {
+            return Ok(dead);
+        }
+        let entry: OpenerEntry = self.region.read(at)?;
+        let same_boot = entry.boot_id == self.boot_id && self.boot_id != [0; 16];
+        let life = self.proof(at, &entry, same_boot);
+        // The entry may have passed to another while it was examined.
+        if self.holder(at)? != Some(id) {
+            return Ok(dead);
+        }
+        Ok(OpenerInfo { id, pid: entry.pid.get(), same_boot, life })
+    }
+
+    fn proof(&self, at: u64, entry: &OpenerEntry, same_boot: bool) -> Life {
+        if entry.proof.get() & PROOF_LOCK != 0
+            && let Some(free) = self.lock.as_ref().and_then(|lock| lock.is_free(at, ENTRY))
+        {
+            return if free { Life::Dead } else { Life::Alive };
+        }
+        if !same_boot || entry.pid_namespace != self.pid_namespace {
+            return Life::Unknown;
+        }
+        match start_time(entry.pid.get()) {
+            Some(start) if start == entry.start_time.get() => Life::Alive,
+            _ => Life::Dead,
+        }
+    }
+
+    /// Every entry that holds a plain id.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Result<u64>> + '_ {
+        (0..u64::from(OPENER_ENTRIES)).filter_map(|slot| self.holder(self.at(slot)).transpose())
+    }
+
+    /// Frees the entry of a dead opener, which ends its pin.
+    pub(crate) fn free(&self, id: u64) -> Result<()> {
+        let at = self.at(Self::slot(id));
+        self.region.compare_exchange(at, id, OPENER_FREED | id)?;
+        self.region.persist(at, ENTRY)
+    }
+
+    /// Frees entries whose claimers died before they registered.
+    pub(crate) fn free_claims(&self) -> Result<()> {
+        for slot in 0..u64::from(OPENER_ENTRIES) {
+            let at = self.at(slot);
+            let word = self.region.load(at)?;
+            // Whoever claims holds the lock, if there are locks.
+            if word & OPENER_CLAIMED != 0
+                && self.lock.as_ref().and_then(|lock| lock.is_free(at, ENTRY)) == Some(true)
+            {
+                self.region.compare_exchange(at, word, OPENER_FREED | (word & !NOT_PLAIN))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a reader may still be at the epoch `stamp` or before.
+    pub(crate) fn is_pinned(&self, stamp: u64) -> Result<bool> {
+        for slot in 0..u64::from(OPENER_ENTRIES) {
+            let at = self.at(slot);
+            if self.holder(at)?.is_none() {
+                continue;
+            }
+            let pin = self.region.load(at + PIN)?;
+            if pin != 0 && pin <= stamp {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// This party's registration; ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Opener {
+    region: Arc<Region>,
+    /// Identity.
+    pub(crate) id: u64,
+    at: u64,
+    pid: u32,
+    // The lock goes with its file.
+    _lock: Option<LockFile>,
+    // Epochs that are read at, and by how many.
+    pins: Mutex<BTreeMap<u64, usize>>,
+}
+
+impl Opener {
+    /// Takes an entry of the table.
+    pub(crate) fn register(region: &Arc<Region>, superblock: &Superblock) -> Result<Arc<Self>> {
+        // A file description of its own: its locks are told apart from those of other sessions.
+        let openers = Openers::new(Arc::clone(region), superblock);
+        for dead_too in [false, true] {
+            for slot in 0..u64::from(OPENER_ENTRIES) {
+                if let Some(opener) = Self::claim(&openers, slot, dead_too)? {
+                    return Ok(Arc::new(opener.fill(openers)?));
+                }
+            }
+        }
+        Err(Error::Busy {
+            name: region.name().display().to_string(),
+            why: format!("all {OPENER_ENTRIES} places for those who have it open are taken"),
+        })
+    }
+
+    fn claim(openers: &Openers, slot: u64, dead_too: bool) -> Result<Option<Claim>> {
+        let at = openers.at(slot);
+        let word = openers.region.load(at)?;
+        let last = word & !NOT_PLAIN;
+        let free = word == 0 || word & OPENER_FREED != 0;
+        let dead =
+            || Ok::<_, Error>(word & NOT_PLAIN == 0 && openers.examine(word)?.life == Life::Dead);
+        if !(free || dead_too && dead()?) {
+            return Ok(None);
+        }
+        // The lock comes before the claim: a claimer that dies at once is not taken for a slow one.
+        let locked = match &openers.lock {
+            Some(lock) if lock.try_lock(at, ENTRY) => true,
+            Some(lock) if lock.is_free(at, ENTRY) == Some(false) => return Ok(None),
+            _ => false,
+        };
+        let id = if last == 0 { slot + 1 } else { last + u64::from(BRANCH_RECORDS) };
+        // OpenClaim
+        if openers.region.compare_exchange(at, word, OPENER_CLAIMED | id)? {
+            return Ok(Some(Claim { at, id, locked }));
+        }
+        if let Some(lock) = openers.lock.as_ref().filter(|_| locked) {
+            lock.unlock(at, ENTRY);
+        }
+        Ok(None)
+    }
+
+    /// Whether this process registered it; a fork of it did not.
+    pub(crate) fn is_mine(&self) -> bool {
+        std::process::id() == self.pid
+    }
+
+    fn lock_pins(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pins the present epoch: what is needed now stays until the pin is dropped. Load `head`
+    /// after this.
+    pub(crate) fn pin(self: &Arc<Self>) -> Result<Pin> {
+        let mut pins = self.lock_pins();
+        let epoch = self.region.load(EPOCH)?;
+        *pins.entry(epoch).or_default() += 1;
+        self.store_pin(&pins)?;
+        Ok(Pin { opener: Arc::clone(self), epoch })
+    }
+
+    /// The oldest epoch that is still read at counts.
+    fn store_pin(&self, pins: &BTreeMap<u64, usize>) -> Result<()> {
+        let oldest = pins.keys().next().copied().unwrap_or(0);
+        self.region.store(self.at + PIN, oldest)
+    }
+}
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        // A fork of the process that registered has no say.
+        if self.is_mine() {
+            let freed = self.region.store(self.at + PIN, 0).and_then(|()| {
+                self.region.compare_exchange(self.at, self.id, OPENER_FREED | self.id)
+            });
+            // Nobody is there to hear of it, and a dead entry is as good as a freed one.
+            let _ = freed.and_then(|_| self.region.persist(self.at, ENTRY));
+        }
+    }
+}
+
+/// An entry taken, and not yet filled in.
+struct Claim {
+    at: u64,
+    id: u64,
+    locked: bool,
+}
+
+impl Claim {
+    fn fill(self, openers: Openers) -> Result<Opener> {
+        let Self { at, id, locked } = self;
+        let region = Arc::clone(&openers.region);
+        let pid = std::process::id();
+        let entry = OpenerEntry {
+            opener_id: (OPENER_CLAIMED | id).into(),
+            boot_id: openers.boot_id,
+            pid: pid.into(),
+            proof: if locked { PROOF_LOCK } else { 0 }.into(),
+            pid_namespace: openers.pid_namespace.into(),
+            start_time: start_time(pid).unwrap_or(0).into(),
+            heartbeat: u64::try_from(crate::clock::now()).unwrap_or(0).into(),
+            ..OpenerEntry::zeroed()
+        };
+        // OpenFill; the first word, which others compare, is there already.
+        region.store(at + PIN, 0)?;
+        region.write(at + 8, &entry.as_bytes()[8..])?;
+        region.persist(at, ENTRY)?;
+        // OpenRegister
+        region.store(at, id)?;
+        region.persist(at, ENTRY)?;
+        Ok(Opener { region, id, at, pid, _lock: openers.lock, pins: Mutex::default() })
+    }
+}
+
+/// A hold on everything that was needed at an epoch.
+#[derive(Debug)]
+pub struct Pin {
+    opener: Arc<Opener>,
+    epoch: u64,
+}
+
+impl Pin {
+    /// The epoch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = self.opener.lock_pins();
+        if let Some(count) = pins.get_mut(&self.epoch) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(&self.epoch);
+                // A pin that could not be moved only keeps more than it must.
+                let _ = self.opener.store_pin(&pins);
+            }
+        }
+    }
+}
+
+/// Identity of this boot of the kernel; zeroes where it cannot be told.
+fn boot_id() -> [u8; 16] {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    uuid::Uuid::try_parse(text.trim()).map_or([0; 16], uuid::Uuid::into_bytes)
+}
+
+fn pid_namespace() -> u64 {
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino())
+}
+
+/// When a process began, in clock ticks since boot; `None` when there is none of this number.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything. After it come the state and, as field 22, the
+    // start. A zombie has ended.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    fields.nth(18)?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
+}
