@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The branch table: which branches there are, and the chain of layers that each one shows.
 
+pub(crate) mod create;
+pub(crate) mod finish;
+//FOLD pub(crate) mod fold;
+pub mod handle;
+pub(crate) mod hold;
+pub mod reclaim;
+pub(crate) mod record;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 

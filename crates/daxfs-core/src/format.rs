@@ -44,6 +44,8 @@ pub const OPENER_CLAIMED: u64 = 1 << 62;
 pub const OPENER_FREED: u64 = 1 << 61;
 /// Bit of an opener entry's `proof`: the opener holds a file lock on its entry's bytes.
 pub const PROOF_LOCK: u32 = 1;
+/// Bit of a branch record's owner word: children were made from it.
+pub const OWNER_FROZEN: u64 = 1 << 63;
 /// Branch slots that only folding may take.
 pub const RESERVE_SLOTS: u32 = 2;
 /// Longest name of an extended attribute, in bytes.

@@ -163,6 +163,12 @@ impl Index {
         }
     }
 
+    /// Marks a file as modified at a time that no entry tells yet.
+    pub(crate) fn touch(&mut self, base: &Base, ino: u64, time: i64) -> Result<()> {
+        let mut step = Step { index: self, base, at: 0, time };
+        step.file(ino).map(drop)
+    }
+
     /// Makes one entry's change, or says why it cannot be made; then the index is of no more use.
     pub fn apply(&mut self, base: &Base, entry: Entry) -> Result<()> {
         let Entry { at, ino, time, change } = entry;

@@ -2,13 +2,15 @@
 //! The daxfs engine: build, prove and read images that lie in shared memory.
 //!
 //! Each module uses only those above it: [`format`], [`error`], [`region`], [`persist`],
-//! [`superblock`], [`base`], [`name`], [`map`], [`delta`], [`extents`], [`index`], [`branch`], [`validate`],
-//! [`image`], [`view`]; beside them what only tools need:
-//! [`layout`], [`source`], [`build`], [`extract`], [`diff`], [`dump`].
+//! [`superblock`], [`base`], [`alloc`], [`name`], [`map`], [`delta`], [`extents`], [`index`],
+//! [`opener`], [`branch`], [`validate`], [`image`], [`view`], [`session`], [`write`]; beside them
+//! what only tools need: [`layout`], [`source`], [`build`], [`extract`], [`diff`], [`dump`].
 
+pub mod alloc;
 pub mod base;
 pub mod branch;
 pub mod build;
+mod clock;
 pub mod delta;
 pub mod diff;
 pub mod dump;
@@ -20,14 +22,18 @@ pub mod format;
 pub mod image;
 pub mod index;
 pub mod layout;
+mod log;
 pub mod map;
 pub mod name;
+pub mod opener;
 pub mod persist;
 pub mod progress;
 pub mod region;
+pub mod session;
 pub mod source;
 pub mod superblock;
 pub mod validate;
 pub mod view;
+pub mod write;
 
 pub use error::{Error, Result};

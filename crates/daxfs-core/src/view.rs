@@ -2,6 +2,7 @@
 //! A branch chain as one tree: look-up, directories, reading, paths.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::{Inode, Xattr};
@@ -12,7 +13,8 @@ pub use crate::extents::Extent;
 use crate::extents::Extents;
 use crate::format::{BLOCK_SIZE, ROOT_INO};
 use crate::image::Image;
-use crate::index::{Directory, Index};
+use crate::index::{DEPTH_MAX, Directory, Index};
+use crate::opener::Pin;
 
 /// Most symbolic links followed on one path, as in Linux.
 const LINKS_MAX: usize = 40;
@@ -46,12 +48,14 @@ pub struct View {
     image: Arc<Image>,
     // What the branch's chain changed; absent where that is nothing.
     index: Option<Index>,
+    // Keeps what it shows from being given back.
+    _pin: Option<Arc<Pin>>,
 }
 
 impl View {
     /// The tree of the base image.
     pub fn base(image: Arc<Image>) -> Self {
-        Self { image, index: None }
+        Self { image, index: None, _pin: None }
     }
 
     /// The tree of a branch, found by replaying the logs of its chain.
@@ -71,7 +75,12 @@ impl View {
     /// The tree that an index lays over the base image.
     pub fn new(image: Arc<Image>, index: Index) -> Self {
         let index = (!index.is_empty()).then_some(index);
-        Self { image, index }
+        Self { image, index, _pin: None }
+    }
+
+    /// The same, while a pin keeps what it shows.
+    pub(crate) fn pinned(image: Arc<Image>, index: Index, pin: Arc<Pin>) -> Self {
+        Self { _pin: Some(pin), ..Self::new(image, index) }
     }
 
     /// The image that the tree lies in.
@@ -165,14 +174,43 @@ impl View {
 
     /// Where a file's bytes lie; what no extent covers reads as zeroes.
     pub fn extents(&self, file: &Inode) -> Result<Vec<Extent>> {
-        if let Some(extents) = self.index.as_ref().and_then(|index| index.extents(file.ino)) {
-            return Ok(extents.overlapping(0..file.size).collect());
+        Ok(self.extents_within(file, 0..file.size).collect())
+    }
+
+    /// Where the bytes of a range of a file lie; the range may reach beyond the file's end.
+    pub fn extents_within(
+        &self,
+        file: &Inode,
+        range: Range<u64>,
+    ) -> impl Iterator<Item = Extent> + '_ {
+        let touched = self.index.as_ref().and_then(|index| index.extents(file.ino));
+        let end = range.end.min(file.size);
+        let whole = (touched.is_none() && range.start < end).then(|| Extent {
+            file_offset: range.start,
+            image_offset: file.data + range.start,
+            len: end - range.start,
+            in_log: false,
+        });
+        touched.into_iter().flat_map(move |extents| extents.overlapping(range.clone())).chain(whole)
+    }
+
+    /// Whether a directory is another one, or lies below it.
+    pub fn is_below(&self, directory: u64, above: u64) -> Result<bool> {
+        let (base, mut at) = (self.image.base(), directory);
+        for _ in 0..DEPTH_MAX {
+            if at == above {
+                return Ok(true);
+            }
+            let parent = match &self.index {
+                Some(index) => index.parent(base, at)?,
+                None => base.parent(at)?,
+            };
+            match parent {
+                Some(parent) if at != ROOT_INO => at = parent,
+                _ => return Ok(false),
+            }
         }
-        if file.size == 0 {
-            return Ok(Vec::new());
-        }
-        let (image_offset, len) = (file.data, file.size);
-        Ok(vec![Extent { file_offset: 0, image_offset, len, in_log: false }])
+        Err(Error::invalid(format!("the directory is more than {DEPTH_MAX} directories deep")))
     }
 
     /// Units of 512 bytes that an inode's data take, in whole blocks.

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! create: freeze the parent, claim and fill a slot, announce it, look again, activate.
+//!
+//! Step names in comments are those of `docs/branches.md` and the model.
+
+use std::sync::Arc;
+
+use super::handle::{Branch, Open};
+use super::record::{Name, NewRecord, holder};
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::format::{MAIN_NAME, OWNER_FROZEN, state};
+use crate::opener::{Life, Pin};
+use crate::region::Access;
+use crate::session::{Session, encode_name};
+
+/// Times that another's unfinished branch of the same name is waited out.
+const TRIES: usize = 8;
+
+/// A parent as a child is made of it.
+struct Parent<'a> {
+    name: &'a str,
+    slot: u64,
+    id: u64,
+    size: u64,
+    head: u64,
+}
+
+/// What came of a try.
+enum Outcome {
+    Made(u64, u64),
+    NameInMaking,
+    NoSlot,
+}
+
+impl Session {
+    /// Makes a branch of what `parent` is now, and opens it for writing. The parent can be read,
+    /// and not written, as long as the branch lives.
+    pub fn create(self: &Arc<Self>, name: &str, parent: &str) -> Result<Branch> {
+        let encoded = encode_name(name)?;
+        if name == MAIN_NAME {
+            return Err(Error::BranchExists { name: name.into() });
+        }
+        let mut cleaned = false;
+        for _ in 0..TRIES {
+            let pin = self.opener.pin()?;
+            let parent = self.freeze(parent)?;
+            match self.try_create(name, &encoded, &parent)? {
+                Outcome::Made(slot, id) => return self.open_made(name, slot, id, &parent, pin),
+                Outcome::NameInMaking => std::thread::yield_now(),
+                Outcome::NoSlot if !cleaned => {
+                    drop(pin);
+                    self.maintain()?;
+                    cleaned = true;
+                }
+                Outcome::NoSlot => {
+                    return Err(Error::NoSpace {
+                        what: "another branch",
+                        needed: 1,
+                        available: 0,
+                        advice: " records of 256; abort or delete branches first",
+                    });
+                }
+            }
+        }
+        let why = "somebody else is making one of this name".into();
+        Err(Error::Busy { name: name.into(), why })
+    }
+
+    /// CreateFind, CreateFreeze, CreateMeasure.
+    fn freeze<'a>(&self, name: &'a str) -> Result<Parent<'a>> {
+        let (records, me) = (&self.records, self.opener.id);
+        let head = records.head()?;
+        let (slot, id) = self.find(name, head)?;
+        let seen = records.owner(slot)?;
+        if holder(seen) == me && seen & OWNER_FROZEN == 0 {
+            if let Some(open) = self.opened(id) {
+                // Nobody writes meanwhile, and what was written is published.
+                let mut writer = open.lock_writer();
+                open.flush(&mut writer)?;
+                records.take(slot, me, me | OWNER_FROZEN)?;
+            }
+        } else if seen & OWNER_FROZEN == 0 {
+            let free = seen == 0
+                || self.openers.examine(seen)?.life == Life::Dead && {
+                    self.break_opener(seen)?;
+                    true
+                };
+            if !free || !records.take(slot, 0, OWNER_FROZEN)? {
+                let now = records.owner(slot)?;
+                if now & OWNER_FROZEN == 0 {
+                    return Err(self.held_by(name, holder(now))?);
+                }
+            }
+        }
+        Ok(Parent { name, slot, id, size: records.size(slot)?, head })
+    }
+
+    fn try_create(&self, name: &str, encoded: &Name, parent: &Parent<'_>) -> Result<Outcome> {
+        let (records, me) = (&self.records, self.opener.id);
+        let Some(slot) = self.claim_slot(false)? else { return Ok(Outcome::NoSlot) };
+        let back_out = || {
+            records.set_state(slot, state::FREE)?;
+            self.let_go(slot)
+        };
+        // CreateFill
+        records.persist_head()?;
+        let id = records.fill(
+            slot,
+            &NewRecord {
+                parent: parent.id,
+                name: *encoded,
+                base_size: parent.size,
+                base_head: parent.head,
+                flags: 0,
+                created: u64::try_from(clock::now()).unwrap_or(0),
+            },
+        )?;
+        // CreateAnnounce
+        records.set_state(slot, state::NEW)?;
+        // CreateRecheck…
+        let same = records.id(parent.slot)? == parent.id
+            && records.state(parent.slot)? == state::ACTIVE
+            && records.owner(parent.slot)? & OWNER_FROZEN != 0
+            && records.size(parent.slot)? == parent.size
+            && records.head()? == parent.head;
+        if !same {
+            back_out()?;
+            let why = "it changed just now; try again".into();
+            return Err(Error::Busy { name: parent.name.into(), why });
+        }
+        // CreateNames
+        if let Some(other) = records.named(encoded, parent.head, slot)? {
+            let exists = records.state(other)? == state::ACTIVE;
+            back_out()?;
+            if exists {
+                return Err(Error::BranchExists { name: name.into() });
+            }
+            return Ok(Outcome::NameInMaking);
+        }
+        // CreateActivate, CreateAcknowledge
+        debug_assert_eq!(records.owner(slot)?, me);
+        records.set_state(slot, state::ACTIVE)?;
+        records.persist(slot)?;
+        Ok(Outcome::Made(slot, id))
+    }
+
+    /// CreateSearch, CreateClaim, CreateCheckClaim: a FREE slot with this session in its owner
+    /// word.
+    pub(crate) fn claim_slot(&self, fold: bool) -> Result<Option<u64>> {
+        let (records, me) = (&self.records, self.opener.id);
+        for slot in records.open_slots(fold) {
+            if records.state(slot)? != state::FREE || !records.take(slot, 0, me)? {
+                continue;
+            }
+            // It may have been used and given back in between.
+            if records.state(slot)? == state::FREE {
+                return Ok(Some(slot));
+            }
+            self.let_go(slot)?;
+        }
+        Ok(None)
+    }
+
+    fn open_made(
+        self: &Arc<Self>,
+        name: &str,
+        slot: u64,
+        id: u64,
+        parent: &Parent<'_>,
+        pin: Pin,
+    ) -> Result<Branch> {
+        let (_, index) = self.tree(parent.slot, parent.id)?;
+        let start = crate::delta::Cursor { at: 0, segment_end: 0, position: 0 };
+        let open = Open::new(self, name, slot, id, parent.head, start, index, pin);
+        open.set_held(true);
+        Ok(Branch::new(self.register(id, open), Access::Write))
+    }
+}

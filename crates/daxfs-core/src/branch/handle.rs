@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! An open branch: its tree as of now, for reading and for writing.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::hold::Intent;
+use crate::delta::Cursor;
+use crate::error::{Error, Result};
+use crate::format::{MAIN_NAME, OWNER_FROZEN, state};
+use crate::index::Index;
+use crate::opener::Pin;
+use crate::region::Access;
+use crate::session::Session;
+use crate::view::View;
+use crate::write::Writer;
+
+/// What became of a branch whose generation is over.
+const LOST: &str = "another branch was committed meanwhile, so its changes are void";
+const COMMITTED: &str = "it was committed, and its content is main's now";
+const ABORTED: &str = "it was aborted";
+
+/// A handle of a branch. Clones share what they are open on; when the last one that writes goes,
+/// the branch is released.
+#[derive(Debug, Clone)]
+pub struct Branch {
+    pub(crate) open: Arc<Open>,
+    access: Access,
+}
+
+impl Branch {
+    pub(crate) fn new(open: Arc<Open>, access: Access) -> Self {
+        Self { open, access }
+    }
+
+    /// The name it was opened under.
+    pub fn name(&self) -> &str {
+        &self.open.name
+    }
+
+    /// Identity of its record now; main's changes with each commit.
+    pub fn id(&self) -> u64 {
+        self.open.id()
+    }
+
+    /// The session that it is open in.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.open.session
+    }
+
+    /// Whether it was opened for writing.
+    pub fn is_writable(&self) -> bool {
+        self.access == Access::Write
+    }
+
+    /// Its tree as it is now, at no cost that grows with the tree. Of main, that of the newest
+    /// commit; of a branch that is no more, [`Error::Stale`].
+    pub fn view(&self) -> Result<View> {
+        self.open.view()
+    }
+
+    /// Makes everything done so far durable, and visible to every party.
+    pub fn sync(&self) -> Result<()> {
+        if !self.is_writable() {
+            return Ok(());
+        }
+        let mut writer = self.open.lock_writer();
+        drop(self.open.current()?);
+        self.open.flush(&mut writer)
+    }
+
+    /// Makes the branch main, and with it the branches that it was made from. Every other branch
+    /// is dead then. One compare-and-swap decides; who comes second gets [`Error::Stale`].
+    pub fn commit(&self) -> Result<()> {
+        self.check_access()?;
+        self.open.commit()
+    }
+
+    /// Ends the branch and drops its changes.
+    pub fn abort(&self) -> Result<()> {
+        self.check_access()?;
+        self.open.abort()
+    }
+
+    /// Lets others write. What was done stays; the next write through a handle takes it again.
+    pub fn release(&self) -> Result<()> {
+        self.open.release()
+    }
+
+    pub(crate) fn check_access(&self) -> Result<()> {
+        if self.is_writable() {
+            return Ok(());
+        }
+        Err(Error::ReadOnly {
+            name: self.name().into(),
+            why: "the handle was opened for reading; open it for writing".into(),
+        })
+    }
+}
+
+/// What all handles of a branch in a session share.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) session: Arc<Session>,
+    pub(crate) name: String,
+    state: RwLock<State>,
+    // Taken before `state` by whoever takes both.
+    writer: Mutex<Writer>,
+    // Whether this session is in the owner word, as far as it knows.
+    held: AtomicBool,
+}
+
+/// Where an open branch stands.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) slot: u64,
+    pub(crate) id: u64,
+    /// The value of `head` under which it was last found current.
+    head: u64,
+    /// How far the index has come. Ahead of what is published while publication waits.
+    pub(crate) cursor: Cursor,
+    pub(crate) index: Index,
+    pin: Arc<Pin>,
+    ended: Option<&'static str>,
+}
+
+impl Open {
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the state")]
+    pub(crate) fn new(
+        session: &Arc<Session>,
+        name: &str,
+        slot: u64,
+        id: u64,
+        head: u64,
+        cursor: Cursor,
+        index: Index,
+        pin: Pin,
+    ) -> Self {
+        let pin = Arc::new(pin);
+        Self {
+            session: Arc::clone(session),
+            name: name.into(),
+            state: RwLock::new(State { slot, id, head, cursor, index, pin, ended: None }),
+            writer: Mutex::default(),
+            held: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn lock_writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write_state(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.read_state().id
+    }
+
+    fn is_main(&self) -> bool {
+        self.name == MAIN_NAME
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(SeqCst)
+    }
+
+    pub(crate) fn set_held(&self, held: bool) {
+        self.held.store(held, SeqCst);
+    }
+
+    /// The tree, if all of it is published.
+    pub(crate) fn published(&self) -> Result<Option<(Cursor, Index)>> {
+        let state = self.read_state();
+        let published = self.session.records.size(state.slot)? == state.cursor.position;
+        Ok((published && state.ended.is_none()).then(|| (state.cursor, state.index.clone())))
+    }
+
+    pub(crate) fn view(&self) -> Result<View> {
+        let state = self.current()?;
+        let image = Arc::clone(&self.session.image);
+        Ok(View::pinned(image, state.index.clone(), Arc::clone(&state.pin)))
+    }
+
+    /// The state, once it is that of now.
+    pub(crate) fn current(&self) -> Result<RwLockReadGuard<'_, State>> {
+        loop {
+            let state = self.read_state();
+            if let Some(why) = state.ended {
+                return Err(self.stale(why));
+            }
+            if self.is_up_to_date(&state)? {
+                return Ok(state);
+            }
+            drop(state);
+            self.catch_up()?;
+        }
+    }
+
+    fn is_up_to_date(&self, at: &State) -> Result<bool> {
+        let records = &self.session.records;
+        Ok(records.head()? == at.head
+            && records.epoch()? == at.pin.epoch()
+            && records.id(at.slot)? == at.id
+            && records.state(at.slot)? == state::ACTIVE
+            && (self.is_held() || records.size(at.slot)? == at.cursor.position))
+    }
+
+    /// Moves on to what is there now, or finds out that the branch has ended.
+    pub(crate) fn catch_up(&self) -> Result<()> {
+        let mut state = self.write_state();
+        let (session, records) = (&self.session, &self.session.records);
+        // The pin before `head`, and the old one goes last.
+        let pin = session.opener.pin()?;
+        let head = records.head()?;
+        if head != state.head {
+            records.persist_head()?;
+        }
+        let same = records.id(state.slot)? == state.id;
+        if self.is_main() && head != state.id {
+            self.let_go(&state)?;
+            let slot = records.slot_of(head)?.ok_or_else(|| {
+                Error::corrupt("head", super::record::HEAD, "a record in use", head)
+            })?;
+            (state.slot, state.id) = (slot, head);
+            (state.cursor, state.index) = session.replay_record(slot, head)?;
+        } else if !self.is_main() && records.base_head(state.slot)? != head {
+            let main = records.chain(head)?;
+            let why = if same && main.contains(&state.slot) { COMMITTED } else { LOST };
+            return self.end(&mut state, why);
+        } else if !same || records.state(state.slot)? != state::ACTIVE {
+            return self.end(&mut state, ABORTED);
+        } else if !self.is_held() {
+            self.replay(&mut state)?;
+        }
+        state.head = head;
+        state.pin = Arc::new(pin);
+        Ok(())
+    }
+
+    /// Follows the log as far as it is published.
+    pub(crate) fn replay(&self, state: &mut State) -> Result<()> {
+        let session = &self.session;
+        let size = session.records.size(state.slot)?;
+        if state.cursor.position == 0 {
+            state.cursor = session.log_start(state.slot)?;
+        }
+        let base = session.image.base();
+        let State { cursor, index, .. } = state;
+        *cursor = index.replay(base, &session.region, &session.space, *cursor, size)?;
+        Ok(())
+    }
+
+    pub(crate) fn stale(&self, why: &'static str) -> Error {
+        Error::Stale { name: self.name.clone(), why }
+    }
+
+    /// The branch is no more; what it was is not kept.
+    fn end(&self, state: &mut State, why: &'static str) -> Result<()> {
+        state.ended = Some(why);
+        state.index = Index::default();
+        self.let_go(state)
+    }
+
+    /// Gives the owner word back, if this session is in it.
+    fn let_go(&self, state: &State) -> Result<()> {
+        if self.is_held() {
+            self.set_held(false);
+            self.session.let_go(state.slot)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the branch for writing.
+    pub(crate) fn write_open(&self) -> Result<()> {
+        let mut writer = self.lock_writer();
+        self.ensure_held(&mut writer, Intent::Write)
+    }
+
+    /// Makes sure that this session may store to the branch now.
+    pub(crate) fn ensure_held(&self, writer: &mut Writer, intent: Intent) -> Result<()> {
+        let state = self.current()?;
+        let (slot, id) = (state.slot, state.id);
+        drop(state);
+        let (session, me) = (&self.session, self.session.opener.id);
+        let word = session.records.owner(slot)?;
+        if self.is_held() && word == me && !session.records.is_quarantined(slot)? {
+            return Ok(());
+        }
+        if self.is_held() && word & !OWNER_FROZEN != me {
+            // The hold was broken: what was not published is lost.
+            self.set_held(false);
+            writer.forget();
+            let mut state = self.write_state();
+            (state.cursor, state.index) = session.replay_record(slot, id)?;
+        }
+        if let Err(error) = session.take_for_writing(&self.name, slot, id, intent) {
+            // Frozen, so all was published; or lost.
+            self.set_held(false);
+            writer.forget();
+            return Err(error);
+        }
+        let mut state = self.write_state();
+        if !self.is_held() {
+            writer.forget();
+            self.replay(&mut state)?;
+            self.set_held(true);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn commit(&self) -> Result<()> {
+        if self.is_main() {
+            return Err(Error::invalid("main is what branches are committed to"));
+        }
+        let mut writer = self.lock_writer();
+        self.ensure_held(&mut writer, Intent::Finish)?;
+        self.flush(&mut writer)?;
+        let mut state = self.write_state();
+        let records = &self.session.records;
+        // CommitSwap
+        records.persist(state.slot)?;
+        let base_head = records.base_head(state.slot)?;
+        let won = records.swap_head(base_head, state.id)?;
+        records.persist_head()?;
+        if won {
+            self.session.remember(state.id, state.cursor, &state.index)?;
+        }
+        self.end(&mut state, if won { COMMITTED } else { LOST })?;
+        if won { Ok(()) } else { Err(self.stale(LOST)) }
+    }
+
+    pub(crate) fn abort(&self) -> Result<()> {
+        if self.is_main() {
+            return Err(Error::invalid("main cannot be aborted"));
+        }
+        let mut writer = self.lock_writer();
+        self.ensure_held(&mut writer, Intent::Finish)?;
+        writer.forget();
+        let mut state = self.write_state();
+        self.session.retire(state.slot)?;
+        self.end(&mut state, ABORTED)
+    }
+
+    fn release(&self) -> Result<()> {
+        let mut writer = self.lock_writer();
+        if !self.is_held() {
+            return Ok(());
+        }
+        let flushed = self.flush(&mut writer);
+        let state = self.read_state();
+        self.let_go(&state)?;
+        flushed
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.session.opener.is_mine() {
+            // Nobody is there to hear of a failure, and a hold that stays can be broken.
+            let _ = self.release();
+        }
+    }
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Who may write a branch: write-open, release, breaking the holds of the dead.
+//!
+//! Step names in comments are those of `docs/branches.md` and the model.
+
+use super::record::{MAINT, holder};
+use crate::error::{Error, Result};
+use crate::format::{OWNER_FROZEN, branch_flag, state};
+use crate::opener::Life;
+use crate::session::Session;
+
+/// What a branch is taken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Intent {
+    /// To write into it.
+    Write,
+    /// To commit or to abort it.
+    Finish,
+}
+
+impl Session {
+    /// Puts this session into the owner word of a record, or says why it cannot be there.
+    pub(crate) fn take_for_writing(
+        &self,
+        name: &str,
+        slot: u64,
+        id: u64,
+        intent: Intent,
+    ) -> Result<()> {
+        let (records, me) = (&self.records, self.opener.id);
+        let seen = self.wait_for_owner(name, slot)?;
+        // WriteOpenTake
+        if seen != me && !records.take(slot, seen, me)? {
+            let why = "somebody else took it just now; try again".into();
+            return Err(Error::Busy { name: name.into(), why });
+        }
+        let frozen = seen & OWNER_FROZEN;
+        let give_back = |error| {
+            records.take(slot, me, frozen)?;
+            Err(error)
+        };
+        let gone = || Error::Stale { name: name.into(), why: "it has ended" };
+        // WriteOpenRecheck
+        if records.id(slot)? != id || records.state(slot)? != state::ACTIVE {
+            return give_back(gone());
+        }
+        // WriteOpenHead
+        let head = records.head()?;
+        records.persist_head()?;
+        if !records.is_current(slot, head)? {
+            return give_back(gone());
+        }
+        if records.is_quarantined(slot)? && intent == Intent::Write {
+            let why = "it was taken by force from an owner who may be alive; commit it, branch \
+                       from it, or break the hold where the owner can be proved dead";
+            return give_back(Error::ReadOnly { name: name.into(), why: why.into() });
+        }
+        // WriteOpenScan
+        if let Some(child) = records.child(id, head)? {
+            records.take(slot, me, OWNER_FROZEN)?;
+            let child = records.name(child)?;
+            let name = name.into();
+            return Err(match intent {
+                Intent::Write => Error::ReadOnly {
+                    name,
+                    why: format!("branch {child} was made from it; write there, or end it first"),
+                },
+                Intent::Finish => Error::Busy {
+                    name,
+                    why: format!("branch {child} was made from it; end that one first"),
+                },
+            });
+        }
+        Ok(())
+    }
+
+    /// The owner word, once no other living party is in it.
+    fn wait_for_owner(&self, name: &str, slot: u64) -> Result<u64> {
+        let seen = self.records.owner(slot)?;
+        if matches!(holder(seen), 0) || holder(seen) == self.opener.id {
+            return Ok(seen);
+        }
+        let info = self.openers.examine(holder(seen))?;
+        if info.life != Life::Dead {
+            return Err(self.held_by(name, holder(seen))?);
+        }
+        self.break_opener(info.id)?;
+        let seen = self.records.owner(slot)?;
+        if holder(seen) == 0 { Ok(seen) } else { Err(self.held_by(name, holder(seen))?) }
+    }
+
+    /// The error that names who holds a branch.
+    pub(crate) fn held_by(&self, name: &str, id: u64) -> Result<Error> {
+        let info = self.openers.examine(id)?;
+        let where_ = if info.same_boot { "" } else { " of another system" };
+        let advice = match info.life {
+            Life::Unknown => {
+                "; whether it lives cannot be told from here: `daxfs-branch release \
+                              --force` takes the branch from it"
+            }
+            _ => "",
+        };
+        let why = format!("process {}{where_} (opener {id}) writes to it{advice}", info.pid);
+        Ok(Error::Busy { name: name.into(), why })
+    }
+
+    /// Leaves the owner word of a record.
+    pub(crate) fn let_go(&self, slot: u64) -> Result<()> {
+        let (records, me) = (&self.records, self.opener.id);
+        if !records.take(slot, me, 0)? {
+            records.take(slot, me | OWNER_FROZEN, OWNER_FROZEN)?;
+        }
+        Ok(())
+    }
+
+    /// Ends everything that a dead opener holds; returns how many records that were.
+    pub(crate) fn break_opener(&self, dead: u64) -> Result<u64> {
+        let (records, me) = (&self.records, self.opener.id);
+        let mut broken = 0;
+        for slot in records.slots() {
+            let seen = records.owner(slot)?;
+            let frozen = seen & OWNER_FROZEN;
+            // BreakTake
+            if holder(seen) != dead || !records.take(slot, seen, me | frozen)? {
+                continue;
+            }
+            broken += 1;
+            // BreakTidy
+            let kept = match records.state(slot)? {
+                state::NEW => {
+                    records.set_state(slot, state::FREE)?;
+                    0
+                }
+                state::ACTIVE => {
+                    self.persist_record(slot)?;
+                    frozen
+                }
+                _ => frozen,
+            };
+            // BreakLetGo
+            records.take(slot, me | frozen, kept)?;
+        }
+        // BreakMaint
+        self.region.compare_exchange(MAINT, dead, 0)?;
+        // BreakEntry
+        self.openers.free(dead)?;
+        Ok(broken)
+    }
+
+    /// P(published log, size, in-place data) of what somebody else wrote.
+    pub(crate) fn persist_record(&self, slot: u64) -> Result<()> {
+        self.heap.persist_owned(self.records.id(slot)?)?;
+        self.records.persist(slot)
+    }
+
+    /// Takes a branch from its owner: from a dead one, as every write would; with `force` also
+    /// from one of whom nobody knows. Returns whether there was an owner.
+    pub fn release(&self, name: &str, force: bool) -> Result<bool> {
+        let _pin = self.opener.pin()?;
+        let (slot, _) = self.find(name, self.records.head()?)?;
+        let seen = self.records.owner(slot)?;
+        let owner = holder(seen);
+        if owner == 0 || owner == self.opener.id {
+            return Ok(false);
+        }
+        match self.openers.examine(owner)?.life {
+            Life::Dead => self.break_opener(owner)?,
+            Life::Unknown if force => return self.force(slot, seen),
+            _ => return Err(self.held_by(name, owner)?),
+        };
+        Ok(true)
+    }
+
+    /// Unowns a record whose owner may be alive; what it holds beside that stays.
+    fn force(&self, slot: u64, seen: u64) -> Result<bool> {
+        let (records, me) = (&self.records, self.opener.id);
+        let frozen = seen & OWNER_FROZEN;
+        if records.state(slot)? != state::ACTIVE || !records.take(slot, seen, me | frozen)? {
+            return Ok(false);
+        }
+        records.add_flags(slot, branch_flag::QUARANTINED)?;
+        self.persist_record(slot)?;
+        records.take(slot, me | frozen, frozen)?;
+        Ok(true)
+    }
+}

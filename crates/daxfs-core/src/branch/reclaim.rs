@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Maintenance: break the dead, finish folds, retire what is not needed, free what nobody reads,
+//! sweep leaks.
+//!
+//! Step names in comments are those of `docs/branches.md` and the model.
+
+use super::record::{MAINT, holder};
+use crate::error::Result;
+use crate::format::{OWNER_FROZEN, state};
+use crate::opener::Life;
+use crate::session::Session;
+
+/// What maintenance did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Maintained {
+    /// Openers that had died.
+    pub dead_openers: u64,
+    /// Holds of theirs that were broken.
+    pub broken_holds: u64,
+    /// Records that were given back.
+    pub records: u64,
+    /// Blocks that were given back with them.
+    pub blocks: u64,
+    /// Blocks given back that no record knew of.
+    pub leaked_blocks: u64,
+    /// Layers of main that were folded into one.
+    pub folded_layers: u64,
+    /// Whether another party was at it, so that only holds were broken.
+    pub busy: bool,
+}
+
+/// Layers below main's tip that are worth folding.
+const FOLD_DUE: usize = 8;
+
+impl Session {
+    /// Gives back what is not needed any more. Done by whoever comes by; nobody waits for it.
+    pub fn maintain(&self) -> Result<Maintained> {
+        self.maintain_to(FOLD_DUE)
+    }
+
+    /// The same, folding main's layers whenever there are more than `layers` below its tip.
+    pub fn maintain_to(&self, layers: usize) -> Result<Maintained> {
+        let mut done = Maintained::default();
+        self.break_dead(&mut done)?;
+        // What is open moves on first: its old pins would keep what can go.
+        for open in self.all_open() {
+            // A branch that has ended lets go by this; that it has is no error here.
+            let _ = open.catch_up();
+        }
+        let me = self.opener.id;
+        let seen = self.region.load(MAINT)?;
+        let free = seen == 0 || self.openers.examine(seen)?.life == Life::Dead;
+        if !free || !self.region.compare_exchange(MAINT, seen, me)? {
+            done.busy = true;
+            return Ok(done);
+        }
+        let result = self.maintain_alone(layers, &mut done);
+        self.region.compare_exchange(MAINT, me, 0)?;
+        result.map(|()| done)
+    }
+
+    fn maintain_alone(&self, layers: usize, done: &mut Maintained) -> Result<()> {
+        //FOLD self.finish_folds()?;
+        //FOLD done.folded_layers = self.fold(layers)?;
+        for slot in self.records.slots() {
+            self.reclaim(slot, done)?;
+        }
+        self.sweep_leaks(done)
+    }
+
+    fn break_dead(&self, done: &mut Maintained) -> Result<()> {
+        self.openers.free_claims()?;
+        let mut suspects = self.openers.ids().collect::<Result<Vec<_>>>()?;
+        for slot in self.records.slots() {
+            suspects.push(holder(self.records.owner(slot)?));
+        }
+        suspects.sort_unstable();
+        suspects.dedup();
+        for id in suspects.into_iter().filter(|id| *id != 0 && *id != self.opener.id) {
+            if self.openers.examine(id)?.life == Life::Dead {
+                done.dead_openers += 1;
+                done.broken_holds += self.break_opener(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One record: whatever can be done to it now.
+    fn reclaim(&self, slot: u64, done: &mut Maintained) -> Result<()> {
+        let records = &self.records;
+        // Look
+        let (id, state) = (records.id(slot)?, records.state(slot)?);
+        if state == state::FREE {
+            return Ok(());
+        }
+        // Owner
+        let seen = records.owner(slot)?;
+        let owner = holder(seen);
+        if owner != 0 && self.openers.examine(owner)?.life != Life::Dead {
+            return Ok(());
+        }
+        match state {
+            state::NEW => self.wipe(slot, id, seen),
+            state::ACTIVE => {
+                if !self.is_needed(slot, id)? && self.retire_lost(slot, id, seen)? {
+                    // It may be free to go already.
+                    return self.free_retired(slot, id, done);
+                }
+                Ok(())
+            }
+            _ => self.free_retired(slot, id, done),
+        }
+    }
+
+    /// Need: on main's chain or alive, both under one value of `head`, loaded after the record.
+    fn is_needed(&self, slot: u64, id: u64) -> Result<bool> {
+        let head = self.records.head()?;
+        Ok(self.records.base_head(slot)? == head || self.is_main(head, id)?)
+    }
+
+    fn is_main(&self, head: u64, id: u64) -> Result<bool> {
+        for layer in self.records.chain(head)? {
+            if self.records.id(layer)? == id {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Take, Recheck: this session in the owner word, if the record is still what it was.
+    fn retake(&self, slot: u64, id: u64, state: u32, seen: u64) -> Result<bool> {
+        let (records, me) = (&self.records, self.opener.id);
+        records.persist_head()?;
+        if !records.take(slot, seen, me)? {
+            return Ok(false);
+        }
+        if records.id(slot)? == id && records.state(slot)? == state {
+            return Ok(true);
+        }
+        records.take(slot, me, seen & OWNER_FROZEN)?;
+        Ok(false)
+    }
+
+    fn wipe(&self, slot: u64, id: u64, seen: u64) -> Result<()> {
+        if self.retake(slot, id, state::NEW, seen)? {
+            self.records.set_state(slot, state::FREE)?;
+            self.records.persist(slot)?;
+            self.let_go(slot)?;
+        }
+        Ok(())
+    }
+
+    fn retire_lost(&self, slot: u64, id: u64, seen: u64) -> Result<bool> {
+        if !self.retake(slot, id, state::ACTIVE, seen)? {
+            return Ok(false);
+        }
+        // Stamp: the epoch of after it was found not needed.
+        self.records.set_stamp(slot, self.records.epoch()?)?;
+        self.records.set_state(slot, state::RETIRED)?;
+        self.bump(slot)?;
+        self.let_go(slot)?;
+        Ok(true)
+    }
+
+    fn bump(&self, slot: u64) -> Result<()> {
+        self.records.persist(slot)?;
+        self.records.bump_epoch()
+    }
+
+    fn free_retired(&self, slot: u64, id: u64, done: &mut Maintained) -> Result<()> {
+        let records = &self.records;
+        // A record that was aborted by one who was thought dead may be part of main.
+        let head = records.head()?;
+        if self.is_main(head, id)? {
+            return Ok(());
+        }
+        let seen = records.owner(slot)?;
+        let stamp = records.stamp(slot)?;
+        if stamp > records.epoch()? {
+            if self.retake(slot, id, state::RETIRED, seen)? {
+                records.set_stamp(slot, records.epoch()?)?;
+                self.bump(slot)?;
+                self.let_go(slot)?;
+            }
+            // Next time: whoever reads at the new stamp is asked then.
+            return Ok(());
+        }
+        if stamp == records.epoch()? {
+            records.bump_epoch()?;
+        }
+        if self.openers.is_pinned(stamp)? {
+            return Ok(());
+        }
+        // FreeTake, FreeRecheck
+        records.persist(slot)?;
+        if !self.retake(slot, id, state::RETIRED, seen)? {
+            return Ok(());
+        }
+        if records.stamp(slot)? == stamp {
+            // FreeBlock, FreeSlot, FreeEnd
+            done.blocks += self.heap.reassign(id, 0)?;
+            self.heap.persist_map()?;
+            records.set_state(slot, state::FREE)?;
+            records.persist(slot)?;
+            done.records += 1;
+        }
+        self.let_go(slot)
+    }
+
+    /// Blocks of records that are no more.
+    fn sweep_leaks(&self, done: &mut Maintained) -> Result<()> {
+        let records = &self.records;
+        done.leaked_blocks = self.heap.sweep(|owner| {
+            let Some(slot) = super::slot_of(owner) else { return Ok(true) };
+            if records.id(slot)? != owner {
+                return Ok(true);
+            }
+            Ok(records.state(slot)? == state::FREE && records.owner(slot)? == 0)
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A party's use of an image with branches: its registration, the branches it has open, and the
+//! trees it has replayed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use crate::alloc::Heap;
+use crate::branch::handle::{Branch, Open};
+use crate::branch::record::{Name, Records, holder};
+use crate::delta::{Cursor, LogSpace};
+use crate::error::{Error, Result, show};
+use crate::format::{
+    BRANCH_NAME_MAX, BRANCH_TABLE_SIZE, MAIN_NAME, OPENER_TABLE_SIZE, OWNER_FROZEN, Superblock,
+    feature, state,
+};
+use crate::image::Image;
+use crate::index::Index;
+use crate::opener::{Opener, OpenerInfo, Openers};
+use crate::region::{Access, Durability, Region};
+
+const NEXT_INO: u64 = std::mem::offset_of!(Superblock, next_inode_id) as u64;
+/// Inode numbers taken at once.
+const INO_BATCH: u64 = 64;
+/// Trees kept for branches that are not open.
+const TREES_MAX: usize = 64;
+/// Where main is found among the open branches.
+const MAIN_KEY: u64 = 0;
+
+/// A branch as the table shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BranchStatus {
+    /// Identity of its record.
+    pub id: u64,
+    /// Name; main's is always `main`.
+    pub name: String,
+    /// Name of the branch it was made from; main has none.
+    pub parent: Option<String>,
+    /// Bytes of its log.
+    pub log_bytes: u64,
+    /// Blocks that it owns: log and file data.
+    pub blocks: u64,
+    /// When it was made, ns since 1970; 0 = with the image.
+    pub created: u64,
+    /// Who may write, if anybody.
+    pub owner: Option<OpenerInfo>,
+    /// Whether it was frozen for children; the next writer finds out whether any live.
+    pub frozen: bool,
+    /// Whether it was taken from an owner of whom nobody knows whether it lives.
+    pub quarantined: bool,
+    /// Layers that its tree is made of.
+    pub layers: u64,
+}
+
+/// A party that has an image with branches open.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) image: Arc<Image>,
+    pub(crate) region: Arc<Region>,
+    pub(crate) records: Records,
+    pub(crate) heap: Heap,
+    pub(crate) space: LogSpace,
+    pub(crate) openers: Openers,
+    pub(crate) opener: Arc<Opener>,
+    // By the id of the record; main, whose record changes, under 0.
+    open: Mutex<HashMap<u64, Weak<Open>>>,
+    trees: Mutex<HashMap<u64, (Cursor, Index)>>,
+    // Inode numbers taken and not yet given out.
+    inos: Mutex<std::ops::Range<u64>>,
+}
+
+impl Session {
+    /// Registers as one who uses the image, which must be mapped for writing.
+    pub fn open(image: Arc<Image>) -> Result<Arc<Self>> {
+        let region = Arc::clone(image.region());
+        let superblock = image.superblock();
+        if !superblock.has(feature::BRANCHES) {
+            let what = if superblock.branch_table_entries == 0 {
+                "an image without room for branches; build it with `mkdaxfs -w`"
+            } else {
+                "the branches of a plain version 3 image are only read; `daxfs compact` makes an \
+                 image of ours of it"
+            };
+            return Err(Error::Unsupported {
+                what: format!("{}: {what}", region.name().display()),
+            });
+        }
+        if !region.is_writable() {
+            return Err(Error::invalid(format!(
+                "{}: opened for reading only",
+                region.name().display()
+            )));
+        }
+        // What is stored to from here on must not meet a hole that cannot be filled.
+        region.populate(0, crate::format::BLOCK_SIZE)?;
+        region.populate(superblock.branch_table_offset.get(), BRANCH_TABLE_SIZE)?;
+        region.populate(superblock.opener_table_offset.get(), OPENER_TABLE_SIZE)?;
+        let opener = Opener::register(&region, superblock)?;
+        let heap = Heap::new(Arc::clone(&region), superblock);
+        Ok(Arc::new(Self {
+            records: Records::new(Arc::clone(&region), superblock),
+            space: LogSpace::of(superblock),
+            openers: Openers::new(Arc::clone(&region), superblock),
+            heap,
+            opener,
+            image,
+            region,
+            open: Mutex::default(),
+            trees: Mutex::default(),
+            inos: Mutex::new(0..0),
+        }))
+    }
+
+    /// The image.
+    pub fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
+
+    /// This party's identity in the opener table.
+    pub fn id(&self) -> u64 {
+        self.opener.id
+    }
+
+    /// Whether publication waits for [`Branch::sync`]: behind a file on disk every publication
+    /// would have to wait for the disk.
+    pub(crate) fn defers(&self) -> bool {
+        self.region.durability() == Durability::File
+    }
+
+    /// Opens a branch; `main` is always there. For writing it is taken from everybody else, until
+    /// the last handle goes.
+    pub fn open_branch(self: &Arc<Self>, name: &str, access: Access) -> Result<Branch> {
+        let pin = self.opener.pin()?;
+        let head = self.records.head()?;
+        let (slot, id) = self.find(name, head)?;
+        let key = if name == MAIN_NAME { MAIN_KEY } else { id };
+        let known = self.lock_open().get(&key).and_then(Weak::upgrade);
+        let open = match known {
+            Some(open) => open,
+            None => {
+                let (cursor, index) = self.replay_record(slot, id)?;
+                self.register(key, Open::new(self, name, slot, id, head, cursor, index, pin))
+            }
+        };
+        if access == Access::Write {
+            open.write_open()?;
+        }
+        Ok(Branch::new(open, access))
+    }
+
+    /// The current record of this name.
+    pub(crate) fn find(&self, name: &str, head: u64) -> Result<(u64, u64)> {
+        let slot = if name == MAIN_NAME {
+            self.records.slot_of(head)?
+        } else {
+            let found = match encode_name(name) {
+                Ok(name) => self.records.named(&name, head, u64::MAX)?,
+                Err(_) => None,
+            };
+            let active = |slot: &u64| Ok::<_, Error>(self.records.state(*slot)? == state::ACTIVE);
+            match found {
+                Some(slot) if active(&slot)? => Some(slot),
+                _ => None,
+            }
+        };
+        let slot = slot.ok_or_else(|| Error::NoBranch { name: name.into() })?;
+        Ok((slot, self.records.id(slot)?))
+    }
+
+    fn lock_open(&self) -> MutexGuard<'_, HashMap<u64, Weak<Open>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The branch of this id, if this session has it open.
+    pub(crate) fn opened(&self, id: u64) -> Option<Arc<Open>> {
+        let known = self.lock_open();
+        let by_id = known.get(&id).and_then(Weak::upgrade);
+        let main = known.get(&MAIN_KEY).and_then(Weak::upgrade);
+        drop(known);
+        by_id.or_else(|| main.filter(|main| main.id() == id))
+    }
+
+    /// Makes an open branch known, unless another thread was quicker; then its is returned.
+    pub(crate) fn register(&self, key: u64, open: Open) -> Arc<Open> {
+        let mut known = self.lock_open();
+        if let Some(first) = known.get(&key).and_then(Weak::upgrade) {
+            drop(known);
+            return first;
+        }
+        known.retain(|_, open| open.strong_count() > 0);
+        let open = Arc::new(open);
+        known.insert(key, Arc::downgrade(&open));
+        open
+    }
+
+    /// Every branch that this session has open.
+    pub(crate) fn all_open(&self) -> Vec<Arc<Open>> {
+        self.lock_open().values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn lock_trees(&self) -> MutexGuard<'_, HashMap<u64, (Cursor, Index)>> {
+        self.trees.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a record and all below it show, as far as it is published.
+    pub(crate) fn tree(&self, slot: u64, id: u64) -> Result<(Cursor, Index)> {
+        match self.opened(id).map(|open| open.published()).transpose()?.flatten() {
+            Some(tree) => Ok(tree),
+            None => self.replay_record(slot, id),
+        }
+    }
+
+    /// The same, without a look at the branches that are open.
+    pub(crate) fn replay_record(&self, slot: u64, id: u64) -> Result<(Cursor, Index)> {
+        // From the newest layer that is known already.
+        let mut missing = Vec::new();
+        let mut index = Index::default();
+        for at in self.records.chain(id)? {
+            let layer = self.records.id(at)?;
+            let known = self.lock_trees().get(&layer).cloned();
+            if let Some((cursor, known)) = known {
+                index = known;
+                missing.push((at, layer, Some(cursor)));
+                break;
+            }
+            missing.push((at, layer, None));
+        }
+        let mut end = self.log_start(slot)?;
+        for (at, layer, cursor) in missing.into_iter().rev() {
+            let size = self.records.size(at)?;
+            let start = match cursor {
+                Some(cursor) => cursor,
+                None => self.log_start(at)?,
+            };
+            end = index.replay(self.image.base(), &self.region, &self.space, start, size)?;
+            self.remember(layer, end, &index)?;
+        }
+        Ok((end, index))
+    }
+
+    /// Keeps a record's tree, which costs next to nothing beside those that it shares parts with.
+    pub(crate) fn remember(&self, id: u64, cursor: Cursor, index: &Index) -> Result<()> {
+        let mut trees = self.lock_trees();
+        if trees.len() >= TREES_MAX {
+            let chain = self.records.chain(self.records.head()?)?;
+            let mut main = Vec::with_capacity(chain.len());
+            for slot in chain {
+                main.push(self.records.id(slot)?);
+            }
+            trees.retain(|id, _| main.contains(id));
+        }
+        trees.insert(id, (cursor, index.clone()));
+        Ok(())
+    }
+
+    /// Where a record's log begins.
+    pub(crate) fn log_start(&self, slot: u64) -> Result<Cursor> {
+        let (offset, capacity) = self.records.log(slot)?;
+        Ok(Cursor { at: offset, segment_end: offset.saturating_add(capacity), position: 0 })
+    }
+
+    /// A number that no inode of the image has had.
+    pub(crate) fn new_ino(&self) -> Result<u64> {
+        let mut inos = self.inos.lock().unwrap_or_else(PoisonError::into_inner);
+        if inos.is_empty() {
+            let first = self.region.fetch_add(NEXT_INO, INO_BATCH)?;
+            // In use durably before anything that is published carries them.
+            if !self.defers() {
+                self.region.persist(NEXT_INO, 8)?;
+            }
+            *inos = first..first.saturating_add(INO_BATCH);
+        }
+        inos.next().ok_or_else(|| {
+            Error::corrupt("next inode number", NEXT_INO, "one that can grow", u64::MAX)
+        })
+    }
+
+    /// The branches there are now: main first, then in the order of the table.
+    pub fn branches(&self) -> Result<Vec<BranchStatus>> {
+        let _pin = self.opener.pin()?;
+        let head = self.records.head()?;
+        let mut owned: HashMap<u64, u64> = HashMap::new();
+        self.heap.count(|owner| *owned.entry(owner).or_default() += 1)?;
+        let mut live = Vec::new();
+        for slot in self.records.slots() {
+            if self.records.state(slot)? == state::ACTIVE && self.records.is_current(slot, head)? {
+                live.push((slot, self.records.id(slot)?));
+            }
+        }
+        live.sort_by_key(|(_, id)| (*id != head, *id));
+        let mut names = HashMap::new();
+        for (slot, id) in &live {
+            let name = if *id == head { MAIN_NAME.to_owned() } else { self.records.name(*slot)? };
+            names.insert(*id, name);
+        }
+        let status = |(slot, id): &(u64, u64)| {
+            let word = self.records.owner(*slot)?;
+            let main = *id == head;
+            Ok(BranchStatus {
+                id: *id,
+                name: names[id].clone(),
+                parent: names.get(&self.records.parent(*slot)?).filter(|_| !main).cloned(),
+                log_bytes: self.records.size(*slot)?,
+                blocks: owned.get(id).copied().unwrap_or(0),
+                created: self.records.stamp(*slot)?,
+                owner: match holder(word) {
+                    0 => None,
+                    id => Some(self.openers.examine(id)?),
+                },
+                frozen: word & OWNER_FROZEN != 0,
+                quarantined: self.records.is_quarantined(*slot)?,
+                layers: self.records.chain(*id)?.len() as u64,
+            })
+        };
+        live.iter().map(status).collect()
+    }
+}
+
+/// A branch name as records hold it.
+pub(crate) fn encode_name(name: &str) -> Result<Name> {
+    let mut field = Name::default();
+    let bytes = name.as_bytes();
+    let fits = (1..=BRANCH_NAME_MAX).contains(&bytes.len());
+    if !fits
+        || name.starts_with(['@', '-', '.'])
+        || name.contains(['/', '\0'])
+        || name.chars().any(char::is_control)
+    {
+        return Err(Error::invalid(format!(
+            "{:?} cannot name a branch: 1 to {BRANCH_NAME_MAX} bytes, no slash, no control \
+             character, and not beginning with @, - or .",
+            show(bytes)
+        )));
+    }
+    field[..bytes.len()].copy_from_slice(bytes);
+    Ok(field)
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Operations on inodes: permissions, owner, size, times, extended attributes.
+
+use crate::alloc::Purpose;
+use crate::base::Inode;
+use crate::branch::handle::Branch;
+use crate::delta::{Change, FILE_SIZE_MAX};
+use crate::error::{Error, Result};
+use crate::format::{XATTR_NAME_MAX, XATTR_VALUE_MAX, mode};
+
+/// Attributes to change; what is absent stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetAttr {
+    /// Permissions; type bits are ignored.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size of a regular file.
+    pub size: Option<u64>,
+    /// Time of last access, ns since 1970.
+    pub atime: Option<i64>,
+    /// Time of last modification, ns since 1970.
+    pub mtime: Option<i64>,
+}
+
+impl SetAttr {
+    pub(super) fn change(&self) -> Change {
+        let Self { mode, uid, gid, size, atime, mtime } = *self;
+        let mode = mode.map(|mode| mode & 0o7777);
+        Change::SetAttr { mode, uid, gid, size, atime, mtime, ctime: None }
+    }
+}
+
+/// What a new value of an extended attribute may find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XattrMode {
+    /// A value or none.
+    Either,
+    /// None: the attribute is new.
+    Create,
+    /// A value.
+    Replace,
+}
+
+impl Branch {
+    /// Changes attributes; a new size cuts a file or extends it by zeroes.
+    pub fn set_attr(&self, ino: u64, attributes: &SetAttr) -> Result<Inode> {
+        let mut operation = self.begin()?;
+        let inode = operation.inode(ino)?;
+        if let Some(size) = attributes.size {
+            expect_file(&inode)?;
+            if size > FILE_SIZE_MAX {
+                return Err(Error::FileTooBig { size, limit: FILE_SIZE_MAX });
+            }
+            operation.writer.tails.remove(&ino);
+        }
+        operation.log(&[(ino, attributes.change())], Purpose::Relief)?;
+        operation.inode(ino)
+    }
+
+    /// Sets an extended attribute.
+    pub fn set_xattr(&self, ino: u64, name: &[u8], value: &[u8], how: XattrMode) -> Result<()> {
+        let too_long = |what, length: usize, limit: usize| Error::TooLong {
+            what,
+            length: length as u64,
+            limit: limit as u64,
+            path: name.to_vec(),
+        };
+        if name.is_empty() || name.contains(&0) {
+            return Err(Error::invalid("an attribute's name cannot be empty or hold a NUL"));
+        }
+        if name.len() > XATTR_NAME_MAX {
+            return Err(too_long("attribute name", name.len(), XATTR_NAME_MAX));
+        }
+        if value.len() > XATTR_VALUE_MAX {
+            return Err(too_long("attribute value", value.len(), XATTR_VALUE_MAX));
+        }
+        let mut operation = self.begin()?;
+        let view = operation.view()?;
+        let inode = view.inode(ino)?;
+        let there = view.xattrs(&inode)?.iter().any(|(known, _)| known == name);
+        match how {
+            XattrMode::Create if there => {
+                return Err(Error::FileExists { path: name.to_vec() });
+            }
+            XattrMode::Replace if !there => {
+                return Err(Error::NoAttribute { name: name.to_vec() });
+            }
+            _ => {}
+        }
+        drop(view);
+        let change = Change::SetXattr { name: name.into(), value: Some(value.into()) };
+        operation.log(&[(ino, change)], Purpose::Growth)
+    }
+
+    /// Removes an extended attribute.
+    pub fn remove_xattr(&self, ino: u64, name: &[u8]) -> Result<()> {
+        let mut operation = self.begin()?;
+        let view = operation.view()?;
+        let inode = view.inode(ino)?;
+        if !view.xattrs(&inode)?.iter().any(|(known, _)| known == name) {
+            return Err(Error::NoAttribute { name: name.to_vec() });
+        }
+        drop(view);
+        let change = Change::SetXattr { name: name.into(), value: None };
+        operation.log(&[(ino, change)], Purpose::Relief)
+    }
+}
+
+/// Data belong to regular files alone.
+pub(super) fn expect_file(inode: &Inode) -> Result<()> {
+    match inode.kind() {
+        mode::REGULAR => Ok(()),
+        mode::DIRECTORY => Err(Error::IsDirectory { path: inode_path(inode) }),
+        _ => Err(Error::invalid(format!("inode {} is not a regular file", inode.ino))),
+    }
+}
+
+fn inode_path(inode: &Inode) -> Vec<u8> {
+    format!("inode {}", inode.ino).into_bytes()
+}

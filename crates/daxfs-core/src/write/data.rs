@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Operations on file data: write, append, allocate, punch.
+//!
+//! A page whose bytes already lie in a block of this branch is rewritten in place. Any other gets
+//! a block, with what it held before and is not overwritten copied into it, and an EXTENT entry.
+
+use std::ops::Range;
+
+use super::attributes::expect_file;
+use super::{Entry, Operation, SetAttr, Tail};
+use crate::alloc::{Purpose, Run};
+use crate::base::Inode;
+use crate::branch::handle::Branch;
+use crate::delta::{Change, FILE_SIZE_MAX};
+use crate::error::{Error, Result};
+use crate::extents::Extent;
+use crate::format::BLOCK_SIZE;
+use crate::region::Region;
+use crate::view::View;
+
+/// A part of a write: file offsets, and where their bytes go.
+#[derive(Debug)]
+pub(super) struct Piece {
+    range: Range<u64>,
+    place: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Bytes that are there already, at this image offset.
+    InPlace(u64),
+    /// The end of a file's last block grows; the bytes go to this image offset, and those from
+    /// the second on before it are made zeroes.
+    Tail(u64, u64),
+    /// Blocks are needed.
+    Fresh,
+}
+
+fn page(offset: u64) -> u64 {
+    offset - offset % BLOCK_SIZE
+}
+
+impl Branch {
+    /// Writes bytes at an offset of a regular file, which grows if need be.
+    pub fn write(&self, ino: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.begin()?.write(ino, Some(offset), bytes).map(drop)
+    }
+
+    /// Writes bytes at the end of a regular file; returns where that was.
+    pub fn append(&self, ino: u64, bytes: &[u8]) -> Result<u64> {
+        self.begin()?.write(ino, None, bytes)
+    }
+
+    /// Gives holes of a range blocks of zeroes, so that writing there needs none later; without
+    /// `keep_size` the file grows to the end of the range.
+    pub fn allocate(&self, ino: u64, offset: u64, len: u64, keep_size: bool) -> Result<()> {
+        let range = checked_range(offset, len)?;
+        let mut operation = self.begin()?;
+        let view = operation.view()?;
+        let inode = view.inode(ino)?;
+        expect_file(&inode)?;
+        let holes = holes(&view, &inode, page(range.start)..range.end);
+        drop(view);
+        let grown = !keep_size && range.end > inode.size;
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut taken = Vec::new();
+        let filled = holes
+            .iter()
+            .try_for_each(|hole| operation.fill_hole(ino, hole, &mut entries, &mut taken));
+        let logged = filled.and_then(|()| {
+            if grown {
+                let attributes = SetAttr { size: Some(range.end), ..SetAttr::default() };
+                entries.push((ino, attributes.change()));
+            }
+            operation.writer.tails.remove(&ino);
+            operation.log(&entries, Purpose::Growth)
+        });
+        if logged.is_err() {
+            operation.writer.spare.give(taken);
+        }
+        logged
+    }
+
+    /// Makes a range of a regular file a hole; its size stays.
+    pub fn punch_hole(&self, ino: u64, offset: u64, len: u64) -> Result<()> {
+        let range = checked_range(offset, len)?;
+        let mut operation = self.begin()?;
+        expect_file(&operation.inode(ino)?)?;
+        operation.writer.tails.remove(&ino);
+        let change = Change::Punch { offset: range.start, len: range.end - range.start };
+        operation.log(&[(ino, change)], Purpose::Relief)
+    }
+}
+
+fn checked_range(offset: u64, len: u64) -> Result<Range<u64>> {
+    if len == 0 {
+        return Err(Error::invalid("a range of no bytes"));
+    }
+    match offset.checked_add(len).filter(|end| *end <= FILE_SIZE_MAX) {
+        Some(end) => Ok(offset..end),
+        None => Err(Error::FileTooBig { size: offset.saturating_add(len), limit: FILE_SIZE_MAX }),
+    }
+}
+
+/// Whole pages of a range that no extent reaches into.
+fn holes(view: &View, inode: &Inode, range: Range<u64>) -> Vec<Range<u64>> {
+    let mut holes = Vec::new();
+    let mut at = range.start;
+    for run in view.extents_within(inode, range.clone()) {
+        if page(run.file_offset) > at {
+            holes.push(at..page(run.file_offset));
+        }
+        at = at.max((run.file_offset + run.len).next_multiple_of(BLOCK_SIZE));
+    }
+    if at < range.end {
+        holes.push(at..range.end.next_multiple_of(BLOCK_SIZE));
+    }
+    holes
+}
+
+impl Operation<'_> {
+    /// Takes 1 to `want` adjacent blocks.
+    fn allocate(&mut self, want: u64) -> Result<Run> {
+        let heap = &self.open.session.heap;
+        self.writer.spare.allocate(heap, self.id, 1..=want, Purpose::Growth)
+    }
+
+    fn fill_hole(
+        &mut self,
+        ino: u64,
+        hole: &Range<u64>,
+        entries: &mut Vec<Entry>,
+        taken: &mut Vec<Run>,
+    ) -> Result<()> {
+        let mut at = hole.start;
+        while at < hole.end {
+            let want = (hole.end - at) / BLOCK_SIZE;
+            let run = self.allocate(want)?;
+            taken.push(run);
+            let session = &self.open.session;
+            session.region.zero(run.offset, run.len())?;
+            session.region.write_back(run.offset, run.len())?;
+            session.heap.persist(run)?;
+            entries.push((ino, extent(at, run.len(), run.offset, true)));
+            at += run.len();
+        }
+        Ok(())
+    }
+
+    fn write(mut self, ino: u64, offset: Option<u64>, bytes: &[u8]) -> Result<u64> {
+        let view = self.view()?;
+        let inode = view.inode(ino)?;
+        expect_file(&inode)?;
+        let offset = offset.unwrap_or(inode.size);
+        if bytes.is_empty() {
+            return Ok(offset);
+        }
+        let range = checked_range(offset, bytes.len() as u64)?;
+        let mut pieces = std::mem::take(&mut self.writer.pieces);
+        let mut taken = Vec::new();
+        let stored = self
+            .plan(&view, &inode, &range, &mut pieces)
+            .and_then(|()| self.store(view, &inode, &range, bytes, &pieces, &mut taken));
+        pieces.clear();
+        self.writer.pieces = pieces;
+        let logged = stored.and_then(|entries| match entries.is_empty() {
+            true => self.touch(ino),
+            false => self.log(&entries, Purpose::Growth),
+        });
+        if logged.is_err() {
+            self.writer.spare.give(taken);
+        }
+        logged.map(|()| offset)
+    }
+
+    /// Says of each part of a write where it goes.
+    fn plan(
+        &self,
+        view: &View,
+        inode: &Inode,
+        range: &Range<u64>,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<()> {
+        let mut runs = view.extents_within(inode, page(range.start)..range.end).peekable();
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(page(at) + BLOCK_SIZE);
+            // What ends before this page is of no more use.
+            while runs.next_if(|run| run.file_offset + run.len <= page(at)).is_some() {}
+            let place = match runs.peek() {
+                Some(run) => self.place(inode, run, &(at..end))?,
+                None => Place::Fresh,
+            };
+            match (pieces.last_mut(), &place) {
+                (Some(Piece { range, place: Place::Fresh }), Place::Fresh) => range.end = end,
+                (Some(Piece { range, place: Place::InPlace(last) }), Place::InPlace(next))
+                    if *last + (range.end - range.start) == *next =>
+                {
+                    range.end = end;
+                }
+                _ => pieces.push(Piece { range: at..end, place }),
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// Where a part of one page goes, given the first run of bytes in that page.
+    fn place(&self, inode: &Inode, run: &Extent, part: &Range<u64>) -> Result<Place> {
+        let start = page(part.start);
+        if run.file_offset > part.start {
+            return Ok(Place::Fresh);
+        }
+        let image = run.image_offset + (part.start - run.file_offset);
+        let mine = self.open.session.heap.owner_at(image)? == Some(self.id);
+        if !mine || image % BLOCK_SIZE != part.start % BLOCK_SIZE {
+            return Ok(Place::Fresh);
+        }
+        let covered = run.file_offset + run.len;
+        if covered >= part.end {
+            return Ok(Place::InPlace(image));
+        }
+        let block = image - part.start % BLOCK_SIZE;
+        match self.writer.tails.get(&inode.ino) {
+            Some(tail) if tail.block == block && start + tail.used == covered => {
+                let grown = part.start.max(covered) - start;
+                Ok(match part.start < covered {
+                    // A part is rewritten, and the rest follows it.
+                    true => Place::Tail(image, image),
+                    false => Place::Tail(block + grown, block + tail.used),
+                })
+            }
+            _ => Ok(Place::Fresh),
+        }
+    }
+
+    /// Stores the bytes; returns the entries that say where those lie that are not in place.
+    fn store(
+        &mut self,
+        view: View,
+        inode: &Inode,
+        range: &Range<u64>,
+        bytes: &[u8],
+        pieces: &[Piece],
+        taken: &mut Vec<Run>,
+    ) -> Result<Vec<Entry>> {
+        let part = |part: &Range<u64>| {
+            &bytes[(part.start - range.start) as usize..(part.end - range.start) as usize]
+        };
+        let mut entries = Vec::new();
+        // Blocks first: a write that finds no space has changed nothing.
+        let mut runs = Vec::new();
+        for piece in pieces.iter().filter(|piece| matches!(piece.place, Place::Fresh)) {
+            let mut at = page(piece.range.start);
+            while at < piece.range.end {
+                let want = (piece.range.end - at).div_ceil(BLOCK_SIZE);
+                let run = self.allocate(want)?;
+                taken.push(run);
+                runs.push((at, run, &piece.range));
+                at += run.len();
+            }
+        }
+        let region = &self.open.session.region;
+        for piece in pieces {
+            match piece.place {
+                Place::InPlace(image) => put(region, image, part(&piece.range))?,
+                Place::Tail(image, gap) => {
+                    region.zero(gap, image.saturating_sub(gap))?;
+                    region.write_back(gap, image.saturating_sub(gap))?;
+                    put(region, image, part(&piece.range))?;
+                    let start = page(piece.range.start);
+                    let block = page(image);
+                    entries.push((inode.ino, extent(start, piece.range.end - start, block, false)));
+                }
+                Place::Fresh => {}
+            }
+        }
+        let size = inode.size.max(range.end);
+        for (at, run, whole) in runs {
+            let end = size.min(at + run.len());
+            self.fill(&view, inode, at..end, &run, whole, &part)?;
+            self.open.session.heap.persist(run)?;
+            entries.push((inode.ino, extent(at, end - at, run.offset, false)));
+        }
+        self.note_tail(inode, size, range, &entries);
+        Ok(entries)
+    }
+
+    /// Fills new blocks for `covered`: with the bytes of the write where it reaches, and with
+    /// what the file held where it does not.
+    fn fill<'b>(
+        &self,
+        view: &View,
+        inode: &Inode,
+        covered: Range<u64>,
+        run: &Run,
+        written: &Range<u64>,
+        part: &impl Fn(&Range<u64>) -> &'b [u8],
+    ) -> Result<()> {
+        let region = &self.open.session.region;
+        let start = written.start.max(covered.start);
+        let end = written.end.min(covered.end);
+        let image = |offset: u64| run.offset + (offset - covered.start);
+        put(region, image(start), part(&(start..end)))?;
+        let mut buffer = [0; BLOCK_SIZE as usize];
+        for rest in [covered.start..start, end..covered.end] {
+            if rest.is_empty() {
+                continue;
+            }
+            let old = &mut buffer[..(rest.end - rest.start) as usize];
+            let read = view.read(inode, rest.start, old)?;
+            old[read..].fill(0);
+            put(region, image(rest.start), old)?;
+        }
+        Ok(())
+    }
+
+    /// Remembers how far the file's last block is in use.
+    fn note_tail(&mut self, inode: &Inode, size: u64, range: &Range<u64>, entries: &[Entry]) {
+        if range.end != size || entries.is_empty() {
+            return;
+        }
+        let tail = entries.iter().rev().find_map(|(_, change)| match change {
+            Change::Extent { offset, len, image_offset, .. } if offset + len == size => {
+                Some(Tail { block: image_offset + page(size) - offset, used: size % BLOCK_SIZE })
+            }
+            _ => None,
+        });
+        match tail.filter(|tail| tail.used > 0) {
+            Some(tail) => self.writer.tails.insert(inode.ino, tail),
+            None => self.writer.tails.remove(&inode.ino),
+        };
+    }
+
+    /// Everything was rewritten in place: only the times change, and an entry says so at the next
+    /// flush.
+    fn touch(&mut self, ino: u64) -> Result<()> {
+        self.open.session.region.fence();
+        self.writer.touched.insert(ino);
+        let mut state = self.open.write_state();
+        state.index.touch(self.open.session.image.base(), ino, self.time)
+    }
+}
+
+fn put(region: &Region, image: u64, bytes: &[u8]) -> Result<()> {
+    region.write(image, bytes)?;
+    region.write_back(image, bytes.len() as u64)
+}
+
+fn extent(offset: u64, len: u64, image_offset: u64, keep_size: bool) -> Change {
+    Change::Extent { offset, len, image_offset, keep_size }
+}

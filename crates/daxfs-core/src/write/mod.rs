@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Changes of a branch: what each operation checks, stores and publishes.
+//!
+//! An operation is checked against the tree as it is, its data go into blocks that the branch
+//! owns, its entries behind the published size of the log. They are then read back and applied to
+//! the index, as every reader will do, and published by one store.
+
+mod attributes;
+mod data;
+mod names;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::MutexGuard;
+
+pub use attributes::{SetAttr, XattrMode};
+pub use names::{NewInode, Rename};
+
+use crate::alloc::{Purpose, Spare};
+use crate::base::Inode;
+use crate::branch::handle::{Branch, Open};
+use crate::branch::hold::Intent;
+use crate::clock;
+use crate::delta::Change;
+use crate::error::{Error, Result};
+use crate::format::BLOCK_SIZE;
+use crate::log::Appender;
+use crate::view::View;
+
+/// What a branch has been asked to change: the inode concerned and how.
+type Entry = (u64, Change);
+
+/// Bytes of entries that may wait for publication.
+const DEFERRED_MAX: u64 = 4 << 20;
+
+/// What only the writer of a branch knows.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    buffer: Vec<u8>,
+    spare: Spare,
+    /// Files rewritten in place, whose times no entry tells yet.
+    touched: HashSet<u64>,
+    /// Blocks at the ends of files: how far each was ever written. What lies behind was never
+    /// published, so a file can grow there in place.
+    tails: HashMap<u64, Tail>,
+    pieces: Vec<data::Piece>,
+}
+
+/// A file's last block.
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    block: u64,
+    used: u64,
+}
+
+impl Writer {
+    /// Forgets everything: the branch has been in other hands.
+    pub(crate) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// An operation under way: nobody else writes to the branch meanwhile.
+struct Operation<'a> {
+    open: &'a Open,
+    writer: MutexGuard<'a, Writer>,
+    /// The record's.
+    id: u64,
+    time: i64,
+}
+
+impl Branch {
+    fn begin(&self) -> Result<Operation<'_>> {
+        self.check_access()?;
+        let mut writer = self.open.lock_writer();
+        self.open.ensure_held(&mut writer, Intent::Write)?;
+        Ok(Operation { open: &self.open, writer, id: self.id(), time: clock::now() })
+    }
+}
+
+impl Operation<'_> {
+    /// The tree as it is. To be dropped before anything is logged: what the index shares with
+    /// others it must copy.
+    fn view(&self) -> Result<View> {
+        self.open.view()
+    }
+
+    fn log(&mut self, entries: &[Entry], purpose: Purpose) -> Result<()> {
+        self.open.transact(&mut self.writer, self.time, entries, purpose)
+    }
+
+    fn inode(&self, ino: u64) -> Result<Inode> {
+        self.view()?.inode(ino)
+    }
+}
+
+impl Open {
+    /// Logs entries, applies them and publishes them, all or none.
+    fn transact(
+        &self,
+        writer: &mut Writer,
+        time: i64,
+        entries: &[Entry],
+        purpose: Purpose,
+    ) -> Result<()> {
+        let (region, records) = (&self.session.region, &self.session.records);
+        let mut state = self.write_state();
+        let (slot, from) = (state.slot, state.cursor);
+        let Writer { spare, buffer, .. } = writer;
+        let record = (slot, state.id);
+        let mut log = Appender::new(&self.session, record, from, purpose, spare, buffer);
+        let appended = entries.iter().try_for_each(|(ino, change)| log.append(*ino, time, change));
+        if let Err(error) = appended {
+            log.give_up();
+            return Err(error);
+        }
+        let end = log.finish();
+        // A log without a first segment has one by now.
+        let from = if from.position == 0 { self.session.log_start(slot)? } else { from };
+        let session = &self.session;
+        let base = session.image.base();
+        match state.index.replay(base, region, &session.space, from, end.position) {
+            Ok(cursor) => state.cursor = cursor,
+            Err(error) => {
+                // Nothing was published; what was applied of it goes.
+                let id = state.id;
+                (state.cursor, state.index) = session.replay_record(slot, id)?;
+                return Err(error);
+            }
+        }
+        if !session.defers() {
+            // AppendPublish, AppendAcknowledge
+            records.publish(slot, end.position)?;
+        } else if end.position - records.size(slot)? > DEFERRED_MAX {
+            drop(state);
+            self.publish_deferred(slot, end.position)?;
+        }
+        Ok(())
+    }
+
+    /// Publishes what waits, and makes everything durable.
+    pub(crate) fn flush(&self, writer: &mut Writer) -> Result<()> {
+        if !self.is_held() {
+            return Ok(());
+        }
+        for ino in std::mem::take(&mut writer.touched) {
+            let Some(inode) = self.write_state().index.inode(ino).copied() else { continue };
+            let (mtime, ctime) = (Some(inode.mtime), Some(inode.ctime));
+            let change = Change::SetAttr {
+                mode: None,
+                uid: None,
+                gid: None,
+                size: None,
+                atime: None,
+                mtime,
+                ctime,
+            };
+            match self.transact(writer, inode.ctime, &[(ino, change)], Purpose::Relief) {
+                // The end of a branch must not need space: then the times are lost.
+                Err(Error::NoSpace { .. }) => break,
+                done => done?,
+            }
+        }
+        let state = self.write_state();
+        let (slot, position) = (state.slot, state.cursor.position);
+        drop(state);
+        if self.session.defers() {
+            return self.publish_deferred(slot, position);
+        }
+        self.session.region.fence();
+        Ok(())
+    }
+
+    fn publish_deferred(&self, slot: u64, position: u64) -> Result<()> {
+        let (session, superblock) = (&self.session, self.session.image.superblock());
+        let (delta, size) = (&superblock.delta_region_offset, &superblock.delta_region_size);
+        session.region.persist(delta.get(), size.get())?;
+        // The counter of inode numbers lies there.
+        session.region.persist(0, BLOCK_SIZE)?;
+        if session.records.size(slot)? != position {
+            session.records.publish(slot, position)?;
+        }
+        Ok(())
+    }
+}
