@@ -397,8 +397,10 @@ layout! {
         0 opener_id: U64 = Number,
         /// Epoch it may read at, 0 = idle.
         8 pin: U64 = Number,
-        /// Identity of the host's boot.
-        16 boot_id: [u8; 16] = Bytes,
+        /// Identity of the machine, 0 = not known.
+        16 host: U64 = Number,
+        /// Identity of that machine's boot, 0 = not known.
+        24 boot: U64 = Number,
         /// Process.
         32 pid: U32 = Number,
         /// How its death can be proved: [`PROOF_LOCK`] or 0.

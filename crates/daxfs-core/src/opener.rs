@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use uuid::Uuid;
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
@@ -53,7 +54,8 @@ pub(crate) struct Openers {
     region: Arc<Region>,
     table: u64,
     lock: Option<LockFile>,
-    boot_id: [u8; 16],
+    host: u64,
+    boot: u64,
     pid_namespace: u64,
 }
 
@@ -63,7 +65,8 @@ impl Openers {
             lock: region.lock_file(),
             region,
             table: superblock.opener_table_offset.get(),
-            boot_id: boot_id(),
+            host: host(),
+            boot: boot(),
             pid_namespace: pid_namespace(),
         }
     }
@@ -93,7 +96,7 @@ impl Openers {
             return Ok(dead);
         }
         let entry: OpenerEntry = self.region.read(at)?;
-        let same_boot = entry.boot_id == self.boot_id && self.boot_id != [0; 16];
+        let same_boot = self.boot != 0 && entry.boot == self.boot;
         let life = self.proof(at, &entry, same_boot);
         // The entry may have passed to another while it was examined.
         if self.holder(at)? != Some(id) {
@@ -108,7 +111,13 @@ impl Openers {
         {
             return if free { Life::Dead } else { Life::Alive };
         }
-        if !same_boot || entry.pid_namespace != self.pid_namespace {
+        if !same_boot {
+            // A machine runs one kernel at a time: an earlier one's processes are gone.
+            let same_host = self.host != 0 && entry.host == self.host;
+            let rebooted = same_host && self.boot != 0 && entry.boot != 0;
+            return if rebooted { Life::Dead } else { Life::Unknown };
+        }
+        if entry.pid_namespace != self.pid_namespace {
             return Life::Unknown;
         }
         match start_time(entry.pid.get()) {
@@ -272,7 +281,8 @@ impl Claim {
         let pid = std::process::id();
         let entry = OpenerEntry {
             opener_id: (OPENER_CLAIMED | id).into(),
-            boot_id: openers.boot_id,
+            host: openers.host.into(),
+            boot: openers.boot.into(),
             pid: pid.into(),
             proof: if locked { PROOF_LOCK } else { 0 }.into(),
             pid_namespace: openers.pid_namespace.into(),
@@ -319,10 +329,26 @@ impl Drop for Pin {
     }
 }
 
-/// Identity of this boot of the kernel; zeroes where it cannot be told.
-fn boot_id() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    uuid::Uuid::try_parse(text.trim()).map_or([0; 16], uuid::Uuid::into_bytes)
+/// Identity of this machine; 0 where it cannot be told. A copy of an installation alone is not
+/// enough to be taken for another: the firmware has a say too.
+fn host() -> u64 {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let (firmware, installation) =
+        (read("/sys/class/dmi/id/product_uuid"), read("/etc/machine-id"));
+    match (firmware.trim(), installation.trim()) {
+        ("", _) | (_, "") => 0,
+        (firmware, installation) => digest(&format!("{firmware} {installation}")),
+    }
+}
+
+/// Identity of this boot of the kernel; 0 where it cannot be told.
+fn boot() -> u64 {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    if id.is_empty() { 0 } else { digest(id.trim()) }
+}
+
+fn digest(text: &str) -> u64 {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).as_u64_pair().0
 }
 
 fn pid_namespace() -> u64 {

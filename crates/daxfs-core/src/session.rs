@@ -228,7 +228,8 @@ impl Session {
         let mut end = self.log_start(slot)?;
         for (at, layer, cursor) in missing.into_iter().rev() {
             let size = self.records.size(at)?;
-            let start = match cursor {
+            // A log that was empty then may have a first segment now.
+            let start = match cursor.filter(|cursor| cursor.position > 0) {
                 Some(cursor) => cursor,
                 None => self.log_start(at)?,
             };

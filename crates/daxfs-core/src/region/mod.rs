@@ -298,6 +298,10 @@ impl Region {
     /// Writes a range of a file's pages to disk.
     fn sync(&self, offset: u64, len: u64) -> Result<()> {
         let start = self.at("bytes", offset, len)?;
+        #[cfg(feature = "trace")]
+        if self.trace_sync(offset, len) {
+            return Ok(());
+        }
         let lead = start.addr() % rustix::param::page_size();
         // SAFETY: the range, widened to its first page, is mapped.
         unsafe { rustix::mm::msync(start.sub(lead).cast(), lead + len as usize, MsyncFlags::SYNC) }

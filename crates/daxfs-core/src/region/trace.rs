@@ -41,10 +41,10 @@ impl Trace {
 }
 
 impl Region {
-    /// Private memory that counts as durable, holds a copy of `bytes`, and remembers.
-    pub fn traced(bytes: &[u8]) -> Result<Self> {
+    /// Private memory that holds a copy of `bytes`, counts as of this durability, and remembers.
+    pub fn traced(bytes: &[u8], durability: Durability) -> Result<Self> {
         let mut region = Self::from_bytes(bytes)?;
-        region.durability = Durability::Memory;
+        region.durability = durability;
         region.trace = Some(Trace::default());
         Ok(region)
     }
@@ -71,7 +71,16 @@ impl Region {
 
     pub(super) fn trace_write_back(&self, offset: u64, len: u64) -> bool {
         let Some(trace) = &self.trace else { return false };
+        if self.durability == Durability::Memory {
+            trace.push(Event::WriteBack { offset, len });
+        }
+        true
+    }
+
+    pub(super) fn trace_sync(&self, offset: u64, len: u64) -> bool {
+        let Some(trace) = &self.trace else { return false };
         trace.push(Event::WriteBack { offset, len });
+        trace.push(Event::Fence);
         true
     }
 

@@ -2,6 +2,7 @@
 //! Branches to work on, a model of them, and both as text.
 #![allow(dead_code, reason = "each test uses its own part")]
 
+pub(crate) mod crash;
 pub(crate) mod model;
 pub(crate) mod ops;
 

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Protects what was acknowledged: after a loss of power at any store, with any part of what was
+//! not yet written back, the image is sound, shows a state that it was in since the last
+//! acknowledgement, is recovered without a trace of what went on, and can be worked with.
+
+mod branching;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use branching::crash::Memory;
+use branching::ops::{self, Kind, Op, Path};
+use daxfs_core::finding::Finding;
+use daxfs_core::format::{OPENER_ENTRIES, OpenerEntry, Superblock};
+use daxfs_core::region::trace::Event;
+use daxfs_core::region::{Access, Durability, Region};
+use daxfs_core::session::Session;
+use zerocopy::FromBytes;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Create(&'static str, &'static str),
+    Operate(&'static str, Op),
+    Commit(&'static str),
+    Abort(&'static str),
+    Sync(&'static str),
+    Maintain(usize),
+}
+
+fn path(text: &str) -> Path {
+    text.split('/').map(|name| name.as_bytes().to_vec()).collect()
+}
+
+fn file(text: &str) -> Op {
+    Op::Make(path(text), Kind::File)
+}
+
+fn directory(text: &str) -> Op {
+    Op::Make(path(text), Kind::Directory)
+}
+
+fn write(text: &str, offset: u64, byte: u8, len: usize) -> Op {
+    Op::Write(path(text), offset, vec![byte; len])
+}
+
+/// Every branch as text.
+type Shown = BTreeMap<String, String>;
+
+fn show(session: &Arc<Session>) -> Shown {
+    let names = session.branches().expect("a list").into_iter().map(|status| status.name);
+    let dump = |name: String| {
+        let branch = session.open_branch(&name, Access::Read).expect("it exists");
+        let text = branching::dump(&branch.view().expect("alive")).expect("readable");
+        (name, text)
+    };
+    names.map(dump).collect()
+}
+
+fn run(session: &Arc<Session>, step: &Step) {
+    let branch = |name| session.open_branch(name, Access::Write).expect("to be written");
+    match step {
+        Step::Create(name, parent) => drop(session.create(name, parent).expect("a branch")),
+        Step::Operate(name, op) => ops::apply(&branch(name), op).expect("done"),
+        Step::Commit(name) => session.commit(name).expect("committed"),
+        Step::Abort(name) => session.abort(name).expect("aborted"),
+        Step::Sync(name) => branch(name).sync().expect("synced"),
+        Step::Maintain(layers) => drop(session.maintain_to(*layers).expect("maintained")),
+    }
+}
+
+/// Power loss ends every process: none of the openers is one that lives now.
+fn bury(image: &mut [u8]) {
+    let superblock = Superblock::read_from_bytes(&image[..4096]).expect("a block");
+    let table = superblock.opener_table_offset.get() as usize;
+    let start = std::mem::offset_of!(OpenerEntry, start_time);
+    for slot in 0..OPENER_ENTRIES as usize {
+        let entry = table + slot * size_of::<OpenerEntry>();
+        if image[entry..entry + 8] != [0; 8] {
+            image[entry + start] ^= 0xff;
+        }
+    }
+}
+
+/// Runs the steps, crashes everywhere, and looks at what is left.
+fn crash_everywhere(what: &str, durability: Durability, steps: &[Step], recrash: bool) {
+    let (image, _) = branching::image(320 << 10);
+    let region = Arc::new(Region::traced(&image, durability).expect("memory"));
+    let session = branching::session(&region).expect("an image with branches");
+    // What each step left; handles close with their steps, so each step ends in an acknowledgement.
+    let mut states = vec![show(&session)];
+    for (number, step) in steps.iter().enumerate() {
+        run(&session, step);
+        region.mark(number as u64 + 1);
+        states.push(show(&session));
+    }
+    let trace = region.take_trace();
+    let (mut memory, mut acknowledged, mut tried, mut again) = (Memory::new(&image), 0, 0, 0);
+    for event in &trace {
+        memory.apply(event);
+        if let Event::Mark(mark) = event {
+            acknowledged = *mark as usize;
+        }
+        let last = (acknowledged + 1).min(states.len() - 1);
+        let allowed = &states[acknowledged..=last];
+        tried += memory.crash(|left| again += recover(left, allowed, recrash));
+    }
+    println!("{what}: {} events, {tried} crashes, {again} in recovery", trace.len());
+    assert!(tried > steps.len() as u64 * 4, "hardly any crash was tried");
+}
+
+/// What must hold of an image after a crash; returns how many crashes during its recovery were
+/// tried, if they were to be.
+fn recover(left: &[u8], allowed: &[Shown], recrash: bool) -> u64 {
+    let mut left = left.to_vec();
+    bury(&mut left);
+    let traced = Region::traced(&left, Durability::Memory).expect("memory");
+    let region = Arc::new(traced);
+    branching::expect_clean(&region);
+    let session = branching::session(&region).expect("it opens");
+    let shown = show(&session);
+    assert!(allowed.contains(&shown), "neither before nor after: {shown:#?}\n{allowed:#?}");
+    let recovery = region.take_trace().len();
+    session.maintain().expect("it recovers");
+    assert_eq!(show(&session), shown, "recovery changed what is there");
+    let done = session.maintain().expect("nothing is left to do");
+    assert_eq!((done.broken_holds, done.leaked_blocks, done.records), (0, 0, 0), "{done:?}");
+    let findings = branching::findings(&region);
+    let unused = |finding: &&Finding| finding.what != "unused opener entry";
+    assert_eq!(findings.list().iter().find(unused), None, "recovery left this");
+    let mut count = 0;
+    if recrash {
+        // Recovery is cut short as well: nothing of it may show.
+        let mut memory = Memory::new(&left);
+        for (number, event) in region.take_trace().iter().enumerate() {
+            memory.apply(event);
+            if number % 5 == recovery % 5 {
+                count += memory.crash(|left| {
+                    recover(left, std::slice::from_ref(&shown), false);
+                });
+            }
+        }
+    }
+    let branch = session.create("after", "main").expect("work goes on");
+    ops::apply(&branch, &write("base", 3, b'!', 5000)).expect("written");
+    branch.commit().expect("committed");
+    count
+}
+
+fn in_memory(what: &str, steps: &[Step]) {
+    crash_everywhere(what, Durability::Memory, steps, false);
+}
+
+#[test]
+fn create_write_commit() {
+    in_memory(
+        "create, write, commit",
+        &[
+            Step::Create("b", "main"),
+            Step::Operate("b", file("f")),
+            Step::Operate("b", write("f", 100, b'x', 5000)),
+            Step::Operate("b", Op::Append(path("f"), vec![b'y'; 30])),
+            Step::Commit("b"),
+        ],
+    );
+}
+
+#[test]
+fn names() {
+    in_memory(
+        "names",
+        &[
+            Step::Create("b", "main"),
+            Step::Operate("b", directory("d")),
+            Step::Operate("b", Op::Rename(path("base"), path("d/moved"))),
+            Step::Operate("b", Op::Link(path("d/moved"), path("again"))),
+            Step::Operate("b", file("victim")),
+            Step::Operate("b", Op::Rename(path("again"), path("victim"))),
+            Step::Operate("b", Op::Exchange(path("victim"), path("d"))),
+            Step::Operate("b", Op::Unlink(path("victim/moved"))),
+            Step::Operate("b", Op::Rmdir(path("victim"))),
+            Step::Commit("b"),
+        ],
+    );
+}
+
+#[test]
+fn sizes_and_attributes() {
+    in_memory(
+        "sizes and attributes",
+        &[
+            Step::Operate("main", write("base", 10, b'x', 8000)),
+            Step::Operate("main", Op::Truncate(path("base"), 50)),
+            Step::Operate("main", Op::Append(path("base"), vec![b'y'; 60])),
+            Step::Operate("main", Op::Truncate(path("base"), 9000)),
+            Step::Operate("main", Op::Punch(path("base"), 20, 5000)),
+            Step::Operate("main", Op::Allocate(path("base"), 4000, 9000)),
+            Step::Operate("main", Op::Chmod(path("base"), 0o4711)),
+            Step::Operate("main", Op::SetXattr(path("base"), b"user.a".into(), vec![1; 4200])),
+            Step::Operate("main", Op::RemoveXattr(path("base"), b"user.a".into())),
+        ],
+    );
+}
+
+#[test]
+fn siblings_and_abort() {
+    in_memory(
+        "siblings and abort",
+        &[
+            Step::Create("a", "main"),
+            Step::Create("b", "main"),
+            Step::Create("c", "b"),
+            Step::Operate("a", write("base", 0, b'a', 100)),
+            Step::Operate("c", write("base", 0, b'c', 100)),
+            Step::Abort("a"),
+            Step::Commit("c"),
+            Step::Maintain(8),
+        ],
+    );
+}
+
+#[test]
+fn fold() {
+    let mut steps = Vec::new();
+    for (name, byte) in [("one", 1), ("two", 2), ("three", 3)] {
+        steps.push(Step::Create(name, "main"));
+        steps.push(Step::Operate(name, write("base", u64::from(byte) * 4096, byte, 4096)));
+        steps.push(Step::Commit(name));
+    }
+    steps.push(Step::Maintain(0));
+    steps.push(Step::Create("last", "main"));
+    steps.push(Step::Operate("last", Op::Unlink(path("base"))));
+    in_memory("fold", &steps);
+}
+
+#[test]
+fn recovery_is_interrupted() {
+    let steps = [
+        Step::Create("a", "main"),
+        Step::Create("b", "a"),
+        Step::Operate("b", write("base", 0, b'b', 100)),
+        Step::Commit("b"),
+        Step::Maintain(0),
+    ];
+    crash_everywhere("recovery", Durability::Memory, &steps, true);
+}
+
+#[test]
+fn behind_a_file() {
+    let steps = [
+        Step::Create("b", "main"),
+        Step::Operate("b", write("base", 0, b'b', 9000)),
+        Step::Operate("b", Op::Rename(path("base"), path("moved"))),
+        Step::Sync("b"),
+        Step::Commit("b"),
+        Step::Operate("main", Op::Truncate(path("moved"), 77)),
+    ];
+    crash_everywhere("behind a file", Durability::File, &steps, false);
+}
+
+/// A page that is rewritten may be torn; the rest of the file, and every other, may not.
+#[test]
+fn rewriting_in_place() {
+    let (image, _) = branching::image(320 << 10);
+    let region = Arc::new(Region::traced(&image, Durability::Memory).expect("memory"));
+    let session = branching::session(&region).expect("an image with branches");
+    let main = session.open_branch("main", Access::Write).expect("to be written");
+    ops::apply(&main, &write("base", 0, b'1', 6000)).expect("written");
+    let before = region.take_trace();
+    ops::apply(&main, &write("base", 1000, b'2', 4000)).expect("rewritten");
+    region.mark(1);
+    let after = region.take_trace();
+    let mut memory = Memory::new(&image);
+    before.iter().for_each(|event| memory.apply(event));
+    let (mut acknowledged, mut tried) = (false, 0);
+    for event in &after {
+        memory.apply(event);
+        acknowledged |= *event == Event::Mark(1);
+        tried += memory.crash(|left| {
+            let mut left = left.to_vec();
+            bury(&mut left);
+            let region = Arc::new(Region::from_bytes(&left).expect("memory"));
+            branching::expect_clean(&region);
+            let session = branching::session(&region).expect("it opens");
+            let view = session.open_branch("main", Access::Read).and_then(|main| main.view());
+            let view = view.expect("alive");
+            let inode = view.lookup(&view.inode(1).expect("a root"), b"base");
+            let inode = inode.expect("readable").expect("it exists");
+            let mut bytes = [0; 6000];
+            assert_eq!(view.read(&inode, 0, &mut bytes).expect("readable"), bytes.len());
+            for (at, byte) in bytes.iter().enumerate() {
+                let rewritten = (1000..5000).contains(&at);
+                let new = rewritten && *byte == b'2';
+                assert!(new || *byte == b'1' && !(rewritten && acknowledged), "byte {at}: {byte}");
+            }
+        });
+    }
+    println!("rewriting: {tried} crashes");
+    assert!(tried > 10, "hardly any crash was tried");
+}
