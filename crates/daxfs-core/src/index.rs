@@ -70,7 +70,7 @@ impl Directory {
 
     /// What was done to a name: the inode that it stands for now, or none since it was removed.
     pub fn name(&self, name: &[u8]) -> Option<Option<u64>> {
-        self.names.get(name).map(|ino| (*ino != 0).then_some(*ino))
+        self.names.get(&Name::from(name)).map(|ino| (*ino != 0).then_some(*ino))
     }
 
     /// Every name with which something was done, in byte order, as for [`Directory::name`].
@@ -499,7 +499,7 @@ impl Step<'_> {
             None => Ok(false),
         };
         if in_base(&name)? {
-            match names.get_mut(&*name) {
+            match names.get_mut(&name) {
                 Some(removed) if *removed == 0 => *removed = ino,
                 _ => return taken(&name),
             }
@@ -522,7 +522,7 @@ impl Step<'_> {
                 names.insert(name.clone(), 0);
             }
             _ => {
-                names.remove(&**name);
+                names.remove(name);
             }
         }
         (inode.mtime, inode.ctime) = (time, time);
