@@ -374,10 +374,6 @@ impl Step<'_> {
             (_, Some(target)) => Content::Symlink(target[..].into()),
             _ => Content::Plain,
         };
-        if ino == parent {
-            let found = format!("inode {ino} itself");
-            return self.wrong("parent in a log entry", "a directory", found);
-        }
         let size = target.map_or(0, |target| target.len() as u64);
         let nlink = 1 + u32::from(directory);
         let inode = Inode { size, nlink, atime: time, mtime: time, ctime: time, ..inode };
@@ -386,6 +382,10 @@ impl Step<'_> {
             || self.index.nodes.insert(ino, Node { inode, content, xattrs: None }).is_some();
         if taken {
             return self.wrong("number of a created inode", "one not in use", ino);
+        }
+        if ino == parent {
+            let found = format!("inode {ino} itself");
+            return self.wrong("parent in a log entry", "a directory", found);
         }
         self.add_name(parent, name, ino, directory)
     }

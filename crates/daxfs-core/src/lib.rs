@@ -2,7 +2,7 @@
 //! The daxfs engine: build, prove and read images that lie in shared memory.
 //!
 //! Each module uses only those above it: [`format`], [`error`], [`region`], [`persist`],
-//! [`superblock`], [`base`], [`name`], [`map`], [`delta`], [`extents`], [`index`], [`branch`], [`validate`],
+//! [`superblock`], [`base`], [`name`], [`map`], [`delta`], [`extents`], [`index`], [`merge`], [`branch`], [`validate`],
 //! [`image`], [`view`]; beside them what only tools need:
 //! [`layout`], [`source`], [`build`], [`extract`], [`diff`], [`dump`].
 
@@ -21,6 +21,7 @@ pub mod image;
 pub mod index;
 pub mod layout;
 pub mod map;
+pub mod merge;
 pub mod name;
 pub mod persist;
 pub mod progress;
