@@ -3,7 +3,7 @@
 
 pub(crate) mod create;
 pub(crate) mod finish;
-//FOLD pub(crate) mod fold;
+pub(crate) mod fold;
 pub mod handle;
 pub(crate) mod hold;
 pub mod reclaim;

@@ -70,7 +70,7 @@ impl Directory {
 
     /// What was done to a name: the inode that it stands for now, or none since it was removed.
     pub fn name(&self, name: &[u8]) -> Option<Option<u64>> {
-        self.names.get(name).map(|ino| (*ino != 0).then_some(*ino))
+        self.names.get(&Name::from(name)).map(|ino| (*ino != 0).then_some(*ino))
     }
 
     /// Every name with which something was done, in byte order, as for [`Directory::name`].
@@ -380,10 +380,6 @@ impl Step<'_> {
             (_, Some(target)) => Content::Symlink(target[..].into()),
             _ => Content::Plain,
         };
-        if ino == parent {
-            let found = format!("inode {ino} itself");
-            return self.wrong("parent in a log entry", "a directory", found);
-        }
         let size = target.map_or(0, |target| target.len() as u64);
         let nlink = 1 + u32::from(directory);
         let inode = Inode { size, nlink, atime: time, mtime: time, ctime: time, ..inode };
@@ -392,6 +388,10 @@ impl Step<'_> {
             || self.index.nodes.insert(ino, Node { inode, content, xattrs: None }).is_some();
         if taken {
             return self.wrong("number of a created inode", "one not in use", ino);
+        }
+        if ino == parent {
+            let found = format!("inode {ino} itself");
+            return self.wrong("parent in a log entry", "a directory", found);
         }
         self.add_name(parent, name, ino, directory)
     }
@@ -505,7 +505,7 @@ impl Step<'_> {
             None => Ok(false),
         };
         if in_base(&name)? {
-            match names.get_mut(&*name) {
+            match names.get_mut(&name) {
                 Some(removed) if *removed == 0 => *removed = ino,
                 _ => return taken(&name),
             }
@@ -528,7 +528,7 @@ impl Step<'_> {
                 names.insert(name.clone(), 0);
             }
             _ => {
-                names.remove(&**name);
+                names.remove(name);
             }
         }
         (inode.mtime, inode.ctime) = (time, time);

@@ -3,8 +3,9 @@
 //!
 //! Each module uses only those above it: [`format`], [`error`], [`region`], [`persist`],
 //! [`superblock`], [`base`], [`alloc`], [`name`], [`map`], [`delta`], [`extents`], [`index`],
-//! [`opener`], [`branch`], [`validate`], [`image`], [`view`], [`session`], [`write`]; beside them
-//! what only tools need: [`layout`], [`source`], [`build`], [`extract`], [`diff`], [`dump`].
+//! [`merge`], [`opener`], [`branch`], [`validate`], [`image`], [`view`], [`session`], [`write`];
+//! beside them what only tools need: [`layout`], [`source`], [`build`], [`extract`], [`diff`],
+//! [`dump`].
 
 pub mod alloc;
 pub mod base;
@@ -24,6 +25,7 @@ pub mod index;
 pub mod layout;
 mod log;
 pub mod map;
+pub mod merge;
 pub mod name;
 pub mod opener;
 pub mod persist;

@@ -5,11 +5,12 @@
 //! A B+tree with shared nodes. Whoever changes a map makes the nodes on the way his own first.
 //! Keys that come in order fill the leaves; a node goes when it is empty, and not before.
 
-use std::borrow::Borrow;
 use std::sync::Arc;
 
-/// Most keys of a leaf, and children of an inner node.
-const WIDTH: usize = 32;
+/// Most keys of a leaf: few, since each copy of a leaf copies its values.
+const LEAF: usize = 16;
+/// Most children of an inner node.
+const INNER: usize = 64;
 
 /// An ordered map that is copied in constant time.
 #[derive(Debug)]
@@ -43,34 +44,28 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     }
 
     /// The value of a key.
-    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
-    where
-        K: Borrow<Q>,
-    {
+    pub fn get(&self, key: &K) -> Option<&V> {
         let mut node = self.root.as_deref()?;
         loop {
             match node {
-                Node::Inner { bounds, children } => node = &children[child_of(bounds, key)],
+                Node::Inner { bounds, children } => node = &children[rank(bounds, key)],
                 Node::Leaf { keys, values } => {
                     let found = rank(keys, key).checked_sub(1)?;
-                    return (keys[found].borrow() == key).then(|| &values[found]);
+                    return (keys[found] == *key).then(|| &values[found]);
                 }
             }
         }
     }
 
     /// The value of a key, to be changed.
-    pub fn get_mut<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
-    where
-        K: Borrow<Q>,
-    {
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         let mut node = self.root.as_mut()?;
         loop {
             match Arc::make_mut(node) {
-                Node::Inner { bounds, children } => node = &mut children[child_of(bounds, key)],
+                Node::Inner { bounds, children } => node = &mut children[rank(bounds, key)],
                 Node::Leaf { keys, values } => {
                     let found = rank(keys, key).checked_sub(1)?;
-                    return (keys[found].borrow() == key).then(|| &mut values[found]);
+                    return (keys[found] == *key).then(|| &mut values[found]);
                 }
             }
         }
@@ -125,9 +120,9 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
         });
         if root.must_split(key) {
             let (bound, right) = Arc::make_mut(root).split(key);
-            let mut children = Vec::with_capacity(WIDTH);
+            let mut children = Vec::with_capacity(INNER);
             children.extend([Arc::clone(root), right]);
-            let mut bounds = Vec::with_capacity(WIDTH);
+            let mut bounds = Vec::with_capacity(INNER);
             bounds.push(bound);
             *root = Arc::new(Node::Inner { bounds, children });
         }
@@ -135,12 +130,12 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
         loop {
             match Arc::make_mut(node) {
                 Node::Leaf { keys, values } => {
-                    let after = rank(keys, key);
+                    let after = rank_of_new(keys, key);
                     let found = after.checked_sub(1).filter(|found| keys[*found] == *key);
                     return (keys, values, found.ok_or(after));
                 }
                 Node::Inner { bounds, children } => {
-                    let mut at = child_of(bounds, key);
+                    let mut at = rank_of_new(bounds, key);
                     if children[at].must_split(key) {
                         let (bound, right) = Arc::make_mut(&mut children[at]).split(key);
                         let beyond = *key >= bound;
@@ -155,10 +150,7 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     }
 
     /// Removes a key; returns its value.
-    pub fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
-    where
-        K: Borrow<Q>,
-    {
+    pub fn remove(&mut self, key: &K) -> Option<V> {
         let root = self.root.as_mut()?;
         let removed = Arc::make_mut(root).remove(key);
         while let Some(Node::Inner { children, .. }) = self.root.as_deref()
@@ -173,18 +165,12 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     }
 
     /// The last key below `key`.
-    pub fn below<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
-    where
-        K: Borrow<Q>,
-    {
+    pub fn below(&self, key: &K) -> Option<(&K, &V)> {
         self.root.as_deref()?.below(key)
     }
 
     /// The first key from `key` on.
-    pub fn first_from<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
-    where
-        K: Borrow<Q>,
-    {
+    pub fn first_from(&self, key: &K) -> Option<(&K, &V)> {
         self.root.as_deref()?.first_from(key)
     }
 
@@ -201,19 +187,16 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     }
 
     /// The keys from `key` on, in order.
-    pub fn from<Q: Ord + ?Sized>(&self, key: &Q) -> Iter<'_, K, V>
-    where
-        K: Borrow<Q>,
-    {
+    pub fn from(&self, key: &K) -> Iter<'_, K, V> {
         let mut path = Vec::new();
         let mut next = self.root.as_deref();
         while let Some(node) = next.take() {
             match node {
                 Node::Leaf { keys, .. } => {
-                    path.push((node, keys.partition_point(|other| other.borrow() < key)));
+                    path.push((node, keys.partition_point(|other| other < key)));
                 }
                 Node::Inner { bounds, children } => {
-                    let at = child_of(bounds, key);
+                    let at = rank(bounds, key);
                     path.push((node, at + 1));
                     next = Some(&children[at]);
                 }
@@ -223,19 +206,25 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     }
 }
 
-/// How many keys come before `key` or are it. Mostly all of them: keys that come in order.
+/// How many keys come before `key` or are it; in an inner node, the child that it belongs to.
 #[inline]
-fn rank<K: Borrow<Q>, Q: Ord + ?Sized>(keys: &[K], key: &Q) -> usize {
-    match keys.last() {
-        Some(last) if last.borrow() <= key => keys.len(),
-        _ => keys.partition_point(|other| other.borrow() <= key),
+fn rank<K: Ord>(keys: &[K], key: &K) -> usize {
+    // With branches: the processor goes ahead on its guess instead of waiting for each key.
+    let (mut low, mut high) = (0, keys.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if keys[middle] <= *key { low = middle + 1 } else { high = middle }
     }
+    low
 }
 
-/// The child that a key belongs to.
+/// The same for a key to be inserted, which mostly comes after all others.
 #[inline]
-fn child_of<K: Borrow<Q>, Q: Ord + ?Sized>(bounds: &[K], key: &Q) -> usize {
-    rank(bounds, key)
+fn rank_of_new<K: Ord>(keys: &[K], key: &K) -> usize {
+    match keys.last() {
+        Some(last) if last <= key => keys.len(),
+        _ => rank(keys, key),
+    }
 }
 
 impl<K: Ord + Clone, V: Clone> Node<K, V> {
@@ -243,10 +232,10 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
     fn must_split(&self, key: &K) -> bool {
         match self {
             Self::Leaf { keys, .. } => {
-                keys.len() >= WIDTH
-                    && rank(keys, key).checked_sub(1).is_none_or(|at| keys[at] != *key)
+                keys.len() >= LEAF
+                    && rank_of_new(keys, key).checked_sub(1).is_none_or(|at| keys[at] != *key)
             }
-            Self::Inner { children, .. } => children.len() >= WIDTH,
+            Self::Inner { children, .. } => children.len() >= INNER,
         }
     }
 
@@ -264,34 +253,34 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
             Self::Leaf { keys, values } => {
                 let in_order = keys.last().is_some_and(|last| last < key);
                 let at = if in_order { keys.len() - 1 } else { keys.len() / 2 };
-                let (keys, values) = (tail(keys, at), tail(values, at));
+                let (keys, values) = (tail(keys, at, LEAF), tail(values, at, LEAF));
                 (keys[0].clone(), Arc::new(Self::Leaf { keys, values }))
             }
             Self::Inner { bounds, children } => {
                 let in_order = bounds.last().is_some_and(|last| last < key);
                 let at = if in_order { children.len() - 1 } else { children.len() / 2 };
-                let right = Self::Inner { bounds: tail(bounds, at), children: tail(children, at) };
+                let right = Self::Inner {
+                    bounds: tail(bounds, at, INNER),
+                    children: tail(children, at, INNER),
+                };
                 let bound = bounds.pop().expect("each child but the first has one");
                 (bound, Arc::new(right))
             }
         }
     }
 
-    fn remove<Q: Ord + ?Sized>(&mut self, key: &Q) -> Option<V>
-    where
-        K: Borrow<Q>,
-    {
+    fn remove(&mut self, key: &K) -> Option<V> {
         match self {
             Self::Leaf { keys, values } => {
                 let found = rank(keys, key).checked_sub(1)?;
-                if keys[found].borrow() != key {
+                if keys[found] != *key {
                     return None;
                 }
                 keys.remove(found);
                 Some(values.remove(found))
             }
             Self::Inner { bounds, children } => {
-                let at = child_of(bounds, key);
+                let at = rank(bounds, key);
                 let child = Arc::make_mut(&mut children[at]);
                 let removed = child.remove(key);
                 if child.is_empty() {
@@ -305,34 +294,28 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
         }
     }
 
-    fn below<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
-    where
-        K: Borrow<Q>,
-    {
+    fn below(&self, key: &K) -> Option<(&K, &V)> {
         match self {
             Self::Leaf { keys, values } => {
-                let found = keys.partition_point(|other| other.borrow() < key).checked_sub(1)?;
+                let found = keys.partition_point(|other| other < key).checked_sub(1)?;
                 Some((&keys[found], &values[found]))
             }
             Self::Inner { bounds, children } => {
-                let at = bounds.partition_point(|bound| bound.borrow() < key);
+                let at = bounds.partition_point(|bound| bound < key);
                 // Of children before the first candidate each holds smaller keys only.
                 children[at].below(key).or_else(|| children[..at].last()?.last())
             }
         }
     }
 
-    fn first_from<Q: Ord + ?Sized>(&self, key: &Q) -> Option<(&K, &V)>
-    where
-        K: Borrow<Q>,
-    {
+    fn first_from(&self, key: &K) -> Option<(&K, &V)> {
         match self {
             Self::Leaf { keys, values } => {
-                let found = keys.partition_point(|other| other.borrow() < key);
+                let found = keys.partition_point(|other| other < key);
                 keys.get(found).zip(values.get(found))
             }
             Self::Inner { bounds, children } => {
-                let at = child_of(bounds, key);
+                let at = rank(bounds, key);
                 // Children after the candidate hold greater keys only.
                 children[at].first_from(key).or_else(|| children.get(at + 1)?.first())
             }
@@ -355,8 +338,8 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
 }
 
 /// Splits a vector; the new one has room for a full node.
-fn tail<T>(items: &mut Vec<T>, at: usize) -> Vec<T> {
-    let mut tail = Vec::with_capacity(WIDTH);
+fn tail<T>(items: &mut Vec<T>, at: usize, width: usize) -> Vec<T> {
+    let mut tail = Vec::with_capacity(width);
     tail.extend(items.drain(at..));
     tail
 }

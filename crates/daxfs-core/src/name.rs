@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The name of a directory entry, kept in place while it is short: an index may hold millions.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
@@ -45,15 +44,10 @@ impl Deref for Name {
     }
 }
 
-impl Borrow<[u8]> for Name {
-    fn borrow(&self) -> &[u8] {
-        self
-    }
-}
-
 impl PartialEq for Name {
+    #[inline]
     fn eq(&self, other: &Self) -> bool {
-        **self == **other
+        self.cmp(other).is_eq()
     }
 }
 
@@ -68,8 +62,27 @@ impl PartialOrd for Name {
 impl Ord for Name {
     #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
-        (**self).cmp(&**other)
+        match (&self.0, &other.0) {
+            // Zeroes behind the shorter one leave the order as it is.
+            (Bytes::Short { len, bytes }, Bytes::Short { len: other_len, bytes: other }) => {
+                let order = head(bytes).cmp(&head(other));
+                order.then_with(|| tail(bytes).cmp(&tail(other))).then(len.cmp(other_len))
+            }
+            _ => (**self).cmp(&**other),
+        }
     }
+}
+
+/// The first bytes of a short name as a number that orders as they do.
+#[inline]
+fn head(bytes: &[u8; SHORT_MAX]) -> u128 {
+    u128::from_be_bytes(*bytes.first_chunk().expect("16 of 22"))
+}
+
+/// The same of the last bytes.
+#[inline]
+fn tail(bytes: &[u8; SHORT_MAX]) -> u64 {
+    u64::from_be_bytes(*bytes.last_chunk().expect("8 of 22"))
 }
 
 impl fmt::Debug for Name {

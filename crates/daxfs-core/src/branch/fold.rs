@@ -29,7 +29,7 @@ impl Session {
         let top = below[0];
         let old = records.id(top)?;
         let (_, index) = self.replay_record(top, old)?;
-        let entries = merge(self.image.base(), &self.region, &index)?;
+        let entries = merge(self.image.base(), &index)?;
         let Some(slot) = self.claim_slot(true)? else { return Ok(0) };
         // Fill; the id is durable before a block carries it.
         let created = u64::try_from(clock::now()).unwrap_or(0);

@@ -60,8 +60,8 @@ impl Session {
     }
 
     fn maintain_alone(&self, layers: usize, done: &mut Maintained) -> Result<()> {
-        //FOLD self.finish_folds()?;
-        //FOLD done.folded_layers = self.fold(layers)?;
+        self.finish_folds()?;
+        done.folded_layers = self.fold(layers)?;
         for slot in self.records.slots() {
             self.reclaim(slot, done)?;
         }

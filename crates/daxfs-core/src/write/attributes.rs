@@ -48,7 +48,7 @@ impl Branch {
     /// Changes attributes; a new size cuts a file or extends it by zeroes.
     pub fn set_attr(&self, ino: u64, attributes: &SetAttr) -> Result<Inode> {
         let mut operation = self.begin()?;
-        let inode = operation.inode(ino)?;
+        let inode = operation.writable(&operation.view()?, ino)?;
         if let Some(size) = attributes.size {
             expect_file(&inode)?;
             if size > FILE_SIZE_MAX {
@@ -79,7 +79,7 @@ impl Branch {
         }
         let mut operation = self.begin()?;
         let view = operation.view()?;
-        let inode = view.inode(ino)?;
+        let inode = operation.writable(&view, ino)?;
         let there = view.xattrs(&inode)?.iter().any(|(known, _)| known == name);
         match how {
             XattrMode::Create if there => {
@@ -99,7 +99,7 @@ impl Branch {
     pub fn remove_xattr(&self, ino: u64, name: &[u8]) -> Result<()> {
         let mut operation = self.begin()?;
         let view = operation.view()?;
-        let inode = view.inode(ino)?;
+        let inode = operation.writable(&view, ino)?;
         if !view.xattrs(&inode)?.iter().any(|(known, _)| known == name) {
             return Err(Error::NoAttribute { name: name.to_vec() });
         }

@@ -57,7 +57,7 @@ impl Branch {
         let range = checked_range(offset, len)?;
         let mut operation = self.begin()?;
         let view = operation.view()?;
-        let inode = view.inode(ino)?;
+        let inode = operation.writable(&view, ino)?;
         expect_file(&inode)?;
         let holes = holes(&view, &inode, page(range.start)..range.end);
         drop(view);
@@ -85,7 +85,7 @@ impl Branch {
     pub fn punch_hole(&self, ino: u64, offset: u64, len: u64) -> Result<()> {
         let range = checked_range(offset, len)?;
         let mut operation = self.begin()?;
-        expect_file(&operation.inode(ino)?)?;
+        expect_file(&operation.writable(&operation.view()?, ino)?)?;
         operation.writer.tails.remove(&ino);
         let change = Change::Punch { offset: range.start, len: range.end - range.start };
         operation.log(&[(ino, change)], Purpose::Relief)
@@ -149,7 +149,7 @@ impl Operation<'_> {
 
     fn write(mut self, ino: u64, offset: Option<u64>, bytes: &[u8]) -> Result<u64> {
         let view = self.view()?;
-        let inode = view.inode(ino)?;
+        let inode = self.writable(&view, ino)?;
         expect_file(&inode)?;
         let offset = offset.unwrap_or(inode.size);
         if bytes.is_empty() {

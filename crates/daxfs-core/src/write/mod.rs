@@ -42,6 +42,9 @@ pub(crate) struct Writer {
     /// Blocks at the ends of files: how far each was ever written. What lies behind was never
     /// published, so a file can grow there in place.
     tails: HashMap<u64, Tail>,
+    /// Inodes that lost their last names here. Layers above cannot have entries for them: a fold
+    /// leaves them out.
+    orphans: HashSet<u64>,
     pieces: Vec<data::Piece>,
 }
 
@@ -90,6 +93,22 @@ impl Operation<'_> {
 
     fn inode(&self, ino: u64) -> Result<Inode> {
         self.view()?.inode(ino)
+    }
+
+    /// An inode that may be changed.
+    fn writable(&self, view: &View, ino: u64) -> Result<Inode> {
+        let inode = view.inode(ino)?;
+        if inode.nlink == 0 && !self.writer.orphans.contains(&ino) {
+            return Err(Error::NotFound { path: format!("inode {ino}").into_bytes() });
+        }
+        Ok(inode)
+    }
+
+    /// An inode has lost a name.
+    fn dropped(&mut self, inode: &Inode) {
+        if inode.nlink <= 1 || inode.is_dir() {
+            self.writer.orphans.insert(inode.ino);
+        }
     }
 }
 

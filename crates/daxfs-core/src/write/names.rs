@@ -141,7 +141,9 @@ impl Branch {
         check(&view, &found)?;
         drop(view);
         let change = Change::Delete { parent, name: name.into() };
-        operation.log(&[(found.ino, change)], Purpose::Relief)
+        operation.log(&[(found.ino, change)], Purpose::Relief)?;
+        operation.dropped(&found);
+        Ok(())
     }
 
     /// Moves a name, as renameat2 does.
@@ -200,7 +202,11 @@ impl Branch {
             new_name: new_name.into(),
             exchange: how == Rename::Exchange,
         };
-        operation.log(&[(moved.ino, change)], Purpose::Growth)
+        operation.log(&[(moved.ino, change)], Purpose::Growth)?;
+        if let Some(replaced) = replaced.filter(|_| how == Rename::Replace) {
+            operation.dropped(&replaced);
+        }
+        Ok(())
     }
 }
 

@@ -7,4 +7,5 @@ pub(crate) mod exhaust;
 pub(crate) mod forge;
 pub(crate) mod guard;
 pub(crate) mod judge;
+pub(crate) mod ours;
 pub(crate) mod sample;

@@ -161,7 +161,7 @@ pub fn branch_metadata(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
 pub fn logs(image: &[u8]) -> Vec<(&'static str, Range<u64>)> {
     let region = Arc::new(Region::from_bytes(image).expect("memory"));
     let table = Table::read(&region, &superblock_of(image)).expect("a sound table");
-    let log = |record: &BranchInfo| (record.log.at..record.log.at + record.log_size);
+    let log = |record: &BranchInfo| record.log.at..record.log.at + record.log_size;
     table.records().iter().map(|record| ("log", log(record))).collect()
 }
 
