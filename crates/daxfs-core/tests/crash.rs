@@ -119,7 +119,6 @@ fn recover(left: &[u8], allowed: &[Shown], recrash: bool) -> u64 {
     let session = branching::session(&region).expect("it opens");
     let shown = show(&session);
     assert!(allowed.contains(&shown), "neither before nor after: {shown:#?}\n{allowed:#?}");
-    let recovery = region.take_trace().len();
     session.maintain().expect("it recovers");
     assert_eq!(show(&session), shown, "recovery changed what is there");
     // What had to be stamped again goes with the next round.
@@ -133,9 +132,10 @@ fn recover(left: &[u8], allowed: &[Shown], recrash: bool) -> u64 {
     if recrash {
         // Recovery is cut short as well: nothing of it may show.
         let mut memory = Memory::new(&left);
-        for (number, event) in region.take_trace().iter().enumerate() {
+        let trace = region.take_trace();
+        for (number, event) in trace.iter().enumerate() {
             memory.apply(event);
-            if number % 5 == recovery % 5 {
+            if number % stride() == trace.len() % stride() {
                 count += memory.crash(|left| {
                     recover(left, std::slice::from_ref(&shown), false);
                 });
@@ -147,6 +147,12 @@ fn recover(left: &[u8], allowed: &[Shown], recrash: bool) -> u64 {
     ops::apply(&branch, &write("after", 3, b'!', 5000)).expect("written");
     branch.commit().expect("committed");
     count
+}
+
+/// Of the crashes in recovery, every how-manieth is tried.
+fn stride() -> usize {
+    let stride = std::env::var("DAXFS_CRASH_STRIDE").ok();
+    stride.and_then(|stride| stride.parse().ok()).unwrap_or(60)
 }
 
 fn in_memory(what: &str, steps: &[Step]) {

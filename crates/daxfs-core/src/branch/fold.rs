@@ -27,6 +27,10 @@ impl Session {
             return Ok(0);
         };
         let top = below[0];
+        // One that is a fold already would only be copied.
+        if below.len() == 1 && records.flags(top)? & branch_flag::FOLDED != 0 {
+            return Ok(0);
+        }
         let old = records.id(top)?;
         let (_, index) = self.replay_record(top, old)?;
         let entries = merge(self.image.base(), &index)?;
