@@ -18,7 +18,8 @@ use crate::delta::{Cursor, LogSpace};
 use crate::error::{Error, Result, show};
 use crate::finding::Findings;
 use crate::format::{
-    BRANCH_NAME_MAX, BRANCH_RECORDS, BranchRecord, MAIN_NAME, Superblock, feature, state,
+    BRANCH_NAME_MAX, BRANCH_RECORDS, BranchRecord, MAIN_NAME, Superblock, branch_flag, feature,
+    state,
 };
 use crate::region::Region;
 
@@ -44,6 +45,8 @@ pub struct BranchInfo {
     pub base_size: u64,
     /// Value of `head` that the family was made from; zero in plain v3.
     pub base_head: u64,
+    /// [`branch_flag`] bits; zero in plain v3.
+    pub flags: u32,
 }
 
 impl BranchRecord {
@@ -145,6 +148,10 @@ impl Table {
             return Err(Error::corrupt(what, at + 44, "zeroes", "other bytes"));
         }
         if state == state::FREE {
+            // Somebody may be filling it in, a fold with blocks of its own.
+            if ours && raw.owner != 0 {
+                self.used.insert(id);
+            }
             return Ok(());
         }
         if !legal || !self.used.insert(id) {
@@ -210,7 +217,12 @@ impl Table {
         self.records.iter().filter(|record| self.is_live(record))
     }
 
-    /// Whether a slot that is not free has this identity.
+    /// In images of ours, the record that is main's tip.
+    pub fn head(&self) -> Option<u64> {
+        self.head
+    }
+
+    /// Whether a slot that is in use has this identity.
     pub fn is_used(&self, id: u64) -> bool {
         self.used.contains(&id)
     }
@@ -258,6 +270,11 @@ impl Table {
 }
 
 impl BranchInfo {
+    /// Whether a [`branch_flag`] bit is set.
+    pub fn is(&self, flag: u32) -> bool {
+        self.flags & flag != 0
+    }
+
     fn decode(at: u64, raw: &BranchRecord, log_size: u64, superblock: &Superblock) -> Result<Self> {
         let ours = superblock.has(feature::BRANCHES);
         if ours && raw.checksum != raw.expected_checksum() {
@@ -280,6 +297,11 @@ impl BranchInfo {
             let limit = format!("at most {most:#x}");
             return Err(Error::corrupt("size of a log", at + 24, limit, format!("{log_size:#x}")));
         }
+        let flags = if ours { raw.flags.get() } else { 0 };
+        if flags & !branch_flag::ALL != 0 {
+            let expected = format!("bits of {:#x}", branch_flag::ALL);
+            return Err(Error::corrupt("flags of a branch", at + 112, expected, flags));
+        }
         Ok(Self {
             at,
             id: raw.branch_id.get(),
@@ -289,6 +311,7 @@ impl BranchInfo {
             log_size,
             base_size: raw.base_size.get(),
             base_head: raw.base_head.get(),
+            flags,
         })
     }
 }

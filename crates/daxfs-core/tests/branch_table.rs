@@ -6,7 +6,7 @@ mod common;
 
 use common::{Log, findings, image, open, vector};
 use daxfs_core::finding::Severity;
-use daxfs_core::format::{BranchRecord, OpenerEntry, Superblock, feature, state};
+use daxfs_core::format::{BranchRecord, Superblock, feature, state};
 use daxfs_core::view::View;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -241,29 +241,6 @@ fn the_owner_map_agrees_with_the_logs() {
     bytes[MAP + 80] = 9;
     assert_eq!(messages(&bytes, Severity::Error), [""; 0]);
     assert!(messages(&bytes, Severity::Warning).join("\n").contains("owner of a block"));
-}
-
-#[test]
-fn openers_are_free_or_in_their_slots() {
-    let opener = |change: fn(&mut OpenerEntry)| {
-        let mut bytes = ours();
-        edit(&mut bytes, OPENERS + 64 * 3, change);
-        bytes
-    };
-    wrong(&opener(|entry| entry.pin.set(1)), "free opener entry");
-    wrong(&opener(|entry| entry.opener_id.set(5)), "opener id");
-    wrong(
-        &opener(|entry| {
-            entry.opener_id.set(4);
-            entry.pin.set(2);
-        }),
-        "pin of an opener",
-    );
-    let sound = opener(|entry| {
-        entry.opener_id.set(4 + 256);
-        entry.pin.set(1);
-    });
-    assert_eq!(messages(&sound, Severity::Error), [""; 0]);
 }
 
 #[test]

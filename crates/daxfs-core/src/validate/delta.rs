@@ -2,17 +2,17 @@
 //! The proof of the branches: the table, every log, and in images of ours the words, the owner
 //! map and the opener table around them.
 
-use std::collections::HashMap;
-
-use zerocopy::IntoBytes;
+use std::collections::HashSet;
+use std::ops::Range;
 
 use crate::base::Base;
 use crate::branch::{BranchInfo, Table, slot_of};
-use crate::delta::{self, Change, Entry, LogSpace};
+use crate::delta::{self, Change, Entry, LogSpace, Step};
+use crate::error::Result;
 use crate::finding::Findings;
 use crate::format::{
-    BLOCK_SIZE, OPENER_CLAIMED, OPENER_ENTRIES, OPENER_FREED, OWNER_WORD, OpenerEntry, ROOT_INO,
-    Superblock, feature,
+    BLOCK_SIZE, OPENER_CLAIMED, OPENER_ENTRIES, OPENER_FREED, OWNER_WORD, OpenerEntry, PROOF_LOCK,
+    ROOT_INO, Superblock, branch_flag, feature,
 };
 use crate::index::Index;
 use crate::region::Region;
@@ -30,13 +30,20 @@ pub(crate) fn check_branches(
         return;
     }
     let table = Table::examine(region, superblock, findings);
-    let space = LogSpace::of(superblock);
-    let highest = check_logs(region, base, &space, &table, findings);
     let ours = superblock.has(feature::BRANCHES);
+    let needed = needed(&table);
+    let check = Check {
+        region,
+        superblock,
+        space: LogSpace::of(superblock),
+        table: &table,
+        needed: table.records().iter().filter(|record| needed.contains(&record.id)).collect(),
+    };
+    let highest = check.logs(findings).max(base.inode_count().into());
     if ours {
-        check_words(superblock, findings);
-        check_owner_map(region, superblock, &table, findings);
-        check_openers(region, superblock, findings);
+        check.words(findings);
+        check.leaks(findings);
+        check.openers(findings);
     } else {
         check_counters(superblock, &table, findings);
     }
@@ -51,80 +58,251 @@ pub(crate) fn check_branches(
     }
     // A replay over what is not sound proves nothing, and could take for ever.
     if findings.errors() == 0 {
-        let replay =
-            Replay { region, base, space: &space, table: &table, weights: weights(&table) };
-        for root in table.records().iter().filter(|record| record.parent == 0) {
-            replay.chains(root, Index::default(), findings);
-        }
+        check.replay(base, findings);
     }
 }
 
-/// Every entry well-formed; returns the highest inode number in use.
-fn check_logs(
-    region: &Region,
-    base: &Base,
-    space: &LogSpace,
-    table: &Table,
-    findings: &mut Findings,
-) -> u64 {
-    let mut highest = ROOT_INO.max(base.inode_count().into());
-    for record in table.records() {
-        for entry in delta::scan(region, space, record.log, record.log_size) {
-            match entry {
-                Ok(Entry { ino, change: Change::Mknod { .. }, .. })
-                | Ok(Entry {
-                    change: Change::Create { ino, .. } | Change::Symlink { ino, .. },
-                    ..
-                }) => {
-                    highest = highest.max(ino);
-                }
-                Ok(_) => {}
-                Err(error) => findings.absorb(error),
-            }
-        }
-    }
-    highest
+/// The records that a branch shows: nobody reads the others any more, and whoever died may have
+/// left anything in them.
+fn needed(table: &Table) -> HashSet<u64> {
+    let layers = table.live().filter_map(|record| table.chain(record).ok());
+    layers.flatten().map(|record| record.id).collect()
 }
 
-/// The replay of every chain, each log once.
-struct Replay<'a> {
+struct Check<'a> {
     region: &'a Region,
-    base: &'a Base,
-    space: &'a LogSpace,
+    superblock: &'a Superblock,
+    space: LogSpace,
     table: &'a Table,
-    weights: HashMap<u64, usize>,
+    needed: Vec<&'a BranchInfo>,
 }
 
-/// How many chains each record is on.
-fn weights(table: &Table) -> HashMap<u64, usize> {
-    let mut weights = HashMap::new();
-    // A dead branch's parents may be gone; then no replay comes to it.
-    for layer in table.records().iter().flat_map(|record| table.chain(record)).flatten() {
-        *weights.entry(layer.id).or_default() += 1;
+/// What a record's log uses blocks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Segment,
+    File(u64),
+}
+
+impl Check<'_> {
+    /// Every entry well-formed, every block in its place; returns the highest inode number in use.
+    fn logs(&self, findings: &mut Findings) -> u64 {
+        let mut highest = ROOT_INO;
+        for record in &self.needed {
+            let mut uses = Vec::new();
+            if record.log_size > 0 {
+                let first = record.log.at..record.log.segment_end;
+                uses.push((self.blocks(first), Use::Segment, record.at + 16));
+            }
+            let mut scan = delta::scan(self.region, &self.space, record.log, record.log_size);
+            while let Some(step) = scan.step() {
+                let entry = match step {
+                    Ok(Step::Entry(entry)) => entry,
+                    Ok(Step::Segment(segment, at)) => {
+                        uses.push((self.blocks(segment), Use::Segment, at));
+                        continue;
+                    }
+                    Err(error) => {
+                        findings.absorb(error);
+                        continue;
+                    }
+                };
+                let Entry { at, ino, change, .. } = entry;
+                match change {
+                    Change::Mknod { .. } => highest = highest.max(ino),
+                    Change::Create { ino, .. } | Change::Symlink { ino, .. } => {
+                        highest = highest.max(ino);
+                    }
+                    Change::Extent { image_offset, len, .. } => {
+                        let blocks = self.blocks(image_offset..image_offset + len);
+                        uses.push((blocks, Use::File(ino), at));
+                    }
+                    _ => {}
+                }
+            }
+            if self.space.ours
+                && let Err(error) = self.uses(record, uses, findings)
+            {
+                findings.absorb(error);
+            }
+        }
+        highest
     }
-    weights
-}
 
-impl<'a> Replay<'a> {
-    /// Replays the chains that go on with `layer` over `index`.
-    ///
-    /// A layer's children begin with copies of its index, but the one that is on most chains
-    /// takes the index itself. So there are never more indexes than the number of records has
-    /// binary digits, and the recursion is no deeper.
-    fn chains(&self, mut layer: &'a BranchInfo, mut index: Index, findings: &mut Findings) {
-        loop {
-            let (region, space) = (self.region, self.space);
-            if let Err(error) = index.replay(self.base, region, space, layer.log, layer.log_size) {
-                return findings.absorb(error);
+    /// The heap blocks that a range of the image touches.
+    fn blocks(&self, range: Range<u64>) -> Range<u64> {
+        let heap = self.space.heap.start;
+        (range.start - heap) / BLOCK_SIZE..(range.end - heap).div_ceil(BLOCK_SIZE)
+    }
+
+    /// Each block that a record names serves one purpose, and is the record's.
+    fn uses(
+        &self,
+        record: &BranchInfo,
+        mut uses: Vec<(Range<u64>, Use, u64)>,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        // However often a log names a block, it is looked at once.
+        uses.sort_unstable_by_key(|(blocks, ..)| blocks.start);
+        let mut done: Option<(Range<u64>, Use)> = None;
+        for (blocks, purpose, at) in uses {
+            let mut new = blocks.clone();
+            match &mut done {
+                Some((before, other)) if before.end > blocks.start => {
+                    if purpose != *other || purpose == Use::Segment {
+                        let expected = format!("one for each, not {other:?} too");
+                        let found = format!("{purpose:?} in blocks {blocks:?} of the heap");
+                        findings.error("use of a heap block", at, expected, found);
+                        return Ok(());
+                    }
+                    new.start = before.end;
+                    before.end = before.end.max(blocks.end);
+                }
+                _ => done = Some((blocks, purpose)),
             }
-            let children = self.table.records().iter().filter(|record| record.parent == layer.id);
-            let mut children: Vec<_> = children.collect();
-            children.sort_by_key(|child| self.weights.get(&child.id));
-            let Some(heaviest) = children.pop() else { return };
-            for child in children {
-                self.chains(child, index.clone(), findings);
+            if !self.are_owned(record, new, purpose, findings)? {
+                return Ok(());
             }
-            layer = heaviest;
+        }
+        Ok(())
+    }
+
+    fn map_word(&self, block: u64) -> u64 {
+        self.superblock.owner_map_offset.get() + block * OWNER_WORD
+    }
+
+    /// Whether blocks are the record's; a fold under way may name what is still its layers'.
+    fn are_owned(
+        &self,
+        record: &BranchInfo,
+        blocks: Range<u64>,
+        purpose: Use,
+        findings: &mut Findings,
+    ) -> Result<bool> {
+        let handing_over = record.is(branch_flag::FOLDED) && !record.is(branch_flag::FOLD_DONE);
+        for block in blocks {
+            let at = self.map_word(block);
+            let owner = self.region.load(at)?;
+            let absorbed = || {
+                handing_over
+                    && purpose != Use::Segment
+                    && self
+                        .table
+                        .records()
+                        .iter()
+                        .any(|other| other.id == owner && other.is(branch_flag::ABSORBED))
+            };
+            if owner != record.id && !absorbed() {
+                let what = match purpose {
+                    Use::Segment => "owner of a log's block",
+                    Use::File(_) => "owner of a file's block",
+                };
+                findings.error(what, at, record.id, owner);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Replays every chain, each log once: what branches have in common they share.
+    fn replay(&self, base: &Base, findings: &mut Findings) {
+        let roots = self.needed.iter().filter(|record| record.parent == 0);
+        let mut pending: Vec<_> = roots.map(|root| (*root, Index::default())).collect();
+        while let Some((layer, mut index)) = pending.pop() {
+            let (log, size) = (layer.log, layer.log_size);
+            if let Err(error) = index.replay(base, self.region, &self.space, log, size) {
+                findings.absorb(error);
+                continue;
+            }
+            let children = self.needed.iter().filter(|record| record.parent == layer.id);
+            pending.extend(children.map(|child| (*child, index.clone())));
+        }
+    }
+
+    /// The words around the branches, and how these hang together.
+    fn words(&self, findings: &mut Findings) {
+        if self.superblock.epoch == 0 {
+            findings.error("epoch", 1088, "1 or more", 0);
+        }
+        let under_way = |record: &&&BranchInfo| {
+            record.is(branch_flag::FOLDED) && !record.is(branch_flag::FOLD_DONE)
+        };
+        // Two would name the same blocks of the layers that they replace.
+        if let Some(second) = self.needed.iter().filter(under_way).nth(1) {
+            findings.error("flags of a branch", second.at + 112, "one fold under way", second.id);
+        }
+        let Some(head) = self.table.head() else { return };
+        for record in self.table.live() {
+            let Ok(chain) = self.table.chain(record) else { continue };
+            if chain.iter().all(|layer| layer.id != head) {
+                let expected = format!("a chain with main's tip, {head}");
+                findings.error("parent of a branch", record.at + 8, expected, record.parent);
+            }
+            let parent = chain.len().checked_sub(2).map(|parent| chain[parent]);
+            // Who was taken for dead may have published one entry more: never fewer.
+            if let Some(parent) = parent.filter(|parent| !parent.is(branch_flag::FOLDED))
+                && parent.log_size < record.base_size
+                && record.id != head
+            {
+                let expected = format!("{} or more, as when its child was made", record.base_size);
+                findings.error("size of a log", parent.at + 24, expected, parent.log_size);
+            }
+        }
+    }
+
+    /// Words of the owner map that name no record in use: a party that died may leave them.
+    fn leaks(&self, findings: &mut Findings) {
+        let end = self.superblock.heap_blocks.get();
+        let mut run: Option<(Range<u64>, u64)> = None;
+        for block in 0..=end {
+            let owner = match (block < end).then(|| self.region.load(self.map_word(block))) {
+                Some(Err(error)) => return findings.absorb(error),
+                Some(Ok(owner)) if owner != 0 && !self.table.is_used(owner) => owner,
+                _ => 0,
+            };
+            match &mut run {
+                Some((blocks, same)) if *same == owner => blocks.end = block + 1,
+                _ => {
+                    if let Some((blocks, owner)) = run.take() {
+                        let found = format!("{owner} in {} words", blocks.end - blocks.start);
+                        let (at, expected) = (self.map_word(blocks.start), "0 or a record in use");
+                        findings.warning("owner of a block", at, expected, found);
+                    }
+                    run = (owner != 0).then_some((block..block + 1, owner));
+                }
+            }
+        }
+    }
+
+    /// Opener entries: the word says what the rest means, which is nothing unless it is an id.
+    fn openers(&self, findings: &mut Findings) {
+        for slot in 0..u64::from(OPENER_ENTRIES) {
+            let size = size_of::<OpenerEntry>() as u64;
+            let at = self.superblock.opener_table_offset.get() + slot * size;
+            let entry: OpenerEntry = match self.region.read(at) {
+                Ok(entry) => entry,
+                Err(error) => return findings.absorb(error),
+            };
+            let word = entry.opener_id.get();
+            let bits = word & (OPENER_CLAIMED | OPENER_FREED);
+            let id = word & !bits;
+            let legal = id < OPENER_FREED && slot_of(id) == Some(slot);
+            if word != 0 && (!legal || bits == OPENER_CLAIMED | OPENER_FREED) {
+                let expected =
+                    format!("0, or {} and a multiple of 256, freed, claimed or neither", slot + 1);
+                findings.error("opener id", at, expected, format!("{word:#x}"));
+            }
+            if bits != 0 || word == 0 {
+                continue;
+            }
+            if entry.proof.get() & !PROOF_LOCK != 0 {
+                findings.error("proof of an opener", at + 36, "0 or 1", entry.proof);
+            }
+            // A power loss can take the epoch back, not the pins of those it killed.
+            if entry.pin > self.superblock.epoch {
+                let expected = format!("at most the epoch of {}", self.superblock.epoch);
+                findings.warning("pin of an opener", at + 8, expected, entry.pin);
+            }
         }
     }
 }
@@ -139,70 +317,5 @@ fn check_counters(superblock: &Superblock, table: &Table, findings: &mut Finding
     if superblock.next_branch_id <= highest {
         let expected = format!("above {highest}, which is in use");
         findings.warning("next branch", 56, expected, superblock.next_branch_id);
-    }
-}
-
-fn check_words(superblock: &Superblock, findings: &mut Findings) {
-    if superblock.epoch == 0 {
-        findings.error("epoch", 1088, "1 or more", 0);
-    }
-}
-
-/// Words that name no record in use are leaks; every block of a log names the log's record.
-fn check_owner_map(
-    region: &Region,
-    superblock: &Superblock,
-    table: &Table,
-    findings: &mut Findings,
-) {
-    let map = superblock.owner_map_offset.get();
-    for block in 0..superblock.heap_blocks.get() {
-        let at = map + block * OWNER_WORD;
-        match region.load(at) {
-            Ok(0) => {}
-            Ok(owner) if table.is_used(owner) => {}
-            // A party that died may leave this; maintenance gives the block back.
-            Ok(owner) => {
-                findings.warning("owner of a block", at, "0 or a record in use", owner);
-            }
-            Err(error) => findings.absorb(error),
-        }
-    }
-    let heap = superblock.heap_offset.get();
-    for record in table.records() {
-        let first = record.log.at.saturating_sub(heap) / BLOCK_SIZE;
-        let end = record.log.segment_end.saturating_sub(heap).div_ceil(BLOCK_SIZE);
-        for block in first..end {
-            let at = map + block * OWNER_WORD;
-            match region.load(at) {
-                Ok(owner) => findings.equal("owner of a log's block", at, record.id, owner),
-                Err(error) => findings.absorb(error),
-            }
-        }
-    }
-}
-
-fn check_openers(region: &Region, superblock: &Superblock, findings: &mut Findings) {
-    for slot in 0..u64::from(OPENER_ENTRIES) {
-        let at = superblock.opener_table_offset.get() + slot * size_of::<OpenerEntry>() as u64;
-        let entry: OpenerEntry = match region.read(at) {
-            Ok(entry) => entry,
-            Err(error) => return findings.absorb(error),
-        };
-        let word = entry.opener_id.get();
-        let id = word & !(OPENER_CLAIMED | OPENER_FREED);
-        if word == 0 {
-            // Whoever began to fill it in may have died.
-            if entry.as_bytes().iter().any(|byte| *byte != 0) {
-                findings.warning("unused opener entry", at, "zeroes", "other bytes");
-            }
-        } else if slot_of(id) != Some(slot) {
-            let expected = format!("0, or {} and a multiple of 256", slot + 1);
-            findings.error("opener id", at, expected, id);
-        } else if word == id && entry.pin > superblock.epoch {
-            // A loss of power may take the epoch back, and leave the pin.
-            let expected = format!("at most the epoch of {}", superblock.epoch);
-            findings.warning("pin of an opener", at + 8, expected, entry.pin);
-        }
     }
 }
