@@ -94,7 +94,8 @@ impl Racer {
         let output = BufReader::new(process.stdout.take().expect("piped"));
         let wins = std::thread::spawn(move || {
             let lines = output.lines().map_while(std::io::Result::ok);
-            lines.filter_map(|line| line.strip_prefix("won ")?.parse().ok()).collect()
+            // The name of the test may come before the first.
+            lines.filter_map(|line| line.split_once("won ")?.1.parse().ok()).collect()
         });
         Self { process, wins }
     }
