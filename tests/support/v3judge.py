@@ -12,21 +12,21 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from .v3delta import ACTIVE, branch_manifest, branches
+from .v3delta import BRANCHES, branch_manifest, live_branches
 from .v3reader import V3Error, V3Image, unsatisfied
 
 
 def complaint_about(image: memoryview, with_branches: bool) -> str | None:
     """Return what is wrong with an image, or None."""
-    complaint = unsatisfied(image)
-    if complaint is None and with_branches:
-        try:
-            for branch in branches(V3Image(image)):
-                if branch.state == ACTIVE:
-                    branch_manifest(image, branch.name.decode())
-        except V3Error as error:
-            return str(error)
-    return complaint
+    if not with_branches:
+        return unsatisfied(image)
+    try:
+        reader = V3Image(image, known=BRANCHES)
+        for branch in live_branches(reader):
+            branch_manifest(image, branch.name.decode())
+    except V3Error as error:
+        return str(error)
+    return reader.unsatisfied()
 
 
 def judge(image: bytearray, with_branches: bool, change: str) -> str | None:

@@ -33,7 +33,7 @@ _BASE = struct.Struct("<4I2Q2IQ")
 _INODE = struct.Struct("<4I2QI28x")
 _DIRENT = struct.Struct(f"<IIH6x{NAME_MAX}s")
 
-_TYPES = frozenset(
+TYPES = frozenset(
     (
         stat.S_IFREG,
         stat.S_IFDIR,
@@ -185,6 +185,8 @@ class V3Image:
     data
         The whole image. The superblocks are copied out and checked here, all else each time it
         is read. The data of entries are views of this buffer.
+    known
+        Incompatible feature bits that the caller takes care of.
 
     Raises
     ------
@@ -192,7 +194,8 @@ class V3Image:
         If a superblock is not one that plain v3 describes.
     """
 
-    def __init__(self, data: bytes | memoryview | mmap) -> None:
+    def __init__(self, data: bytes | memoryview | mmap, known: int = 0) -> None:
+        self._known = known
         self._image = memoryview(data).toreadonly()
         self.superblock = self._load_superblock()
         start = self.superblock.base_offset
@@ -338,7 +341,7 @@ class V3Image:
         if inode.ino != ino:
             raise V3Error(f"inode {ino}: its entry carries the number {inode.ino}")
         kind = stat.S_IFMT(inode.mode)
-        if kind not in _TYPES or inode.mode > 0o177777:
+        if kind not in TYPES or inode.mode > 0o177777:
             raise V3Error(f"inode {ino}: mode {inode.mode:#o} is of no known type")
         if ino == ROOT_INO and kind != stat.S_IFDIR:
             raise V3Error(f"inode {ino}: mode {inode.mode:#o}, but the root is a directory")
@@ -409,7 +412,7 @@ class V3Image:
         sb = Superblock(*_SUPERBLOCK.unpack_from(self._image))
         _check_head("superblock", sb.magic, SUPERBLOCK_MAGIC, sb.version, sb.block_size)
         for bit in INCOMPATIBLE_BITS:
-            if sb.flags >> bit & 1:
+            if (sb.flags & ~self._known) >> bit & 1:
                 raise V3Error(f"superblock: unknown incompatible feature bit {bit}")
         if sb.total_size > len(self._image):
             raise V3Error(f"superblock: total size {sb.total_size}, found {len(self._image)} bytes")

@@ -39,8 +39,13 @@ impl<'a> Appender<'a> {
 
     /// AppendAllocate, AppendWrite: puts one entry behind the others.
     pub(crate) fn append(&mut self, ino: u64, time: i64, change: &Change) -> Result<()> {
+        // Bytes in a layer's log go along with its entries.
+        let data = match change {
+            Change::Write { data, len, .. } => self.session.region.read_vec(*data, *len)?,
+            _ => Vec::new(),
+        };
         self.buffer.clear();
-        delta::encode(self.buffer, ino, time, change, &[]);
+        delta::encode(self.buffer, ino, time, change, &data);
         let len = self.buffer.len() as u64;
         if self.at.segment_end - self.at.at < len + CONTINUE_SIZE {
             self.extend(len, time)?;

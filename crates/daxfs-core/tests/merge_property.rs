@@ -5,34 +5,20 @@
 mod support;
 
 use std::fmt::Write;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use daxfs_core::base::{Base, Inode};
+use daxfs_core::base::Inode;
 use daxfs_core::delta::{Change, Entry, LogSpace, Name};
 use daxfs_core::error::show;
-use daxfs_core::format::{BLOCK_SIZE, MAIN_ID, ROOT_INO, mode};
-use daxfs_core::image::{Image, Unvalidated};
+use daxfs_core::format::ROOT_INO;
+use daxfs_core::image::Image;
 use daxfs_core::index::Index;
 use daxfs_core::merge::merge;
-use daxfs_core::region::Region;
-use daxfs_core::view::View;
+use daxfs_core::view::{Links, View};
 use proptest::prelude::*;
 use sha2::{Digest, Sha256};
-use support::ours::{Ours, Step};
-
-/// Blocks with bytes that all differ.
-const DATA_BLOCKS: u64 = 128;
-
-static IMAGE: LazyLock<(Ours, u64)> = LazyLock::new(|| {
-    let mut image = Ours::new(DATA_BLOCKS + 128);
-    let data = image.allocate(MAIN_ID, DATA_BLOCKS);
-    (image, data.start)
-});
-
-fn open(bytes: &[u8]) -> Arc<Image> {
-    let region = Arc::new(Region::from_bytes(bytes).expect("memory"));
-    Arc::new(Unvalidated::open(region).expect("a superblock").trust())
-}
+use support::history::{self, Draw, History, open, step_of};
+use support::ours::Step;
 
 /// A tree in words: everything that it shows.
 fn describe(view: &View) -> String {
@@ -65,194 +51,38 @@ fn describe(view: &View) -> String {
     text
 }
 
-/// A step of a history, by numbers that find their objects in the tree as it is then.
-#[derive(Debug, Clone)]
-struct Draw {
-    kind: u8,
-    numbers: [u16; 4],
-}
-
 fn draws() -> impl Strategy<Value = Vec<Draw>> {
     let draw = (any::<u8>(), any::<[u16; 4]>()).prop_map(|(kind, numbers)| Draw { kind, numbers });
     prop::collection::vec(draw, 1..120)
 }
 
-/// A history on its way through an index.
-struct History {
-    image: Arc<Image>,
-    index: Index,
-    data: u64,
-    /// Data blocks not in use yet.
-    blocks: std::ops::Range<u64>,
-    next_ino: u64,
-    time: i64,
-    applied: usize,
-}
-
-impl History {
-    /// Every name of the tree: directory, name, inode.
-    fn links(&self) -> Vec<(u64, Name, Inode)> {
-        let view = View::new(Arc::clone(&self.image), self.index.clone());
-        let mut links = Vec::new();
-        let mut pending = vec![ROOT_INO];
-        while let Some(directory) = pending.pop() {
-            for entry in view.read_dir(&view.inode(directory).unwrap()).unwrap() {
-                let inode = view.inode(entry.ino).unwrap();
-                links.push((directory, Name::from(&entry.name[..]), inode));
-                if inode.is_dir() {
-                    pending.push(inode.ino);
-                }
-            }
-        }
-        links
-    }
-
-    /// Makes the change that a draw comes to, if it can be made.
-    fn step(&mut self, draw: &Draw) {
-        let [a, b, c, d] = draw.numbers;
-        let links = self.links();
-        let pick = |number: u16| links[usize::from(number) % links.len()].clone();
-        let directory = |number: u16| {
-            let of = links.iter().filter(|(.., inode)| inode.is_dir());
-            let all: Vec<u64> = [ROOT_INO].into_iter().chain(of.map(|(.., i)| i.ino)).collect();
-            all[usize::from(number) % all.len()]
-        };
-        // Few names, so that they meet often.
-        let name = |number: u16| Name::from(format!("n{}", number % 12).as_bytes());
-        let (parent, old_name, inode) = pick(a);
-        let ino = inode.ino;
-        let offset = u64::from(c) % 20_000;
-        let len = 1 + u64::from(d) % 6000;
-        let (ino, change) = match draw.kind % 16 {
-            0..=2 => {
-                let kind = mode::KINDS[usize::from(c) % mode::KINDS.len()];
-                let kind = if draw.kind % 16 == 0 { mode::DIRECTORY } else { kind };
-                let change = Change::Mknod {
-                    parent: directory(a),
-                    mode: kind | u32::from(b) & 0o7777,
-                    uid: c.into(),
-                    gid: d.into(),
-                    rdev: if matches!(kind, mode::CHAR | mode::BLOCK) { d.into() } else { 0 },
-                    name: name(b),
-                    target: (kind == mode::SYMLINK).then(|| format!("to/{d}").into_bytes().into()),
-                };
-                self.next_ino += 1;
-                (self.next_ino, change)
-            }
-            3 => (ino, Change::Link { parent: directory(b), name: name(c) }),
-            4 => (ino, Change::Delete { parent, name: old_name }),
-            5..=7 => {
-                let (new_parent, new_name, _) = pick(b);
-                let exchange = draw.kind % 16 == 7;
-                let (new_parent, new_name) = if d % 3 == 0 || exchange {
-                    (new_parent, new_name)
-                } else {
-                    (directory(b), name(c))
-                };
-                (
-                    ino,
-                    Change::Rename {
-                        ino,
-                        old_parent: parent,
-                        new_parent,
-                        old_name,
-                        new_name,
-                        exchange,
-                    },
-                )
-            }
-            8 | 9 => {
-                let data = self.data + u64::from(b) % (DATA_BLOCKS * BLOCK_SIZE - len);
-                (ino, Change::Write { offset, data, len })
-            }
-            10 | 11 if inode.is_file() && self.blocks.clone().count() > 3 => {
-                let first = self.blocks.start;
-                let count = (offset % BLOCK_SIZE + len).div_ceil(BLOCK_SIZE);
-                self.blocks.start += count;
-                let image_offset = self.data + first * BLOCK_SIZE + offset % BLOCK_SIZE;
-                (ino, Change::Extent { offset, len, image_offset, keep_size: b % 4 == 0 })
-            }
-            12 => (ino, Change::Truncate { size: offset }),
-            13 => (ino, Change::Punch { offset, len }),
-            14 => {
-                let value = (b % 3 > 0).then(|| d.to_le_bytes()[..].into());
-                (
-                    ino,
-                    Change::SetXattr { name: format!("user.{}", c % 4).into_bytes().into(), value },
-                )
-            }
-            _ => {
-                let some = |bit: u16, value: u16| (b & bit != 0).then_some(value);
-                let time = |bit| some(bit, c).map(|value| i64::from(value) - 100);
-                let change = Change::SetAttr {
-                    mode: some(1, d).map(|mode| u32::from(mode) & 0o7777),
-                    uid: some(2, d).map(u32::from),
-                    gid: some(4, d).map(u32::from),
-                    size: some(8, d).filter(|_| inode.is_file()).map(u64::from),
-                    atime: time(16),
-                    mtime: time(32),
-                    ctime: time(64),
-                };
-                (if d % 7 == 0 { ROOT_INO } else { ino }, change)
-            }
-        };
-        self.time += 1;
-        let mut next = self.index.clone();
-        let entry = Entry { at: 0, ino, time: self.time, change };
-        if next.apply(self.image.base(), entry).is_ok() {
-            self.index = next;
-            self.applied += 1;
-        }
-    }
-}
-
-/// What a fold would write, with the bytes of its WRITEs.
-fn steps(base: &Base, index: &Index) -> Vec<Step> {
-    let merged = merge(base, index).unwrap();
-    let with_data = |(ino, time, change): (u64, i64, Change)| {
-        let data = match change {
-            Change::Write { data, len, .. } => base.region().read_vec(data, len).unwrap(),
-            _ => Vec::new(),
-        };
-        (ino, time, change, data)
-    };
-    merged.into_iter().map(with_data).collect()
+/// What a fold would write.
+fn folded(image: &Image, index: &Index) -> Vec<Step> {
+    let merged = merge(image.base(), index).unwrap();
+    merged.into_iter().map(|(ino, time, change)| step_of(image, ino, time, change)).collect()
 }
 
 fn check(rounds: &[Vec<Draw>]) -> usize {
-    let (image, data) = &*IMAGE;
-    let mut image = image.clone();
-    let opened = open(&image.bytes);
-    let mut history = History {
-        image: opened,
-        index: Index::default(),
-        data: *data,
-        blocks: 0..DATA_BLOCKS,
-        next_ino: image.superblock.next_inode_id.get(),
-        time: 1000,
-        applied: 0,
-    };
+    let (mut image, data) = history::image();
+    let mut history = History::new(&image, data);
     for draws in rounds {
         draws.iter().for_each(|draw| history.step(draw));
-        let shown = describe(&View::new(Arc::clone(&history.image), history.index.clone()));
+        let shown = describe(&history.view());
 
-        let written = steps(history.image.base(), &history.index);
+        let written = folded(&history.image, &history.index);
         let (log, size) = image.write_log(9, &written, 1);
-        let folded = open(&image.bytes);
-        let space = LogSpace::of(folded.superblock());
-        let mut index = Index::default();
-        let end = index.replay(folded.base(), folded.region(), &space, log, size).unwrap();
+        history.image = open(&image.bytes);
+        history.index = Index::default();
+        let (base, region) = (history.image.base(), history.image.region());
+        let space = LogSpace::of(history.image.superblock());
+        let end = history.index.replay(base, region, &space, log, size).unwrap();
         assert_eq!(end.position, size);
-        let view = View::new(Arc::clone(&folded), index.clone());
-        assert_eq!(describe(&view), shown);
-        // The fold of a fold says the same again.
-        let again = steps(folded.base(), &index);
+        assert_eq!(describe(&history.view()), shown);
+        // The fold of a fold says no more.
+        let again = folded(&history.image, &history.index);
         assert!(again.len() <= written.len(), "{} after {}", again.len(), written.len());
-
-        history.image = folded;
-        history.index = index;
     }
-    history.applied
+    history.steps.len()
 }
 
 proptest! {
@@ -266,23 +96,17 @@ proptest! {
 
 #[test]
 fn most_draws_come_to_something() {
-    let draw = |seed: u64| {
-        let bits = support::sample::scatter(seed).to_le_bytes();
-        let number = |at: usize| u16::from_le_bytes([bits[at], bits[at + 1]]);
-        Draw { kind: bits[7], numbers: [number(0), number(2), number(4), number(5)] }
-    };
-    let rounds: Vec<Vec<Draw>> =
-        (0..4).map(|r| (0..500).map(|at| draw(r * 500 + at)).collect()).collect();
+    let rounds: Vec<_> = (0..4).map(|round| Draw::many(round, 500)).collect();
     let applied = check(&rounds);
     assert!(applied > 700, "{applied} of 2000");
 }
 
 #[test]
 fn swapped_and_turned_inside_out() {
-    let (image, _) = &*IMAGE;
+    let (image, _) = history::image();
     let opened = open(&image.bytes);
     let view = View::base(Arc::clone(&opened));
-    let ino = |path: &[u8]| view.resolve(path, daxfs_core::view::Links::Keep).unwrap().ino;
+    let ino = |path: &[u8]| view.resolve(path, Links::Keep).unwrap().ino;
     let [home, deep, deeper, empty] =
         [&b"home"[..], b"home/deep", b"home/deep/deeper", b"empty"].map(ino);
     let mut index = Index::default();

@@ -39,13 +39,14 @@ impl Session {
         let created = u64::try_from(clock::now()).unwrap_or(0);
         let name = encode_name("fold")?;
         let flags = branch_flag::FOLDED;
-        let fold = records
-            .fill(slot, &NewRecord { parent: 0, name, base_size: 0, base_head: 0, flags, created })?;
+        let fold = records.fill(
+            slot,
+            &NewRecord { parent: 0, name, base_size: 0, base_head: 0, flags, created },
+        )?;
         // Allocate, Write
         let (mut spare, mut buffer) = Default::default();
         let (start, purpose) = (Cursor::default(), Purpose::Relief);
-        let mut log =
-            Appender::new(self, (slot, fold), start, purpose, &mut spare, &mut buffer);
+        let mut log = Appender::new(self, (slot, fold), start, purpose, &mut spare, &mut buffer);
         let written =
             entries.iter().try_for_each(|(ino, time, change)| log.append(*ino, *time, change));
         let end = log.finish();

@@ -31,7 +31,12 @@ impl Memory {
     pub(crate) fn new(image: &[u8]) -> Self {
         let mut durable = image.to_vec();
         durable.resize(durable.len().next_multiple_of(LINE), 0);
-        Self { durable, lines: BTreeMap::new(), seen: HashSet::new(), random: 0x2545_f491_4f6c_dd1d }
+        Self {
+            durable,
+            lines: BTreeMap::new(),
+            seen: HashSet::new(),
+            random: 0x2545_f491_4f6c_dd1d,
+        }
     }
 
     pub(crate) fn apply(&mut self, event: &Event) {

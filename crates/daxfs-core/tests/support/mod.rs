@@ -6,6 +6,7 @@ pub(crate) mod change;
 pub(crate) mod exhaust;
 pub(crate) mod forge;
 pub(crate) mod guard;
+pub(crate) mod history;
 pub(crate) mod judge;
 pub(crate) mod ours;
 pub(crate) mod sample;
