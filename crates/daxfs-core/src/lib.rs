@@ -8,6 +8,7 @@
 
 pub mod base;
 pub mod branch;
+mod buffer;
 pub mod build;
 pub mod delta;
 pub mod diff;
