@@ -38,8 +38,8 @@ def run(command: click.Command, *, usage_status: int = 2, cancelled_status: int 
     name = os.path.basename(sys.argv[0])
     signal.signal(signal.SIGTERM, _terminate)
     # Python has no stream for a descriptor that was closed; what is said there is lost.
-    sys.stdout = sys.stdout or open(os.devnull, "w")
-    sys.stderr = sys.stderr or open(os.devnull, "w")
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
         status = _invoke(command, name)
     except click.ClickException as error:
