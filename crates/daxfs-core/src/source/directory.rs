@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Scanning a directory tree, level by level, with every processor.
+//! Scanning a directory tree, breadth first, with every processor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -46,56 +46,51 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
     let mut tree = Tree::new(attributes);
     let mut problems = Vec::new();
     let mut linked: HashMap<(u64, u64), NodeId> = HashMap::new();
-    let mut level: Vec<NodeId> = vec![0];
-    while !level.is_empty() {
-        let mut next = Vec::new();
-        'level: for window in level.chunks(WINDOW) {
-            super::check_cancelled(progress)?;
-            let listings: Vec<(Vec<u8>, Listing)> = window
-                .par_iter()
-                .map(|directory| {
-                    let path = tree.path(*directory);
-                    let listing = list(&root, &path, selection, progress);
-                    (path, listing)
+    let mut pending: VecDeque<NodeId> = [0].into();
+    while !pending.is_empty() {
+        super::check_cancelled(progress)?;
+        let window: Vec<NodeId> = pending.drain(..pending.len().min(WINDOW)).collect();
+        let listings: Vec<(Vec<u8>, Listing)> = window
+            .par_iter()
+            .map(|directory| {
+                let path = tree.path(*directory);
+                let listing = list(&root, &path, selection, progress);
+                (path, listing)
+            })
+            .collect();
+        for (directory, (path, listing)) in window.into_iter().zip(listings) {
+            problems.extend(listing.problems);
+            let bytes =
+                listing.found.iter().map(|found| found.name.len() + found.attributes.target.len());
+            if !tree.has_room(listing.found.len(), bytes.sum()) {
+                problems.push(InputProblem { path, reason: "too many names for one image".into() });
+                pending.clear();
+                break;
+            }
+            let mut number = tree.nodes().len() as NodeId;
+            let children = listing
+                .found
+                .into_iter()
+                .map(|found| {
+                    let known = found.identity.and_then(|identity| linked.get(&identity));
+                    let child = match known {
+                        Some(node) => Child::Link(*node),
+                        None => {
+                            if let Some(identity) = found.identity {
+                                linked.insert(identity, number);
+                            }
+                            if is_directory(found.attributes.mode) {
+                                pending.push_back(number);
+                            }
+                            number += 1;
+                            Child::New(found.attributes)
+                        }
+                    };
+                    (found.name, child)
                 })
                 .collect();
-            for (directory, (path, listing)) in window.iter().zip(listings) {
-                problems.extend(listing.problems);
-                let bytes = listing
-                    .found
-                    .iter()
-                    .map(|found| found.name.len() + found.attributes.target.len());
-                if !tree.has_room(listing.found.len(), bytes.sum()) {
-                    problems
-                        .push(InputProblem { path, reason: "too many names for one image".into() });
-                    break 'level;
-                }
-                let mut number = tree.nodes().len() as NodeId;
-                let children = listing
-                    .found
-                    .into_iter()
-                    .map(|found| {
-                        let known = found.identity.and_then(|identity| linked.get(&identity));
-                        let child = match known {
-                            Some(node) => Child::Link(*node),
-                            None => {
-                                if let Some(identity) = found.identity {
-                                    linked.insert(identity, number);
-                                }
-                                if is_directory(found.attributes.mode) {
-                                    next.push(number);
-                                }
-                                number += 1;
-                                Child::New(found.attributes)
-                            }
-                        };
-                        (found.name, child)
-                    })
-                    .collect();
-                tree.fill(*directory, children);
-            }
+            tree.fill(directory, children);
         }
-        level = next;
     }
     Ok(Scan { tree, origin: Origin::Directory(root), problems })
 }
