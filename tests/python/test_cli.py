@@ -273,6 +273,17 @@ class TestDaxfs:
         assert done.returncode == 1
         assert done.stderr == b"daxfs: No space left on device\n"
 
+    @pytest.mark.parametrize(("closed", "status"), [(">&-", 0), ("2>&-", 1)])
+    def test_closed_output(self, image_path: Path, closed: str, status: int) -> None:
+        program = Path(sys.executable).with_name("daxfs")
+        image = image_path if status == 0 else "missing"
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", program, "ls", image],
+            capture_output=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
+
 
 class TestFsck:
     @pytest.fixture

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, RwLock};
 
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::{Error, Result};
 use crate::format::{
@@ -137,7 +137,8 @@ impl Base {
         if offset == 0 {
             return Ok(base);
         }
-        let header: BaseSuperblock = base.region.read(offset)?;
+        base.region.read_into(offset, base.header.as_mut_bytes())?;
+        let header = &base.header;
         let field = |what, at: u64, expected: u64, found: u64| {
             if expected == found {
                 return Ok(());
@@ -172,7 +173,6 @@ impl Base {
         base.inode_table = inode_table;
         base.inode_count = count;
         base.xattrs = xattrs;
-        base.header = Box::new(header);
         Ok(base)
     }
 

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use rustix::fs::OFlags;
 
 use crate::base::{Inode, Xattr};
+use crate::buffer::Buffer;
 use crate::error::{Error, Result, show};
 use crate::extract::device_numbers;
 use crate::format::{feature, mode};
@@ -366,7 +367,7 @@ fn first_difference(
         open_beneath(root, &pair.path, flags).map_err(|errno| Error::io("open", shown())(errno))?;
     let file = File::from(file);
     let len = PIECE.min(size as usize);
-    let (mut here, mut there) = (vec![0; len], vec![0; len]);
+    let (mut here, mut there) = (Buffer::of(len), Buffer::of(len));
     let mut offset = 0;
     while offset < size {
         if progress.is_cancelled() {
@@ -385,7 +386,7 @@ fn first_difference(
             Err(error) => return Err(Error::io("read", shown())(error)),
         }
         if here[..read] != there[..read] {
-            let same = here.iter().zip(&there).take_while(|(a, b)| a == b).count();
+            let same = here.iter().zip(&*there).take_while(|(a, b)| a == b).count();
             return Ok(Some(offset + same as u64));
         }
         offset += read as u64;

@@ -15,7 +15,7 @@ use crate::validate;
 #[derive(Debug)]
 pub struct Unvalidated {
     region: Arc<Region>,
-    superblock: Superblock,
+    superblock: Box<Superblock>,
     base: Base,
 }
 
@@ -26,7 +26,7 @@ pub struct Unvalidated {
 #[derive(Debug)]
 pub struct Image {
     region: Arc<Region>,
-    superblock: Superblock,
+    superblock: Box<Superblock>,
     base: Arc<Base>,
 }
 

@@ -10,6 +10,7 @@
 pub mod alloc;
 pub mod base;
 pub mod branch;
+mod buffer;
 pub mod build;
 mod clock;
 pub mod delta;

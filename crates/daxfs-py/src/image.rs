@@ -88,10 +88,10 @@ impl Image {
         Ok((view, inode))
     }
 
-    fn file(&self, path: ImagePath) -> Result<(Arc<View>, Inode)> {
-        let (view, inode) = self.resolve(&path, Links::Follow)?;
+    fn file(&self, path: &ImagePath) -> Result<(Arc<View>, Inode)> {
+        let (view, inode) = self.resolve(path, Links::Follow)?;
         if inode.is_dir() {
-            return Err(Error::IsDirectory { path: path.0 }.into());
+            return Err(Error::IsDirectory { path: path.0.clone() }.into());
         }
         if !inode.is_file() {
             let path = daxfs_core::error::show(&path.0);
@@ -304,15 +304,14 @@ impl Image {
     /// A file's contents.
     #[pyo3(signature = (path, /))]
     fn read_bytes<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyBytes>> {
-        let (view, inode) = self.file(path)?;
+        let (view, inode) = self.file(&path)?;
         copy_bytes(py, &view, &inode, 0, inode.size)
     }
 
     /// A file's contents without a copy: a read-only view of the image itself.
     #[pyo3(signature = (path, /))]
     fn view<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyMemoryView>> {
-        let shown = daxfs_core::error::show(&path.0);
-        let (view, inode) = self.file(path)?;
+        let (view, inode) = self.file(&path)?;
         let region = view.image().region();
         let data = match *view.extents(&inode)?.as_slice() {
             [] if inode.size == 0 => region.view(0, 0)?,
@@ -320,7 +319,7 @@ impl Image {
                 region.view(one.image_offset, one.len)?
             }
             ref several => {
-                let pieces = several.len();
+                let (shown, pieces) = (daxfs_core::error::show(&path.0), several.len());
                 let what = format!(
                     "{shown}: a view without a copy, as the file lies in {pieces} pieces with \
                      possible holes; read_bytes copies it, extents tells where the pieces are"
@@ -334,14 +333,14 @@ impl Image {
     /// Where a file's bytes lie in the image; what no extent covers reads as zeroes.
     #[pyo3(signature = (path, /))]
     fn extents(&self, path: ImagePath) -> Result<Vec<Extent>> {
-        let (view, inode) = self.file(path)?;
+        let (view, inode) = self.file(&path)?;
         Ok(view.extents(&inode)?.into_iter().map(Extent::from).collect())
     }
 
     /// Opens a file for reading at any offset.
     #[pyo3(signature = (path, /))]
     fn open_file(&self, path: ImagePath) -> Result<File> {
-        let (view, inode) = self.file(path)?;
+        let (view, inode) = self.file(&path)?;
         Ok(File::new(view, inode))
     }
 }

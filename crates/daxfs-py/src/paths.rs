@@ -34,9 +34,7 @@ impl FromPyObject<'_, '_> for ImagePath {
         if let Some(path) = Self::from_text_or_bytes(&object)? {
             return Ok(path);
         }
-        static FSPATH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let path = FSPATH.import(object.py(), "os", "fspath")?.call1((object,))?;
-        Ok(Self::from_text_or_bytes(&path)?.expect("os.fspath returns str or bytes"))
+        Ok(Self::from_text_or_bytes(&fspath(object)?)?.expect("os.fspath returns str or bytes"))
     }
 }
 
@@ -47,9 +45,12 @@ impl FromPyObject<'_, '_> for HostPath {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
-        static FSENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let bytes = FSENCODE.import(object.py(), "os", "fsencode")?.call1((object,))?;
-        Ok(Self(OsString::from_vec(bytes.cast::<PyBytes>()?.as_bytes().to_vec()).into()))
+        let path = fspath(object)?;
+        let path = match path.cast::<PyBytes>() {
+            Ok(bytes) => OsString::from_vec(bytes.as_bytes().to_vec()),
+            Err(_) => path.extract()?,
+        };
+        Ok(Self(path.into()))
     }
 }
 
@@ -61,16 +62,25 @@ impl FromPyObject<'_, '_> for ImageSource {
     type Error = PyErr;
 
     fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
-        if let Ok(fd) = object.extract::<i32>() {
-            return Ok(Self(Source::Fd(fd)));
-        }
-        let HostPath(path) = object.extract()?;
+        let path = match object.extract() {
+            Ok(HostPath(path)) => path,
+            // After paths: an attempt that fails makes an exception, which takes its time.
+            Err(error) => {
+                return object.extract().map(|fd| Self(Source::Fd(fd))).map_err(|_| error);
+            }
+        };
         if object.is_instance_of::<PyString>() {
             let source = Source::parse(path.as_os_str()).map_err(Failure::from)?;
             return Ok(Self(source));
         }
         Ok(Self(Source::Path(path)))
     }
+}
+
+/// What `os.fspath` makes of a path: `str` or `bytes`.
+fn fspath<'py>(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    static FSPATH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    FSPATH.import(object.py(), "os", "fspath")?.call1((object,))
 }
 
 /// A name or path as text.

@@ -7,7 +7,7 @@ import errno
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
@@ -37,6 +37,9 @@ def run(command: click.Command, *, usage_status: int = 2, cancelled_status: int 
     """
     name = os.path.basename(sys.argv[0])
     signal.signal(signal.SIGTERM, _terminate)
+    # Python has no stream for a descriptor that was closed; what is said there is lost.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     try:
         status = _invoke(command, name)
     except click.ClickException as error:
@@ -59,7 +62,7 @@ def run(command: click.Command, *, usage_status: int = 2, cancelled_status: int 
         fail(name, f"internal error: {type(error).__name__}: {error}")
         fail(name, "please report this; DAXFS_TRACEBACK=1 shows where it happened")
         status = 1
-    sys.exit(status)
+    _exit(status)
 
 
 def _invoke(command: click.Command, name: str) -> int:
@@ -70,6 +73,15 @@ def _invoke(command: click.Command, name: str) -> int:
         status = request.exit_code
     sys.stdout.flush()
     return int(status or 0)
+
+
+def _exit(status: int) -> NoReturn:
+    # At once: taking the interpreter apart takes longer than many a command, and frees only what
+    # the kernel frees anyway.
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::sink::Sink;
 use crate::base::Xattr;
+use crate::buffer::Buffer;
 use crate::error::{Error, InputProblem, Result};
 use crate::format::BLOCK_SIZE;
 use crate::layout::{Placement, is_huge, stored_size};
@@ -22,7 +23,7 @@ const BATCH: u64 = 256 << 10;
 
 thread_local! {
     /// Reused between batches: fresh memory would cost a page fault for every block.
-    pub(super) static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    pub(super) static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
 }
 
 /// What copying found out.
@@ -152,7 +153,7 @@ impl Copier<'_> {
         BUFFER.with_borrow_mut(|buffer| self.fill_and_write(batch, buffer))
     }
 
-    fn fill_and_write(&self, batch: &[NodeId], buffer: &mut Vec<u8>) -> Result<Copied> {
+    fn fill_and_write(&self, batch: &[NodeId], buffer: &mut Buffer) -> Result<Copied> {
         let tree = &self.scan.tree;
         let mut copied = Copied::default();
         let mut here = Here::default();
@@ -164,9 +165,7 @@ impl Copier<'_> {
             let at = len;
             len += size.next_multiple_of(BLOCK_SIZE as usize);
             // One byte more, to see whether a file has grown.
-            if buffer.len() < len + 1 {
-                buffer.resize(len + 1, 0);
-            }
+            buffer.reach(len + 1);
             if size > 0 && start.is_none() {
                 start = Some(self.placement.data[id as usize]);
             }

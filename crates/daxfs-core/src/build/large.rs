@@ -99,7 +99,7 @@ impl Copier<'_> {
         let target = self.placement.base_offset + self.placement.data[id as usize];
         let mut sum = 0;
         BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(buffer.len().max(STEP as usize), 0);
+            buffer.reach(STEP as usize);
             let mut at = range.start;
             while at < range.end {
                 let step = (range.end - at).min(STEP) as usize;

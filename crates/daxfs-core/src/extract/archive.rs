@@ -8,6 +8,7 @@ use tar_core::{EntryType, HeaderBuilder, HeaderError};
 
 use super::{Names, device_numbers, join};
 use crate::base::Inode;
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::format::mode;
 use crate::progress::Progress;
@@ -215,7 +216,7 @@ impl Archive<'_> {
     }
 
     fn contents(&mut self, inode: &Inode) -> Result<()> {
-        let mut buffer = vec![0; PIECE.min(inode.size as usize)];
+        let mut buffer = Buffer::of(PIECE.min(inode.size as usize));
         let mut done = 0;
         while done < inode.size {
             if self.progress.is_cancelled() {

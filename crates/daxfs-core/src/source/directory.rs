@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Scanning a directory tree, level by level, with every processor.
+//! Scanning a directory tree, breadth first, with every processor.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -18,6 +18,9 @@ use crate::progress::Progress;
 
 /// Entries that one task looks at; small enough to share a large directory among processors.
 const BATCH: usize = 512;
+/// Directories listed before what was found goes into the tree, where it takes a fraction of the
+/// memory.
+const WINDOW: usize = 128;
 /// Longest path handed to the kernel at once; longer ones are walked in pieces.
 const PATH_PIECE: usize = 4000;
 
@@ -43,10 +46,11 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
     let mut tree = Tree::new(attributes);
     let mut problems = Vec::new();
     let mut linked: HashMap<(u64, u64), NodeId> = HashMap::new();
-    let mut level: Vec<NodeId> = vec![0];
-    while !level.is_empty() {
+    let mut pending: VecDeque<NodeId> = [0].into();
+    while !pending.is_empty() {
         super::check_cancelled(progress)?;
-        let listings: Vec<(Vec<u8>, Listing)> = level
+        let window: Vec<NodeId> = pending.drain(..pending.len().min(WINDOW)).collect();
+        let listings: Vec<(Vec<u8>, Listing)> = window
             .par_iter()
             .map(|directory| {
                 let path = tree.path(*directory);
@@ -54,13 +58,13 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
                 (path, listing)
             })
             .collect();
-        let mut next = Vec::new();
-        for (directory, (path, listing)) in level.iter().zip(listings) {
+        for (directory, (path, listing)) in window.into_iter().zip(listings) {
             problems.extend(listing.problems);
             let bytes =
                 listing.found.iter().map(|found| found.name.len() + found.attributes.target.len());
             if !tree.has_room(listing.found.len(), bytes.sum()) {
                 problems.push(InputProblem { path, reason: "too many names for one image".into() });
+                pending.clear();
                 break;
             }
             let mut number = tree.nodes().len() as NodeId;
@@ -76,7 +80,7 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
                                 linked.insert(identity, number);
                             }
                             if is_directory(found.attributes.mode) {
-                                next.push(number);
+                                pending.push_back(number);
                             }
                             number += 1;
                             Child::New(found.attributes)
@@ -85,9 +89,8 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
                     (found.name, child)
                 })
                 .collect();
-            tree.fill(*directory, children);
+            tree.fill(directory, children);
         }
-        level = next;
     }
     Ok(Scan { tree, origin: Origin::Directory(root), problems })
 }
@@ -118,10 +121,10 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
     };
     names.sort_unstable();
     let batches: Vec<Listing> = names
-        .par_chunks(BATCH)
+        .par_chunks_mut(BATCH)
         .map(|batch| {
             let mut part = Listing::default();
-            for name in batch {
+            for name in batch.iter_mut() {
                 if progress.is_cancelled() {
                     break;
                 }
@@ -130,8 +133,11 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
                     continue;
                 }
                 match look(directory.as_fd(), name, selection) {
-                    Ok(found) => match super::name_problem(&found.name) {
-                        None => part.found.push(found),
+                    Ok((attributes, identity)) => match super::name_problem(name.to_bytes()) {
+                        None => {
+                            let name = std::mem::take(name).into_bytes();
+                            part.found.push(Found { name, attributes, identity });
+                        }
                         Some(found) => {
                             part.problems.push(InputProblem { path: full(), ..found });
                         }
@@ -163,11 +169,12 @@ pub(crate) fn names_in(directory: &OwnedFd) -> rustix::io::Result<Vec<CString>> 
     Ok(names)
 }
 
+/// Attributes of a name, and device and inode number of a file with several.
 fn look(
     directory: BorrowedFd<'_>,
     name: &CString,
     selection: &Selection,
-) -> std::result::Result<Found, String> {
+) -> std::result::Result<(Attributes, Option<(u64, u64)>), String> {
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|errno| format!("cannot examine: {}", reason(errno)))?;
     let mut attributes = attributes_of(&stat);
@@ -187,7 +194,7 @@ fn look(
     let several = stat.st_nlink > 1 && !is_directory(attributes.mode);
     #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
     let identity = several.then_some((stat.st_dev as u64, stat.st_ino as u64));
-    Ok(Found { name: name.to_bytes().to_vec(), attributes, identity })
+    Ok((attributes, identity))
 }
 
 fn attributes_of(stat: &Stat) -> Attributes {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tar_core::SparseEntry;
 
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::format::BLOCK_SIZE;
 use crate::progress::Progress;
@@ -157,7 +158,7 @@ impl Archive {
             .and_then(|end| self.file.set_len(end).map(|()| end));
         self.end = end.map_err(grow)?;
         let mut from = position;
-        let mut buffer = vec![0; PIECE];
+        let mut buffer = Buffer::of(PIECE);
         for SparseEntry { offset, length } in segments {
             let mut done = 0;
             while done < *length {
@@ -208,7 +209,7 @@ fn decompress(
         compression.decoder(magic.chain(stream)).map_err(Error::io("decompress", name))?;
     let action = if compression == Compression::None { "read" } else { "decompress" };
     let mut spool = create(dir)?;
-    let mut buffer = vec![0; PIECE];
+    let mut buffer = Buffer::of(PIECE);
     let mut len = 0;
     loop {
         super::check_cancelled(progress)?;

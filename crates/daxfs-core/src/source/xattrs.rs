@@ -65,7 +65,7 @@ fn collect(
     list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
     get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
 ) -> Result<Vec<Xattr>, XattrFailure> {
-    let mut small = [0; 1024];
+    let mut small = [0; 256];
     let mut large;
     let names = match list(&mut small) {
         Ok(len) => &small[..len],
