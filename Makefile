@@ -33,7 +33,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 install: $(VENV)/.installed ## Build and install into .venv
 
-demo: install ## Build, prove, list, read, extract and compare an image of a real tree
+demo: install ## Build, prove, read, branch, commit and compare an image of a real tree
 	PATH="$(abspath $(BIN)):$$PATH" ./demo.sh $(DIR)
 
 test: test-rust test-python fuzz-quick test-vm ## Run everything: Rust, Python, fuzzing, virtual machines
@@ -47,6 +47,7 @@ test-rust: ## Run the engine's tests
 	cargo test --workspace --exclude daxfs-py
 
 test-python: $(VENV)/.installed-test ## Run the tests of the package and the commands
+	@command -v patch >/dev/null || $(SUDO) apt-get install -y patch
 	$(BIN)/python -m pytest tests/python
 
 test-vm: $(VENV)/.installed-test ## Run the commands on real shared memory in booted kernels

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # The main job from end to end: an image of a real tree, proved, listed, read without a copy,
-# extracted and compared. Usage: demo.sh [DIRECTORY]
+# extracted and compared, then changed in a branch. Usage: demo.sh [DIRECTORY]
 set -euo pipefail
 
 tree=${1:-$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')}
@@ -22,7 +22,7 @@ step() {
 quiet() { "$@" >/dev/null; }
 
 printf 'An image of %s, %s on disk.\n' "$tree" "$(du -sh "$tree" | cut -f1)"
-step 'Build an image' mkdaxfs -d "$tree" -o "$image" --label demo
+step 'Build an image with room for branches' mkdaxfs -d "$tree" -o "$image" --label demo -w
 step 'Prove it: every structure, every name, every checksum' fsck.daxfs "$image"
 step 'Look inside' daxfs inspect "$image"
 printf '\n# List it\n$ daxfs ls -l %s /\n' "$image"
@@ -50,3 +50,26 @@ step 'Compare what was extracted, with a tool that knows nothing of daxfs' \
     quiet diff -r --no-dereference "$tree" "$work/tree"
 printf '\nAll the same. The image has %s, the tree %s.\n' \
     "$(du -h --apparent-size "$image" | cut -f1)" "$(du -sh --apparent-size "$tree" | cut -f1)"
+
+step 'Make a branch' daxfs-branch create feature -i "$image"
+step 'Change it from Python: a new file, one rewritten, one gone' python - "$image" <<'PYTHON'
+import sys
+import daxfs
+
+with daxfs.open(sys.argv[1], writable=True) as image:
+    with image.branch("feature", keep=True) as branch:
+        files = [path for path in branch.glob("**/*") if branch.lstat(path).is_file()]
+        branch.write_text("NOTES", "made in a branch\n")
+        branch.makedirs("new/directory")
+        with branch.open(files[0], "r+b") as file:
+            file.write(b"changed")
+        branch.unlink(files[1])
+    print(f"main is as it was: {not image.exists('NOTES')}")
+PYTHON
+step 'See what changed' daxfs-branch diff feature -i "$image"
+step 'And which branches there are' daxfs-branch list -i "$image"
+step 'Commit it' daxfs-branch commit feature -i "$image"
+step 'Find it in main, with another program run' daxfs cat "$image" NOTES
+step 'Make it a new base without history' daxfs compact "$image"
+step 'Prove it again' fsck.daxfs "$image"
+printf '\n# And the new base has it: %s\n' "$(daxfs cat "$image" NOTES)"

@@ -9,6 +9,13 @@ place:
 >>> daxfs.build("tree", "tree.daxfs")  # doctest: +SKIP
 >>> with daxfs.open("tree.daxfs") as image:  # doctest: +SKIP
 ...     weights = image.view("model/weights.bin")  # a memoryview, nothing is copied
+
+Change it in branches, which are committed whole or not at all:
+
+>>> daxfs.build("tree", "tree.daxfs", branches=True)  # doctest: +SKIP
+>>> with daxfs.open("tree.daxfs", writable=True) as image:  # doctest: +SKIP
+...     with image.branch("feature") as branch:
+...         branch.write_text("model/notes", "retrained")
 """
 
 from __future__ import annotations
@@ -18,13 +25,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import errors
     from ._daxfs import (
-        Branch,
+        BranchStatus,
         BuildResult,
         Difference,
         DirEntry,
         Extent,
         ExtractResult,
         Finding,
+        Maintained,
+        Opener,
+        PathChange,
         Progress,
         Report,
         Span,
@@ -33,14 +43,18 @@ if TYPE_CHECKING:
         parse_size,
         validate,
     )
-    from .builder import build
+    from .branch import Branch
+    from .builder import build, compact
     from .errors import DaxfsError
     from .file import ImageFile
-    from .image import Image, open
+    from .image import Branches, Image, open
     from .path import DaxfsPath
+    from .tree import Tree
 
 __all__ = [
     "Branch",
+    "BranchStatus",
+    "Branches",
     "BuildResult",
     "DaxfsError",
     "DaxfsPath",
@@ -51,12 +65,17 @@ __all__ = [
     "Finding",
     "Image",
     "ImageFile",
+    "Maintained",
+    "Opener",
+    "PathChange",
     "Progress",
     "Report",
     "Span",
     "Stat",
+    "Tree",
     "__version__",
     "build",
+    "compact",
     "errors",
     "open",
     "parse_size",
@@ -65,11 +84,15 @@ __all__ = [
 
 # Commands start quickly because importing the package imports nothing else.
 _HOMES = {
+    "Branch": "branch",
+    "Branches": "image",
     "DaxfsError": "errors",
     "DaxfsPath": "path",
     "Image": "image",
     "ImageFile": "file",
+    "Tree": "tree",
     "build": "builder",
+    "compact": "builder",
     "open": "image",
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .image import Image
+    from .tree import Tree
 
 
 def join(directory: str, name: str) -> str:
@@ -18,7 +18,7 @@ def join(directory: str, name: str) -> str:
     return directory + name if directory.endswith("/") else f"{directory}/{name}"
 
 
-def matches(image: Image, path: str, pattern: str) -> Iterator[str]:
+def matches(image: Tree, path: str, pattern: str) -> Iterator[str]:
     """Return the paths below `path` that match a pattern, each once."""
     parts = [part for part in pattern.split("/") if part]
     found = _glob(image, path, parts)
@@ -26,7 +26,7 @@ def matches(image: Image, path: str, pattern: str) -> Iterator[str]:
     return iter(dict.fromkeys(found)) if parts.count("**") > 1 else found
 
 
-def _glob(image: Image, path: str, parts: list[str]) -> Iterator[str]:
+def _glob(image: Tree, path: str, parts: list[str]) -> Iterator[str]:
     """Paths below `path` that match a pattern's components."""
     if not parts:
         yield path
@@ -54,7 +54,7 @@ def _glob(image: Image, path: str, parts: list[str]) -> Iterator[str]:
                 yield from _glob(image, entry.path, rest)
 
 
-def _is_there(image: Image, path: str) -> bool:
+def _is_there(image: Tree, path: str) -> bool:
     try:
         image.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -9,6 +9,7 @@ import stat
 from typing import TYPE_CHECKING, TypedDict
 
 from . import _daxfs
+from .errors import BranchBusyError, InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
     from ._daxfs import BuildResult, Progress
+    from .image import Image
 
-__all__ = ["build"]
+__all__ = ["build", "compact"]
 
 
 class BuildOptions(TypedDict):
@@ -25,6 +27,7 @@ class BuildOptions(TypedDict):
 
     directory: StrOrBytesPath | None
     archive: StrOrBytesPath | None
+    tree: _daxfs.Tree | None
     file: StrOrBytesPath | None
     memory: StrOrBytesPath | int | None
     heap: str | None
@@ -129,6 +132,7 @@ def build(
     options: BuildOptions = {
         "directory": None if tar else source,
         "archive": source if tar else None,
+        "tree": None,
         "file": None,
         "memory": None,
         "heap": None,
@@ -145,13 +149,153 @@ def build(
         "skip_errors": skip_errors,
         "force": force,
     }
+    _place(options, output)
+    return _daxfs.build(options, dry_run=dry_run, watcher=progress)
+
+
+def compact(
+    source: StrOrBytesPath | int,
+    output: StrOrBytesPath | int | None = None,
+    *,
+    branch: str = "main",
+    branches: bool | None = None,
+    delta_size: int | str | None = None,
+    trusted: bool = False,
+    force: bool = False,
+    progress: Callable[[Progress], object] | None = None,
+) -> BuildResult:
+    """Make what a branch shows the base of a new image, so that nothing is left of its history.
+
+    Everything is kept: contents, permissions, owners, times, links, devices, extended attributes,
+    and the label. The image should not be in use meanwhile: what is written to it then is lost.
+
+    Parameters
+    ----------
+    source : str, bytes, os.PathLike or int
+        Where the image lies, as for `daxfs.open`.
+    output : str, bytes, os.PathLike or int, optional
+        Where the new one goes, as for `build`. When left out it takes the place of the old one,
+        which must be a file, once it is whole; it keeps its identity, too.
+    branch : str, optional
+        Whose tree to take.
+    branches : bool, optional
+        Whether the new image has room for branches; when left out, if the old one has.
+    delta_size : int or str, optional
+        Bytes of that room; as large as it was, when left out.
+    trusted : bool, optional
+        Do not prove the image first.
+    force : bool, optional
+        Replace an image at `output`; in place, go on although other branches would be lost.
+    progress : callable, optional
+        As for `build`.
+
+    Returns
+    -------
+    BuildResult
+
+    Raises
+    ------
+    BranchBusyError
+        In place: there are branches that would be lost, or somebody has the image open for
+        writing.
+    InvalidError
+        In place: the image is no file.
+    ExistsError
+        There is something at `output`, and `force` was not given.
+    NoBranchError, NoSpaceError, UnsoundImageError
+        As for `daxfs.open` and `build`.
+    """
+    from .image import open as open_image
+
+    with open_image(source, branch=branch, trusted=trusted) as image:
+        room = [span.size for span in image.spans if span.name == "delta region"]
+        if branches is None:
+            branches = bool(room) or delta_size is not None
+        # That of a plain image has another layout, and says nothing of the room that ours needs.
+        if delta_size is None and branches and "branches" in image.features:
+            delta_size = room[0]
+        options: BuildOptions = {
+            "directory": None,
+            "archive": None,
+            "tree": image,
+            "file": None,
+            "memory": None,
+            "heap": None,
+            "branches": branches,
+            "delta_size": _bytes(delta_size),
+            "size": None,
+            "label": image.label,
+            "uuid": None,
+            "exclude": [],
+            "uid": None,
+            "gid": None,
+            "latest": None,
+            "data_checksums": "data-checksums" in image.features,
+            "skip_errors": False,
+            "force": force,
+        }
+        if output is not None:
+            _place(options, output)
+            return _daxfs.build(options, watcher=progress)
+        path = _file_of(source)
+        if not force:
+            _expect_nothing_lost(path, image, branch)
+        if "branches" in image.features:
+            _expect_unused(path)
+        options["file"], options["uuid"], options["force"] = path, image.uuid, True
+        before = os.stat(path)
+        result = _daxfs.build(options, watcher=progress)
+    os.chmod(path, stat.S_IMODE(before.st_mode))
+    if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
+        os.chown(path, before.st_uid, before.st_gid)
+    return result
+
+
+def _file_of(source: StrOrBytesPath | int) -> StrOrBytesPath:
+    """Return the path of an image that another can take the place of."""
+    if not isinstance(source, int) and not _is_memory(source):
+        # The file itself, not a link to it.
+        path = os.path.realpath(source)
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return path
+    shown = source if isinstance(source, int) else os.fsdecode(source)
+    raise InvalidError(
+        22,
+        f"{shown}: only an image in a file can be compacted in place, since the old one must stay "
+        "until the new one is whole; give another place for the new one",
+    )
+
+
+def _expect_nothing_lost(path: StrOrBytesPath, image: Image, branch: str) -> None:
+    """Make sure that no branch is lost when an image gives way to one of another's tree."""
+    others = [name for name in image.branches.names if name != branch]
+    if others:
+        raise BranchBusyError(
+            16,
+            f"{os.fsdecode(path)}: would lose {', '.join(others)}; commit or delete branches "
+            "first, give another place for the new image, or force it",
+        )
+
+
+def _expect_unused(path: StrOrBytesPath) -> None:
+    """Make sure that nobody goes on writing to an image that is about to be replaced."""
+    from .image import open as open_image
+
+    with open_image(path, writable=True, trusted=True) as image:
+        for opener in image.openers:
+            raise BranchBusyError(
+                16, f"{os.fsdecode(path)}: process {opener.pid} has the image open for writing"
+            )
+
+
+def _place(options: BuildOptions, output: StrOrBytesPath | int | None) -> None:
+    """Say where an image goes."""
     if isinstance(output, str) and output.startswith("heap:"):
         options["heap"] = output.removeprefix("heap:")
     elif isinstance(output, int) or (output is not None and _is_memory(output)):
         options["memory"] = output
     else:
         options["file"] = output
-    return _daxfs.build(options, dry_run=dry_run, watcher=progress)
 
 
 def _bytes(size: int | str | None) -> int | None:

@@ -15,21 +15,31 @@ from typing import Any, NamedTuple
 __all__ = [
     "AccessError",
     "BackingError",
+    "BranchBusyError",
+    "BranchExistsError",
+    "BranchStaleError",
     "CancelledError",
     "CorruptImageError",
     "DaxfsError",
     "ExistsError",
+    "FileTooBigError",
     "InputError",
     "InputProblem",
     "InvalidError",
     "IsDirectoryError",
     "LoopError",
+    "NameTakenError",
     "NameTooLongError",
+    "NoAttributeError",
     "NoBranchError",
     "NoSpaceError",
     "NotDirectoryError",
+    "NotEmptyError",
     "NotFoundError",
+    "NotPermittedError",
+    "ReadOnlyBranchError",
     "SystemCallError",
+    "TooManyLinksError",
     "UnsoundImageError",
     "UnsupportedError",
 ]
@@ -136,8 +146,80 @@ class NoBranchError(DaxfsError, LookupError):
     """The image has no branch of that name."""
 
 
+class BranchStaleError(DaxfsError):
+    """The branch is no longer: it was committed or aborted, or another was committed.
+
+    Attributes
+    ----------
+    branch : str
+        Its name.
+    """
+
+    branch: str
+
+
+class BranchBusyError(DaxfsError):
+    """Somebody else is at work on the branch, or branches that were made of it live.
+
+    Attributes
+    ----------
+    branch : str
+        Its name.
+    """
+
+    branch: str
+
+
+class ReadOnlyBranchError(DaxfsError):
+    """The branch cannot be written: others were made of it, or it was opened for reading.
+
+    Attributes
+    ----------
+    branch : str
+        Its name.
+    """
+
+    branch: str
+
+
+class BranchExistsError(DaxfsError, FileExistsError):
+    """There is a branch of that name.
+
+    Attributes
+    ----------
+    branch : str
+        Its name.
+    """
+
+    branch: str
+
+
+class NameTakenError(DaxfsError, FileExistsError):
+    """There is a file of that name in the branch."""
+
+
+class NotEmptyError(DaxfsError):
+    """A directory that is to go has names in it."""
+
+
+class NotPermittedError(DaxfsError, PermissionError):
+    """Nobody may do so to a file of that kind."""
+
+
+class NoAttributeError(DaxfsError):
+    """The file has no extended attribute of that name."""
+
+
+class FileTooBigError(DaxfsError):
+    """A file cannot grow so far."""
+
+
+class TooManyLinksError(DaxfsError):
+    """A file cannot have more names."""
+
+
 class NoSpaceError(DaxfsError):
-    """The image does not fit.
+    """The image does not fit, or has no room left for changes.
 
     Attributes
     ----------
@@ -203,6 +285,16 @@ CLASSES: dict[str, type[DaxfsError]] = {
     "Input": InputError,
     "Backing": BackingError,
     "Interrupted": CancelledError,
+    "Stale": BranchStaleError,
+    "Busy": BranchBusyError,
+    "ReadOnly": ReadOnlyBranchError,
+    "BranchExists": BranchExistsError,
+    "FileExists": NameTakenError,
+    "NotEmpty": NotEmptyError,
+    "NotPermitted": NotPermittedError,
+    "NoAttribute": NoAttributeError,
+    "FileTooBig": FileTooBigError,
+    "TooManyLinks": TooManyLinksError,
 }
 
 # What the operating system refuses has the class of its reason.

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -15,19 +15,77 @@ if TYPE_CHECKING:
 __all__ = ["ImageFile"]
 
 
+class Mode(NamedTuple):
+    """A mode of `open`, taken apart."""
+
+    kind: str
+    """``r``, ``w``, ``a`` or ``x``."""
+    plus: bool
+    text: bool
+
+    @property
+    def reads(self) -> bool:
+        """Whether files can be read in it."""
+        return self.plus or self.kind == "r"
+
+    @property
+    def writes(self) -> bool:
+        """Whether files can be written in it."""
+        return self.plus or self.kind != "r"
+
+
+def parse_mode(mode: str) -> Mode:
+    """Take a mode of `open` apart."""
+    letters = set(mode)
+    kinds = letters & set("rwax")
+    if len(kinds) != 1 or len(letters) != len(mode) or letters - set("rwaxbt+"):
+        raise ValueError(f"invalid mode: {mode!r}")
+    if {"b", "t"} <= letters:
+        raise ValueError("can't have text and binary mode at once")
+    return Mode(kinds.pop(), "+" in letters, "b" not in letters)
+
+
+def open_stream(
+    raw: ImageFile,
+    mode: Mode,
+    buffering: int,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+) -> IO[Any]:
+    """Put buffers and decoding on a raw stream, as the built-in `open` does."""
+    if not mode.text and (encoding, errors, newline) != (None, None, None):
+        raise ValueError("binary mode takes no encoding, errors or newline")
+    if buffering == 0:
+        if mode.text:
+            raise ValueError("can't have unbuffered text I/O")
+        return cast("IO[Any]", raw)
+    size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
+    kind = io.BufferedRandom if mode.plus else io.BufferedReader
+    if not mode.reads:
+        kind = io.BufferedWriter  # type: ignore[assignment]
+    buffered = kind(raw, size)
+    if not mode.text:
+        return buffered
+    line_buffering = buffering == 1
+    return io.TextIOWrapper(
+        cast("IO[bytes]", buffered), encoding or "utf-8", errors, newline, line_buffering
+    )
+
+
 class ImageFile(io.RawIOBase):
     """A file of an image as a raw binary stream.
 
     Wrap it in an `io.BufferedReader` to read it line by line.
     """
 
-    mode = "rb"
-
-    def __init__(self, file: _daxfs.File, name: str) -> None:
+    def __init__(self, file: _daxfs.File, name: str, mode: str = "rb") -> None:
         super().__init__()
         self._file = file
-        self._position = 0
+        self._modes = parse_mode(mode)
+        self._position = file.size if self._modes.kind == "a" else 0
         self.name = name
+        self.mode = mode
 
     @property
     def size(self) -> int:
@@ -39,9 +97,14 @@ class ImageFile(io.RawIOBase):
         return self._file.stat()
 
     def readable(self) -> bool:
-        """Return True."""
+        """Return whether the file was opened for reading."""
         self._check_open()
-        return True
+        return self._modes.reads
+
+    def writable(self) -> bool:
+        """Return whether the file was opened for writing."""
+        self._check_open()
+        return self._modes.writes
 
     def seekable(self) -> bool:
         """Return True."""
@@ -56,10 +119,15 @@ class ImageFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position, from the start, the current one or the end; return it."""
         self._check_open()
-        origins = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}
-        if whence not in origins:
+        if whence == io.SEEK_SET:
+            origin = 0
+        elif whence == io.SEEK_CUR:
+            origin = self._position
+        elif whence == io.SEEK_END:
+            origin = self.size
+        else:
             raise ValueError(f"invalid whence ({whence})")
-        position = origins[whence] + offset
+        position = origin + offset
         if position < 0:
             raise ValueError(f"negative position ({position})")
         self._position = position
@@ -67,14 +135,14 @@ class ImageFile(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill a buffer with what comes next; return how many bytes there were."""
-        self._check_open()
+        self._check_readable()
         count = self._file.readinto(buffer, self._position)
         self._position += count
         return count
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return up to `size` bytes, or all that are left."""
-        self._check_open()
+        self._check_readable()
         left = max(0, self.size - self._position)
         data = self._file.read(self._position, left if size is None or size < 0 else size)
         self._position += len(data)
@@ -85,9 +153,38 @@ class ImageFile(io.RawIOBase):
         return self.read()
 
     def write(self, data: ReadableBuffer, /) -> int:
-        """Fail: images are read-only."""
-        raise io.UnsupportedOperation("not writable")
+        """Write bytes at the position, or at the end of a file opened to append; all of them."""
+        self._check_writable()
+        if self._modes.kind == "a":
+            before = memoryview(data).nbytes
+            self._position = self._file.append(data)
+            return before
+        count = self._file.write(data, self._position)
+        self._position += count
+        return count
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Cut the file, or extend it by zeroes, to a size or the position; return the size."""
+        self._check_writable()
+        size = self._position if size is None else size
+        self._file.truncate(size)
+        return size
+
+    def sync(self) -> None:
+        """Make everything written so far durable, as `os.fsync`."""
+        self._check_writable()
+        self._file.sync()
 
     def _check_open(self) -> None:
         if self.closed:
             raise ValueError("I/O operation on closed file")
+
+    def _check_readable(self) -> None:
+        self._check_open()
+        if not self._modes.reads:
+            raise io.UnsupportedOperation("not readable")
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if not self._modes.writes:
+            raise io.UnsupportedOperation("not writable")

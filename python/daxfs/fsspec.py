@@ -1,39 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The fsspec filesystem ``daxfs``, by which pandas, pyarrow, dask and others read from images.
+"""The fsspec filesystem ``daxfs``, by which pandas, pyarrow, dask and others use images.
 
 Either the image is a link of a chain, ``daxfs://path/in/image::/where/it/lies.daxfs``, or a
-parameter of the URL, ``daxfs:///path/in/image?image=/where/it/lies.daxfs``.
+parameter of the URL, ``daxfs:///path/in/image?image=/where/it/lies.daxfs``. What is written goes
+into a branch, ``daxfs:///new.csv?image=/where/it/lies.daxfs&branch=feature``, and stays there
+until somebody commits it.
 """
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import fsspec
 
 from . import image as _image
-from .errors import InvalidError
-from .file import ImageFile
+from .errors import InvalidError, NoBranchError
+from .file import ImageFile, open_stream, parse_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .branch import Branch
+    from .tree import Tree
 
 __all__ = ["DaxfsFileSystem"]
 
 _SCHEME = "daxfs://"
-_PARAMETERS = ("branch", "image", "trusted")
+_PARAMETERS = ("branch", "image", "parent", "trusted")
 # Readers of lines and columns ask for little at a time.
 _BUFFER_SIZE = 128 << 10
+# Bytes copied at once.
+_PIECE = 4 << 20
 
 
 class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
-    """The files of an image, for reading.
+    """The files of an image, and of a branch also for writing.
+
+    The branch is taken from other writers only while something is changed or a file is open for
+    writing.
 
     Parameters
     ----------
     image : str, os.PathLike or int, optional
         Where the image lies, as for `daxfs.open`.
     branch : str, optional
-        The branch to look at; ``main`` when left out.
+        The branch to look at and to write to; ``main`` when left out, and then only to look at.
+    parent : str, optional
+        Make the branch of this one when it is first written to, if it is not there.
     trusted : bool, optional
         Do not prove the image first.
     fo : str, optional
@@ -54,6 +70,7 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         image: Any = None,
         *,
         branch: str | None = None,
+        parent: str | None = None,
         trusted: bool = False,
         fo: str | None = None,
         target_protocol: str | None = None,
@@ -70,7 +87,41 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             raise InvalidError(
                 22, f"an image must be local to be mapped, not behind {target_protocol!r}: copy it"
             )
-        self.image = _image.open(source, branch=branch, trusted=trusted)
+        self._source, self._name, self._made_of = source, branch, parent
+        self._branch: Branch | None = None
+        try:
+            self.image = _image.open(source, branch=branch, trusted=trusted)
+        except NoBranchError:
+            if parent is None:
+                raise
+            # Until it is made it looks as its parent does.
+            self.image = _image.open(source, branch=parent, trusted=trusted)
+
+    @property
+    def _tree(self) -> Tree:
+        """What is read from: the branch as it is now, once something was written."""
+        return self.image if self._branch is None else self._branch
+
+    def _writable(self) -> Branch:
+        """Return the branch to change."""
+        if self._branch is None:
+            if self._name is None:
+                raise io.UnsupportedOperation("images are read-only; say which branch to write to")
+            # It was proved when it was opened for reading.
+            image = _image.open(self._source, writable=True, trusted=True)
+            create = None if self._made_of is not None else False
+            parent = self._made_of or "main"
+            self._branch = image.branch(self._name, parent=parent, create=create, keep=True)
+        return self._branch
+
+    @contextmanager
+    def _changing(self) -> Iterator[Branch]:
+        """Have the branch for a change."""
+        branch = self._writable()
+        try:
+            yield branch
+        finally:
+            branch.release()
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -93,12 +144,12 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         Links to directories stay links, so that a walk ends.
         """
         path = self._strip_protocol(path)
-        info = self.image.lstat(path)
+        info = self._tree.lstat(path)
         about: dict[str, Any] = {"name": path, "islink": info.is_symlink()}
         if info.is_symlink():
-            about["destination"] = self.image.readlink(path)
-            if self.image.is_file(path):
-                info = self.image.stat(path)
+            about["destination"] = self._tree.readlink(path)
+            if self._tree.is_file(path):
+                info = self._tree.stat(path)
         kind = "directory" if info.is_dir() else "file" if info.is_file() else "other"
         return {
             **about,
@@ -115,50 +166,122 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
         """List a directory, or the file itself."""
         path = self._strip_protocol(path)
-        if self.image.is_dir(path):
-            names = [f"{path}/{name}".lstrip("/") for name in self.image.listdir(path)]
+        if self._tree.is_dir(path):
+            names = [f"{path}/{name}".lstrip("/") for name in self._tree.listdir(path)]
         else:
-            self.image.lstat(path)
+            self._tree.lstat(path)
             names = [path]
         return [self.info(name) for name in names] if detail else names
 
     def exists(self, path: str, **kwargs: Any) -> bool:
         """Return whether a path leads to something."""
-        return self.image.exists(self._strip_protocol(path))
+        return self._tree.exists(self._strip_protocol(path))
 
     def isdir(self, path: str) -> bool:
         """Return whether a path leads to a directory."""
-        return self.image.is_dir(self._strip_protocol(path))
+        return self._tree.is_dir(self._strip_protocol(path))
 
     def isfile(self, path: str) -> bool:
         """Return whether a path leads to a regular file."""
-        return self.image.is_file(self._strip_protocol(path))
+        return self._tree.is_file(self._strip_protocol(path))
 
     def modified(self, path: str) -> Any:
         """Return a file's modification time."""
         from datetime import UTC, datetime
 
-        return datetime.fromtimestamp(self.image.stat(self._strip_protocol(path)).st_mtime, UTC)
+        return datetime.fromtimestamp(self._tree.stat(self._strip_protocol(path)).st_mtime, UTC)
 
     def cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any
     ) -> bytes:
         """Return a file's bytes, or a range of them; negative positions count from the end."""
-        with self.image.open(self._strip_protocol(path)) as file:
+        with self._tree.open(self._strip_protocol(path)) as file:
             first, last, _ = slice(start, end).indices(file.size)
             file.seek(first)
             return file.read(max(0, last - first))
 
     def _open(
         self, path: str, mode: str = "rb", block_size: int | None = None, **kwargs: Any
-    ) -> io.BufferedReader[ImageFile]:
-        if mode != "rb":
-            raise io.UnsupportedOperation("images are read-only")
-        return io.BufferedReader(self.image.open(self._strip_protocol(path)), _BUFFER_SIZE)
+    ) -> Any:
+        path = self._strip_protocol(path)
+        if not parse_mode(mode).writes:
+            return io.BufferedReader(self._tree.open(path), _BUFFER_SIZE)
+        raw = _Written(self._writable(), path, mode)
+        return open_stream(raw, parse_mode(mode), _BUFFER_SIZE, None, None, None)
+
+    def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
+        """Make a directory in the branch."""
+        with self._changing() as branch:
+            make = branch.makedirs if create_parents else branch.mkdir
+            make(self._strip_protocol(path))
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Make a directory in the branch, and those above it that are missing."""
+        with self._changing() as branch:
+            branch.makedirs(self._strip_protocol(path), exist_ok=exist_ok)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory of the branch."""
+        with self._changing() as branch:
+            branch.rmdir(self._strip_protocol(path))
+
+    def _rm(self, path: str) -> None:
+        path = self._strip_protocol(path)
+        with self._changing() as branch:
+            if branch.lstat(path).is_dir():
+                branch.rmdir(path)
+            else:
+                branch.unlink(path)
+
+    def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
+        """Copy a file, or make a directory like one."""
+        source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+        with self._changing() as branch:
+            if branch.is_dir(source):
+                branch.makedirs(target, exist_ok=True)
+                return
+            with branch.open(source) as file, branch.open(target, "wb", 0) as copy:
+                while piece := file.read(_PIECE):
+                    copy.write(piece)
+
+    def mv(
+        self,
+        path1: str,
+        path2: str,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Move a file or directory of the branch."""
+        with self._changing() as branch:
+            branch.replace(self._strip_protocol(path1), self._strip_protocol(path2))
+
+    def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
+        """Make an empty file, or empty the one that is there; without `truncate` renew its time."""
+        path = self._strip_protocol(path)
+        with self._changing() as branch:
+            if truncate:
+                branch.write_bytes(path, b"")
+            else:
+                branch.touch(path)
 
     def created(self, path: str) -> Any:
         """Fail: images keep no times of creation."""
         raise NotImplementedError("images keep no times of creation")
+
+
+class _Written(ImageFile):
+    """A file of a branch open for writing, at whose end others can write to the branch."""
+
+    def __init__(self, branch: Branch, path: str, mode: str) -> None:
+        super().__init__(branch._open_raw(path, mode), path, mode)
+        self._branch = branch
+
+    def close(self) -> None:
+        """Close the file, and let others write to the branch."""
+        if not self.closed:
+            super().close()
+            self._branch.release()
 
 
 def _split(url: str) -> tuple[str, dict[str, Any]]:

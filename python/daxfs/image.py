@@ -3,36 +3,34 @@
 
 from __future__ import annotations
 
-import errno
-import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from . import _daxfs
-from ._glob import join, matches
-from .errors import UnsoundImageError
-from .file import ImageFile
-from .path import DaxfsPath
+from .errors import NoBranchError
+from .tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable
     from types import TracebackType
-    from typing import Self
+    from typing import Self, SupportsIndex
 
     from _typeshed import StrOrBytesPath
 
-    from ._daxfs import Difference, ExtractResult, Progress
+    from ._daxfs import BranchStatus
+    from .branch import Branch
 
-__all__ = ["Image", "open"]
+__all__ = ["Branches", "Image", "open"]
 
 
 def open(
     source: StrOrBytesPath | int,
     *,
     branch: str | None = None,
+    writable: bool = False,
     trusted: bool = False,
     invalidate: bool = False,
 ) -> Image:
-    """Open an image for reading.
+    """Open an image.
 
     Parameters
     ----------
@@ -41,6 +39,9 @@ def open(
         buffer), or as `str` one of ``phys:ADDRESS[+SIZE]``, ``dmabuf:FD`` and ``fd:FD``.
     branch : str, optional
         The branch to look at; ``main`` when left out.
+    writable : bool, optional
+        Take part in the image's branches: see all of them as they are now, make, change and
+        commit them. The image must have been built with room for branches.
     trusted : bool, optional
         Take the caller's word that the image is sound, instead of proving it. Every access is
         checked in either case.
@@ -51,7 +52,8 @@ def open(
     Returns
     -------
     Image
-        To be used as a context manager, or closed.
+        To be used as a context manager, or closed. It shows the tree as it was when it was
+        opened; if it is writable, as it is at each moment.
 
     Raises
     ------
@@ -60,17 +62,51 @@ def open(
     UnsoundImageError
         It does not pass the proof.
     UnsupportedError
-        It needs a feature that this version does not know.
+        It needs a feature that this version does not know, or has no room for branches.
     NoBranchError
         It has no such branch.
     NotFoundError, AccessError, BackingError
         The file or the memory cannot be opened.
     """
-    return Image(source, branch=branch, trusted=trusted, invalidate=invalidate)
+    return Image(source, branch=branch, writable=writable, trusted=trusted, invalidate=invalidate)
 
 
-class Image(_daxfs.Image):
-    """An image open for reading; `daxfs.open` makes one.
+class Branches(tuple["BranchStatus", ...]):
+    """The branches of an image: a sequence, main first, that also goes by names."""
+
+    def __new__(cls, statuses: Iterable[BranchStatus]) -> Self:
+        """Hold what the branch table says."""
+        return super().__new__(cls, statuses)
+
+    @overload
+    def __getitem__(self, key: SupportsIndex | str) -> BranchStatus: ...
+    @overload
+    def __getitem__(self, key: slice) -> tuple[BranchStatus, ...]: ...
+    def __getitem__(
+        self, key: SupportsIndex | slice | str
+    ) -> BranchStatus | tuple[BranchStatus, ...]:
+        """Return a branch by its name, or by its position."""
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        for status in self:
+            if status.name == key:
+                return status
+        raise NoBranchError(2, f"no such branch: {key}")
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether there is a branch, by its name or as such."""
+        if isinstance(key, str):
+            return any(status.name == key for status in self)
+        return super().__contains__(key)
+
+    @property
+    def names(self) -> list[str]:
+        """Their names, in order."""
+        return [status.name for status in self]
+
+
+class Image(Tree, _daxfs.Image):
+    """An open image; `daxfs.open` makes one.
 
     Paths are taken from the root of the image, with or without a slash in front. Names are bytes;
     as text they are UTF-8 with ``surrogateescape``. Symbolic links are followed inside the image.
@@ -91,212 +127,63 @@ class Image(_daxfs.Image):
         state = "closed" if self.closed else repr(self.name)
         return f"<daxfs.Image {state}>"
 
-    def __truediv__(self, name: str) -> DaxfsPath:
-        return DaxfsPath(self, name)
-
     @property
-    def root(self) -> DaxfsPath:
-        """The root directory."""
-        return DaxfsPath(self)
+    def branches(self) -> Branches:
+        """The branches there are now, main first."""
+        return Branches(self.branch_statuses())
 
-    def open(self, path: StrOrBytesPath) -> ImageFile:
-        """Open a regular file.
+    def branch(
+        self,
+        name: str,
+        *,
+        parent: str = "main",
+        create: bool | None = None,
+        writable: bool = True,
+        keep: bool = False,
+    ) -> Branch:
+        """Open a branch; it is made if there is none of that name.
+
+        As a context manager the branch is committed at the end, or aborted if an exception ends
+        the block, unless it was ended before:
+
+        >>> with image.branch("feature") as branch:  # doctest: +SKIP
+        ...     branch.write_text("config", "fast = true")
 
         Parameters
         ----------
-        path : str, bytes or os.PathLike
-            The file.
+        name : str
+            At most 31 bytes. ``main`` can be written while no branches were made of it; it cannot
+            be aborted, so a block of it keeps what was done in any case.
+        parent : str, optional
+            The branch that a new one is made of.
+        create : bool, optional
+            True: it must be new. False: it must be there. When left out, either.
+        writable : bool, optional
+            Open it for writing, which takes it from all others until it is closed. Otherwise it
+            must be there, and is seen as it is at each moment.
+        keep : bool, optional
+            Neither commit nor abort at the end of a block; the branch stays, for whoever opens it
+            next.
 
         Returns
         -------
-        ImageFile
-            A raw binary stream, which stays usable after the image is closed.
+        Branch
 
         Raises
         ------
-        NotFoundError, NotDirectoryError, IsDirectoryError, LoopError
-            The path does not lead to a regular file.
+        BranchExistsError
+            It is to be made, and is there.
+        NoBranchError
+            It, or its parent, is not there.
+        BranchBusyError
+            Somebody else writes to it, or to the parent of the new branch.
+        ReadOnlyBranchError
+            Branches were made of it, so it cannot be written.
+        InvalidError
+            The image was not opened with ``writable=True``, or the name cannot name a branch.
         """
-        return ImageFile(self.open_file(path), os.fsdecode(path))
+        from .branch import Branch
 
-    def read_text(
-        self, path: StrOrBytesPath, encoding: str = "utf-8", errors: str = "strict"
-    ) -> str:
-        """Return a file's contents as text.
-
-        Parameters
-        ----------
-        path : str, bytes or os.PathLike
-            The file.
-        encoding, errors : str, optional
-            As for `bytes.decode`.
-
-        Returns
-        -------
-        str
-        """
-        return self.read_bytes(path).decode(encoding, errors)
-
-    def walk(self, top: str = "/") -> Iterator[tuple[str, list[str], list[str]]]:
-        """Go through a tree, directories before what is in them, as `os.walk`.
-
-        Parameters
-        ----------
-        top : str, optional
-            Where to begin.
-
-        Yields
-        ------
-        tuple of str, list of str, list of str
-            A directory's path, the names of directories in it (and of links to directories, which
-            are not entered), and its other names. Names removed from the first list are left out.
-
-        Raises
-        ------
-        UnsoundImageError
-            A directory is reached twice, so the walk would not end.
-        """
-        seen: set[int] = set()
-        pending = [top]
-        while pending:
-            path = pending.pop()
-            inode = self.stat(path).st_ino
-            if inode in seen:
-                raise _reached_twice(path)
-            seen.add(inode)
-            directories: list[str] = []
-            links: set[str] = set()
-            others: list[str] = []
-            for entry in self.scandir(path):
-                if entry.is_dir():
-                    directories.append(entry.name)
-                    if entry.is_symlink():
-                        links.add(entry.name)
-                else:
-                    others.append(entry.name)
-            yield path, directories, others
-            pending += [join(path, name) for name in reversed(directories) if name not in links]
-
-    def glob(self, pattern: str) -> Iterator[str]:
-        """Find the paths that match a pattern.
-
-        Parameters
-        ----------
-        pattern : str
-            ``*``, ``?`` and ``[…]`` match within a name, a leading dot included; ``**`` matches
-            any number of directories, without following links.
-
-        Yields
-        ------
-        str
-            Absolute paths, sorted within each directory.
-        """
-        yield from matches(self, "/", pattern)
-
-    def extract(
-        self,
-        destination: StrOrBytesPath,
-        path: StrOrBytesPath = "/",
-        *,
-        force: bool = False,
-        progress: Callable[[Progress], object] | None = None,
-    ) -> ExtractResult:
-        """Extract a directory and what is below it, or one file.
-
-        Root restores everything; others get what they may make.
-
-        Parameters
-        ----------
-        destination : str, bytes or os.PathLike
-            The directory to extract into, which is made if need be; for a file, its new path.
-        path : str, bytes or os.PathLike, optional
-            What to extract.
-        force : bool, optional
-            Extract into a directory that is not empty, and replace the files there.
-        progress : callable, optional
-            As for `daxfs.build`.
-
-        Returns
-        -------
-        ExtractResult
-            Entries made, their bytes, and how many of them miss what only root may restore.
-
-        Raises
-        ------
-        ExistsError
-            The destination is not empty, and `force` was not given.
-        SystemCallError, AccessError, NoSpaceError
-            Something could not be made.
-        """
-        return _daxfs.extract(self, path, destination, force=force, watcher=progress)
-
-    def extract_tar(
-        self,
-        archive: StrOrBytesPath | None,
-        path: StrOrBytesPath = "/",
-        *,
-        progress: Callable[[Progress], object] | None = None,
-    ) -> ExtractResult:
-        """Write a directory and what is below it as a tar archive.
-
-        Parameters
-        ----------
-        archive : str, bytes, os.PathLike or None
-            The file to write; None for standard output.
-        path : str, bytes or os.PathLike, optional
-            The directory.
-        progress : callable, optional
-            As for `daxfs.build`.
-
-        Returns
-        -------
-        ExtractResult
-            Entries written, their bytes, and how many sockets were left out, which tar has no
-            entry for.
-        """
-        return _daxfs.extract_tar(self, path, archive, watcher=progress)
-
-    def compare(
-        self,
-        directory: StrOrBytesPath,
-        path: StrOrBytesPath = "/",
-        *,
-        ignore_mtime: bool = False,
-        ignore_owner: bool = False,
-        ignore_xattrs: bool = False,
-        progress: Callable[[Progress], object] | None = None,
-    ) -> list[Difference]:
-        """Compare a directory of the image with one of the host: contents and attributes.
-
-        Parameters
-        ----------
-        directory : str, bytes or os.PathLike
-            The host's directory.
-        path : str, bytes or os.PathLike, optional
-            The image's directory.
-        ignore_mtime, ignore_owner, ignore_xattrs : bool, optional
-            What not to compare. Times are not compared with an image that keeps none.
-        progress : callable, optional
-            As for `daxfs.build`.
-
-        Returns
-        -------
-        list of Difference
-            In order of paths; empty when all is the same.
-        """
-        return _daxfs.compare(
-            self,
-            path,
-            directory,
-            ignore_mtime=ignore_mtime,
-            ignore_owner=ignore_owner,
-            ignore_xattrs=ignore_xattrs,
-            watcher=progress,
-        )
-
-
-def _reached_twice(path: str) -> UnsoundImageError:
-    first = f"directory {path!a} is reached twice"
-    error = UnsoundImageError(errno.EUCLEAN, f"image is not sound: {first}")
-    error.count, error.first = 1, first
-    return error
+        if create is None:
+            create = writable and name not in self.branches
+        return Branch(self, name, parent=parent if create else None, writable=writable, keep=keep)

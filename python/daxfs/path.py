@@ -6,35 +6,40 @@ from __future__ import annotations
 import io
 from functools import total_ordering
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Literal, overload
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from ._glob import matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from _typeshed import ReadableBuffer
+
     from ._daxfs import Extent, Stat
+    from .branch import Branch
     from .file import ImageFile
-    from .image import Image
+    from .tree import Tree
 
 __all__ = ["DaxfsPath"]
 
 
 @total_ordering
 class DaxfsPath:
-    """A path in an image, with the methods of `pathlib.Path` that read.
+    """A path in an image or a branch, with the methods of `pathlib.Path`.
+
+    Those that write need a branch.
 
     Parameters
     ----------
-    image : Image
-        The image.
+    image : Image or Branch
+        The tree that the path is in.
     *segments : str
         Joined from the root on.
     """
 
     __slots__ = ("_path", "image")
 
-    def __init__(self, image: Image, *segments: str | PurePosixPath) -> None:
+    def __init__(self, image: Tree, *segments: str | PurePosixPath) -> None:
         path = PurePosixPath("/", *segments)
         self.image = image
         # POSIX gives two leading slashes a meaning of their own; here they have none.
@@ -170,6 +175,14 @@ class DaxfsPath:
         """Find what matches a pattern at any depth."""
         return self.glob(f"**/{pattern}")
 
+    @property
+    def _branch(self) -> Branch:
+        from .branch import Branch
+
+        if isinstance(self.image, Branch):
+            return self.image
+        raise io.UnsupportedOperation("images are read-only; open a branch to write")
+
     @overload
     def open(  # type: ignore[overload-overlap]
         self, mode: Literal["rb"], buffering: Literal[0]
@@ -185,20 +198,29 @@ class DaxfsPath:
         errors: str | None = None,
         newline: str | None = None,
     ) -> io.TextIOWrapper: ...
+    @overload
+    def open(
+        self,
+        mode: str,
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]: ...
     def open(
         self,
         mode: str = "r",
         buffering: int = -1,
-        encoding: str = "utf-8",
+        encoding: str | None = None,
         errors: str | None = None,
         newline: str | None = None,
-    ) -> ImageFile | io.BufferedReader[ImageFile] | io.TextIOWrapper:
-        """Open the file for reading, as `pathlib.Path.open`; text is UTF-8 unless told otherwise.
+    ) -> ImageFile | IO[Any]:
+        """Open the file, as `pathlib.Path.open`; text is UTF-8 unless told otherwise.
 
         Parameters
         ----------
-        mode : {"r", "rt", "rb"}
-            Text or bytes.
+        mode : str, optional
+            As for the built-in `open`; modes that write need a branch.
         buffering : int, optional
             Bytes to buffer; 0 for none, in binary mode.
         encoding, errors, newline : str, optional
@@ -206,20 +228,11 @@ class DaxfsPath:
 
         Returns
         -------
-        io.TextIOWrapper, io.BufferedReader or ImageFile
+        io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom or ImageFile
         """
-        if mode not in ("r", "rt", "rb"):
-            raise ValueError(f"invalid mode {mode!r}: images are read-only")
-        raw = self.image.open(str(self))
-        if buffering == 0:
-            if mode != "rb":
-                raise ValueError("text cannot be unbuffered")
-            return raw
-        size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
-        buffered = io.BufferedReader(raw, size)
-        if mode == "rb":
-            return buffered
-        return io.TextIOWrapper(buffered, encoding, errors, newline)
+        if buffering == -1:
+            buffering = io.DEFAULT_BUFFER_SIZE
+        return self.image.open(str(self), mode, buffering, encoding, errors, newline)
 
     def read_bytes(self) -> bytes:
         """Return the file's contents."""
@@ -236,3 +249,54 @@ class DaxfsPath:
     def extents(self) -> list[Extent]:
         """Return where the file's bytes lie in the image."""
         return self.image.extents(str(self))
+
+    def write_bytes(self, data: ReadableBuffer) -> int:
+        """Make the file's contents these; return their bytes."""
+        return self._branch.write_bytes(str(self), data)
+
+    def write_text(self, text: str, encoding: str = "utf-8", errors: str = "strict") -> int:
+        """Make the file's contents this text; return its characters."""
+        return self._branch.write_text(str(self), text, encoding, errors)
+
+    def touch(self, mode: int = 0o644, exist_ok: bool = True) -> None:
+        """Make an empty file, or give the one that is there the time of now."""
+        self._branch.touch(str(self), mode, exist_ok=exist_ok)
+
+    def mkdir(self, mode: int = 0o755, parents: bool = False, exist_ok: bool = False) -> None:
+        """Make a directory, and with `parents` those above it that are missing."""
+        make = self._branch.makedirs if parents else self._branch.mkdir
+        make(str(self), mode, exist_ok=exist_ok)
+
+    def symlink_to(self, target: str) -> None:
+        """Make a symbolic link to `target` here."""
+        self._branch.symlink(target, str(self))
+
+    def hardlink_to(self, target: DaxfsPath | str) -> None:
+        """Make this one more name of `target`."""
+        self._branch.link(str(target), str(self))
+
+    def rename(self, target: DaxfsPath | str) -> DaxfsPath:
+        """Move to a name that is free; return it as a path."""
+        self._branch.rename(str(self), str(target))
+        return DaxfsPath(self.image, str(target))
+
+    def replace(self, target: DaxfsPath | str) -> DaxfsPath:
+        """Move to a name, over a file or an empty directory of that name; return it as a path."""
+        self._branch.replace(str(self), str(target))
+        return DaxfsPath(self.image, str(target))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the file."""
+        try:
+            self._branch.unlink(str(self))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def rmdir(self) -> None:
+        """Remove the directory, which must be empty."""
+        self._branch.rmdir(str(self))
+
+    def chmod(self, mode: int, *, follow_symlinks: bool = True) -> None:
+        """Change permissions."""
+        self._branch.chmod(str(self), mode, follow_symlinks=follow_symlinks)

@@ -215,7 +215,7 @@ def test_streams_work_with_the_standard_library(tmp_path: Path) -> None:
         with (image / "a.csv").open("rb", buffering=0) as raw:
             assert isinstance(raw, daxfs.ImageFile)
         with pytest.raises(ValueError):
-            (image / "a.csv").open("w")  # type: ignore[call-overload]
+            (image / "a.csv").open("w")
 
 
 def test_paths_are_like_pathlib(image: daxfs.Image) -> None:
@@ -271,7 +271,7 @@ def test_image_facts(image: daxfs.Image, image_path: Path) -> None:
     assert {"sorted-dirs", "inode-ext", "checksums", "identity", "xattrs"} <= set(image.features)
     assert [span.name for span in image.spans] == ["superblock", "base image"]
     assert sum(span.size for span in image.spans) == image.size
-    assert image.branches == []
+    assert not image.branches
 
 
 @pytest.mark.parametrize("form", [str, os.fsencode, Path], ids=["str", "bytes", "Path"])

@@ -317,9 +317,9 @@ class TestFsck:
             assert line.startswith(f"fsck.daxfs: {source}: ")
 
     def test_options_of_boot_scripts(self, run: Run, image_path: Path) -> None:
-        for option in ("-a", "-p", "-n", "-f"):
+        for option in ("-a", "-p", "-n", "-f", "-y"):
             run("fsck.daxfs", option, image_path)
-        run("fsck.daxfs", "-y", image_path, status=16)
+        run("fsck.daxfs", "-Z", image_path, status=16)
         run("fsck.daxfs", status=16)
 
     def test_data(self, run: Run, tree: Path, tmp_path: Path) -> None:

@@ -111,6 +111,84 @@ def test_read_only(files: DaxfsFileSystem) -> None:
         files.open("new", "wb")
 
 
+class TestWriting:
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        """Build an image with room for branches, and a branch."""
+        source = tmp_path / "in"
+        source.mkdir()
+        FRAME.to_csv(source / "t.csv", index=False)
+        daxfs.build(source, tmp_path / "w.daxfs", branches=True, delta_size="8M")
+        with daxfs.open(tmp_path / "w.daxfs", writable=True) as image:
+            image.branch("b").close()
+        return tmp_path / "w.daxfs"
+
+    def test_what_is_written_is_in_the_branch(self, path: Path) -> None:
+        url = f"daxfs:///out/new.csv?image={path}&branch=b"
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        files.mkdirs("out")
+        FRAME.to_csv(url, index=False)
+        assert pd.read_csv(url).equals(FRAME)
+        with fsspec.open(url, "ab") as file:
+            file.write(b"10,k\n")
+        assert len(pd.read_csv(url)) == 11
+        FRAME.to_parquet(f"daxfs://out/p.parquet?image={path}&branch=b")
+        assert files.ls("out", detail=False) == ["out/new.csv", "out/p.parquet"]
+        with daxfs.open(path, writable=True) as image:
+            assert not image.exists("out")
+            image.commit_branch("b")
+            assert image.read_text("out/new.csv").endswith("10,k\n")
+        assert daxfs.validate(path).errors == 0
+
+    def test_the_methods_that_change(self, path: Path) -> None:
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        files.makedirs("a")
+        files.pipe("a/one", b"1")
+        files.cp_file("a/one", "a/two")
+        files.mv("a/one", "a/three")
+        files.touch("a/empty")
+        files.touch("a/two", truncate=False)
+        assert files.cat("a/*") == {"a/two": b"1", "a/three": b"1", "a/empty": b""}
+        with files.open("a/two", "r+b") as file:
+            file.seek(1)
+            file.write(b"2")
+        assert files.cat("a/two") == b"12"
+        files.copy("a", "c/", recursive=True)
+        assert len(files.find("c")) == 3
+        files.rm("a", recursive=True)
+        files.rm_file("c/a/empty") if files.exists("c/a/empty") else files.rm_file("c/empty")
+        assert not files.exists("a")
+        with pytest.raises(FileExistsError):
+            files.makedirs("c")
+        with pytest.raises(FileExistsError):
+            files.open("t.csv", "xb")
+
+    def test_others_can_write_in_between(self, path: Path) -> None:
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        with files.open("one", "wb") as file:
+            file.write(b"1")
+        with (
+            daxfs.open(path, writable=True) as image,
+            image.branch("b", keep=True) as branch,
+        ):
+            branch.write_text("two", "2")
+            with pytest.raises(daxfs.errors.BranchBusyError):
+                files.pipe("three", b"3")
+        files.pipe("three", b"3")
+        assert files.cat(["one", "two", "three"]) == {"one": b"1", "two": b"2", "three": b"3"}
+
+    def test_which_branch(self, path: Path) -> None:
+        with pytest.raises(daxfs.errors.NoBranchError):
+            fsspec.filesystem("daxfs", image=path, branch="nope")
+        url = f"daxfs://made?image={path}&branch=new&parent=main"
+        with fsspec.open(url, "wb") as file:
+            file.write(b"x")
+        with daxfs.open(path, branch="new") as image:
+            assert image.read_bytes("made") == b"x"
+        with pytest.raises(OSError, match="read-only"):
+            fsspec.filesystem("daxfs", image=path).pipe("x", b"")
+
+
 def test_only_local_images_can_be_mapped(tables: Path) -> None:
     with pytest.raises(ValueError, match="local"):
         fsspec.open("daxfs://t.csv::memory://x.daxfs", "rb")

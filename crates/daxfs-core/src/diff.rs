@@ -195,7 +195,7 @@ pub fn compare(
 }
 
 /// Directories before what is below them, and that before their next sibling.
-fn path_order(a: &[u8], b: &[u8]) -> Ordering {
+pub(crate) fn path_order(a: &[u8], b: &[u8]) -> Ordering {
     // The top's empty path, split, is one empty name, which comes before all others.
     let names = |path| <[u8]>::split(path, |byte| *byte == b'/');
     names(a).cmp(names(b))

@@ -3,17 +3,20 @@
 //!
 //! Each module uses only those above it: [`format`], [`error`], [`region`], [`persist`],
 //! [`superblock`], [`base`], [`alloc`], [`name`], [`map`], [`delta`], [`extents`], [`index`],
-//! [`merge`], [`opener`], [`branch`], [`validate`], [`image`], [`view`], [`session`], [`write`];
+//! [`merge`], [`opener`], [`branch`], [`validate`], [`image`], [`view`], [`paths`], [`session`],
+//! [`write`];
 //! beside them what only tools need: [`layout`], [`source`], [`build`], [`extract`], [`diff`],
-//! [`dump`].
+//! [`changes`], [`describe`], [`dump`].
 
 pub mod alloc;
 pub mod base;
 pub mod branch;
 mod buffer;
 pub mod build;
+pub mod changes;
 mod clock;
 pub mod delta;
+pub mod describe;
 pub mod diff;
 pub mod dump;
 pub mod error;
@@ -29,6 +32,7 @@ pub mod map;
 pub mod merge;
 pub mod name;
 pub mod opener;
+pub mod paths;
 pub mod persist;
 pub mod progress;
 pub mod region;

@@ -16,7 +16,7 @@ use crate::format::{
 };
 use crate::image::Image;
 use crate::index::Index;
-use crate::opener::{Opener, OpenerInfo, Openers};
+use crate::opener::{Life, Opener, OpenerInfo, Openers};
 use crate::region::{Access, Durability, Region};
 
 const NEXT_INO: u64 = std::mem::offset_of!(Superblock, next_inode_id) as u64;
@@ -274,6 +274,18 @@ impl Session {
         inos.next().ok_or_else(|| {
             Error::corrupt("next inode number", NEXT_INO, "one that can grow", u64::MAX)
         })
+    }
+
+    /// The other parties that have the image open, but for those that are proved dead.
+    pub fn others(&self) -> Result<Vec<OpenerInfo>> {
+        let mut others = Vec::new();
+        for id in self.openers.ids() {
+            let info = self.openers.examine(id?)?;
+            if info.id != self.opener.id && info.life != Life::Dead {
+                others.push(info);
+            }
+        }
+        Ok(others)
     }
 
     /// The branches there are now: main first, then in the order of the table.

@@ -17,7 +17,7 @@ use crate::index::{DEPTH_MAX, Directory, Index};
 use crate::opener::Pin;
 
 /// Most symbolic links followed on one path, as in Linux.
-const LINKS_MAX: usize = 40;
+pub(crate) const LINKS_MAX: usize = 40;
 
 /// Fewest bytes of an image that a name takes: a dirent has 144, a log entry at least 49.
 pub(crate) const BYTES_PER_NAME: u64 = 48;
@@ -86,6 +86,11 @@ impl View {
     /// The image that the tree lies in.
     pub fn image(&self) -> &Arc<Image> {
         &self.image
+    }
+
+    /// What the branch's chain changed, if anything.
+    pub(crate) fn index(&self) -> Option<&Index> {
+        self.index.as_ref()
     }
 
     /// The inode numbered `ino`.

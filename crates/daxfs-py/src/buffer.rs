@@ -3,8 +3,10 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
+use std::sync::Arc;
 
 use daxfs_core::region::DataView;
+use daxfs_core::view::View;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
@@ -12,12 +14,23 @@ use pyo3::prelude::*;
 
 /// Read-only bytes of an image, in place; the mapping lives as long as anyone looks at it.
 #[pyclass(frozen, module = "daxfs._daxfs")]
-pub(crate) struct Buffer(pub(crate) DataView);
+pub(crate) struct Buffer {
+    data: DataView,
+    // Keeps the blocks of a branch from being used for anything else.
+    _view: Arc<View>,
+}
+
+impl Buffer {
+    /// Bytes that `view` shows.
+    pub(crate) fn new(data: DataView, view: Arc<View>) -> Self {
+        Self { data, _view: view }
+    }
+}
 
 #[pymethods]
 impl Buffer {
     fn __len__(&self) -> usize {
-        self.0.len()
+        self.data.len()
     }
 
     /// # Safety
@@ -28,7 +41,7 @@ impl Buffer {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
-        let data = &slf.get().0;
+        let data = &slf.get().data;
         let len = isize::try_from(data.len())
             .map_err(|_| PyBufferError::new_err("the file does not fit this address space"))?;
         // SAFETY: the bytes are mapped while `slf` lives, and the filled view holds a reference
@@ -68,6 +81,31 @@ pub(crate) fn fill<T: Send>(
         // beyond this call. As with every `readinto`, the caller answers for other threads that
         // use the buffer meanwhile.
         fill(unsafe { std::slice::from_raw_parts_mut(start, len) })
+    });
+    drop(buffer);
+    Ok(result)
+}
+
+/// Lends the bytes of a caller's buffer to `take`, the interpreter's lock released.
+pub(crate) fn lend<T: Send>(
+    py: Python<'_>,
+    source: &Bound<'_, PyAny>,
+    take: impl FnOnce(&[u8]) -> T + Send,
+) -> PyResult<T> {
+    let buffer = PyBuffer::<u8>::get(&byte_view(source)?)?;
+    if !buffer.is_c_contiguous() {
+        return Err(PyBufferError::new_err("a contiguous buffer is needed"));
+    }
+    let (start, len) = (Pointer(buffer.buf_ptr().cast()), buffer.len_bytes());
+    let result = py.detach(move || {
+        let Pointer(start) = { start };
+        if len == 0 {
+            return take(&[]);
+        }
+        // SAFETY: the exporter keeps the bytes where they are while `buffer` holds its export,
+        // beyond this call. As with every `write`, the caller answers for other threads that
+        // change the buffer meanwhile.
+        take(unsafe { std::slice::from_raw_parts(start, len) })
     });
     drop(buffer);
     Ok(result)

@@ -16,6 +16,7 @@ use crate::error::{Result, pairs};
 use crate::image::Span;
 use crate::paths::{HostPath, ImageSource};
 use crate::progress::watch;
+use crate::tree::Tree;
 
 /// What to build, as `daxfs.build` hands it over.
 #[derive(FromPyObject)]
@@ -23,6 +24,7 @@ use crate::progress::watch;
 pub(crate) struct Options {
     directory: Option<HostPath>,
     archive: Option<HostPath>,
+    tree: Option<Py<Tree>>,
     file: Option<HostPath>,
     memory: Option<ImageSource>,
     heap: Option<String>,
@@ -42,10 +44,11 @@ pub(crate) struct Options {
 
 impl Options {
     fn convert(self, dry_run: bool) -> Result<BuildOptions> {
-        let input = match (self.directory, self.archive) {
-            (Some(path), None) => Input::Directory(path.0),
-            (None, Some(path)) if path.0.as_os_str() == "-" => Input::Archive(None),
-            (None, Some(path)) => Input::Archive(Some(path.0)),
+        let input = match (self.directory, self.archive, self.tree) {
+            (Some(path), None, None) => Input::Directory(path.0),
+            (None, Some(path), None) if path.0.as_os_str() == "-" => Input::Archive(None),
+            (None, Some(path), None) => Input::Archive(Some(path.0)),
+            (None, None, Some(tree)) => Input::Image(tree.get().open_view()?),
             _ => return Err(Error::invalid("an image is made from exactly one source").into()),
         };
         let output = match (self.file, self.memory, self.heap) {

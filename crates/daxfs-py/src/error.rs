@@ -70,7 +70,11 @@ fn filename<'py>(py: Python<'py>, error: &Error) -> PyResult<Option<Bound<'py, P
         | Error::NotDirectory { path }
         | Error::IsDirectory { path }
         | Error::Loop { path }
-        | Error::TooLong { path, .. } => decode(py, path),
+        | Error::TooLong { path, .. }
+        | Error::FileExists { path }
+        | Error::NotEmpty { path }
+        | Error::NotPermitted { path, .. }
+        | Error::TooManyLinks { path } => decode(py, path),
         _ => return Ok(None),
     }
     .map(Some)
@@ -95,6 +99,10 @@ fn details<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict>> 
             details.set_item("available", available)?;
         }
         Error::Backing { advice, .. } => details.set_item("advice", advice)?,
+        Error::Stale { name, .. }
+        | Error::Busy { name, .. }
+        | Error::ReadOnly { name, .. }
+        | Error::BranchExists { name } => details.set_item("branch", name)?,
         Error::Input { problems } => details.set_item("problems", pairs(py, problems)?)?,
         _ => {}
     }

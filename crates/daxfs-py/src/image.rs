@@ -4,21 +4,22 @@
 use std::sync::{Arc, RwLock};
 
 use daxfs_core::Error;
-use daxfs_core::base::Inode;
+use daxfs_core::branch::reclaim;
 use daxfs_core::branch::{BranchInfo, Table};
-use daxfs_core::format::{MAIN_NAME, feature};
+use daxfs_core::format::{BLOCK_SIZE, MAIN_NAME, feature};
 use daxfs_core::image::Unvalidated;
 use daxfs_core::region::{Access, Region};
+use daxfs_core::session::Session;
 use daxfs_core::superblock;
-use daxfs_core::view::{Links, View};
+use daxfs_core::view::View;
+use pyo3::PyClassInitializer;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyString};
+use pyo3::types::PyString;
 
-use crate::buffer::Buffer;
+use crate::branch::{BranchStatus, Opener};
 use crate::error::Result;
-use crate::file::{File, copy_bytes};
-use crate::paths::{ImagePath, ImageSource, decode};
-use crate::stat::{DirEntry, Extent, Stat};
+use crate::paths::{ImageSource, decode};
+use crate::tree::{Source, Tree};
 use crate::workers::share;
 
 /// A named range of bytes in an image.
@@ -46,301 +47,237 @@ impl Span {
     }
 }
 
-/// A branch of an image.
-#[pyclass(frozen, eq, hash, get_all, module = "daxfs._daxfs")]
-#[derive(PartialEq, Eq, Hash)]
-pub(crate) struct Branch {
-    /// Its name.
-    name: String,
-    /// Name of the branch that it was made from; none for main.
-    parent: Option<String>,
-    /// Bytes that its log has published.
-    log_size: u64,
-}
-
-#[pymethods]
-impl Branch {
-    fn __repr__(&self) -> String {
-        let parent = self.parent.as_ref().map_or("None".into(), |parent| format!("{parent:?}"));
-        format!("Branch(name={:?}, parent={parent}, log_size={})", self.name, self.log_size)
-    }
-}
-
-/// An image open for reading.
-///
-/// Look-ups keep the interpreter's lock: they take less time than handing it over would.
-#[pyclass(frozen, subclass, module = "daxfs._daxfs")]
+/// An image that is open.
+#[pyclass(frozen, subclass, extends = Tree, module = "daxfs._daxfs")]
 pub(crate) struct Image {
-    // None once closed; what was handed out keeps the mapping.
-    view: RwLock<Option<Arc<View>>>,
+    // Present while the image is open for writing.
+    session: RwLock<Option<Arc<Session>>>,
 }
 
 impl Image {
-    fn open_view(&self) -> Result<Arc<View>> {
-        let view = self.view.read().expect("no panic holds it");
-        Ok(view.clone().ok_or_else(|| Error::invalid("the image is closed"))?)
-    }
-
-    /// The inode at a path, and the view it was found in.
-    pub(crate) fn resolve(&self, path: &ImagePath, links: Links) -> Result<(Arc<View>, Inode)> {
-        let view = self.open_view()?;
-        let inode = view.resolve(&path.0, links)?;
-        Ok((view, inode))
-    }
-
-    fn file(&self, path: &ImagePath) -> Result<(Arc<View>, Inode)> {
-        let (view, inode) = self.resolve(path, Links::Follow)?;
-        if inode.is_dir() {
-            return Err(Error::IsDirectory { path: path.0.clone() }.into());
-        }
-        if !inode.is_file() {
-            let path = daxfs_core::error::show(&path.0);
-            return Err(Error::invalid(format!("{path}: not a regular file")).into());
-        }
-        Ok((view, inode))
-    }
-
-    fn is(&self, path: ImagePath, test: impl Fn(&Inode) -> bool) -> Result<bool> {
-        match self.open_view()?.resolve(&path.0, Links::Follow) {
-            Ok(inode) => Ok(test(&inode)),
-            Err(Error::NotFound { .. } | Error::NotDirectory { .. } | Error::Loop { .. }) => {
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn entries(
-        &self,
-        py: Python<'_>,
-        path: &ImagePath,
-    ) -> Result<(Arc<View>, Vec<daxfs_core::view::Entry>)> {
-        let (view, inode) = self.resolve(path, Links::Follow)?;
-        if !inode.is_dir() {
-            return Err(Error::NotDirectory { path: path.0.clone() }.into());
-        }
-        let entries = py.detach(|| view.read_dir(&inode))?;
-        Ok((view, entries))
+    /// The registration of this process in an image that is open for writing.
+    pub(crate) fn session(&self) -> Result<Arc<Session>> {
+        let session = self.session.read().expect("no panic holds it");
+        Ok(session.clone().ok_or_else(|| {
+            Error::invalid("the image is not open for writing; open it with writable=True")
+        })?)
     }
 }
 
-fn links(follow_symlinks: bool) -> Links {
-    if follow_symlinks { Links::Follow } else { Links::Keep }
+fn core(slf: &Bound<'_, Image>) -> Result<Arc<daxfs_core::image::Image>> {
+    Ok(Arc::clone(slf.as_super().get().open_view()?.image()))
 }
 
 #[pymethods]
 impl Image {
     #[new]
-    #[pyo3(signature = (source, /, *, branch=None, trusted=false, invalidate=false))]
+    #[pyo3(signature = (
+        source, /, *, branch=None, writable=false, trusted=false, invalidate=false
+    ))]
     fn new(
         py: Python<'_>,
         source: ImageSource,
         branch: Option<&str>,
+        writable: bool,
         trusted: bool,
         invalidate: bool,
-    ) -> Result<Self> {
-        let view = py.detach(|| {
-            let region = Arc::new(Region::open(&source.0, Access::Read)?);
+    ) -> Result<PyClassInitializer<Self>> {
+        let branch = branch.unwrap_or(MAIN_NAME);
+        let (source, session) = py.detach(|| {
+            let access = if writable { Access::Write } else { Access::Read };
+            let region = Arc::new(Region::open(&source.0, access)?);
             if invalidate {
                 region.invalidate();
             }
             let image = Unvalidated::open(region)?;
             let image = Arc::new(if trusted { image.trust() } else { share(|| image.validate())? });
-            View::open(image, branch.unwrap_or(MAIN_NAME))
+            if !writable {
+                let view = View::open(image, branch)?;
+                return Ok::<_, Error>((Source::Fixed(Arc::new(view)), None));
+            }
+            let session = Session::open(image)?;
+            let source = Source::Live(session.open_branch(branch, Access::Read)?);
+            Ok((source, Some(session)))
         })?;
-        Ok(Self { view: RwLock::new(Some(Arc::new(view))) })
+        let image = Self { session: RwLock::new(session) };
+        Ok(PyClassInitializer::from(Tree::new(source)).add_subclass(image))
     }
 
-    /// Closes the image. Views and open files of it stay usable.
-    fn close(&self) {
-        *self.view.write().expect("no panic holds it") = None;
+    /// Closes the image. Views, open files and open branches of it stay usable.
+    fn close(slf: &Bound<'_, Self>) {
+        let session = slf.get().session.write().expect("no panic holds it").take();
+        let source = slf.as_super().get().take();
+        // The last one gone, this process leaves the opener table.
+        slf.py().detach(move || drop((source, session)));
     }
 
     /// Whether the image was closed.
     #[getter]
-    fn closed(&self) -> bool {
-        self.view.read().expect("no panic holds it").is_none()
+    fn closed(slf: &Bound<'_, Self>) -> bool {
+        slf.as_super().get().source().is_err()
+    }
+
+    /// Whether the image is open for writing.
+    #[getter]
+    fn writable(&self) -> bool {
+        self.session().is_ok()
     }
 
     /// What the image was opened from.
     #[getter]
-    fn name(&self) -> Result<String> {
-        Ok(self.open_view()?.image().region().name().display().to_string())
+    fn name(slf: &Bound<'_, Self>) -> Result<String> {
+        Ok(core(slf)?.region().name().display().to_string())
     }
 
     /// Size of the whole image in bytes.
     #[getter]
-    fn size(&self) -> Result<u64> {
-        Ok(self.open_view()?.image().superblock().total_size.get())
+    fn size(slf: &Bound<'_, Self>) -> Result<u64> {
+        Ok(core(slf)?.superblock().total_size.get())
     }
 
     /// The label, empty when there is none.
     #[getter]
-    fn label<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyString>> {
-        Ok(decode(py, self.open_view()?.image().superblock().label())?)
+    fn label<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, PyString>> {
+        Ok(decode(slf.py(), core(slf)?.superblock().label())?)
     }
 
     /// The identity, if the image has one.
     #[getter]
-    fn uuid(&self) -> Result<Option<String>> {
-        let view = self.open_view()?;
-        let superblock = view.image().superblock();
+    fn uuid(slf: &Bound<'_, Self>) -> Result<Option<String>> {
+        let image = core(slf)?;
+        let superblock = image.superblock();
         let uuid = uuid::Uuid::from_bytes(superblock.uuid);
         Ok(superblock.has(feature::IDENTITY).then(|| uuid.hyphenated().to_string()))
     }
 
     /// Names of the features in use.
     #[getter]
-    fn features(&self) -> Result<Vec<&'static str>> {
-        let view = self.open_view()?;
-        let has = |bit| view.image().superblock().has(bit);
+    fn features(slf: &Bound<'_, Self>) -> Result<Vec<&'static str>> {
+        let image = core(slf)?;
+        let has = |bit| image.superblock().has(bit);
         Ok(feature::NAMES.iter().filter(|(bit, _)| has(*bit)).map(|(_, name)| *name).collect())
     }
 
     /// Number of inodes in the base image.
     #[getter]
-    fn inode_count(&self) -> Result<u32> {
-        Ok(self.open_view()?.image().base().inode_count())
+    fn inode_count(slf: &Bound<'_, Self>) -> Result<u32> {
+        Ok(core(slf)?.base().inode_count())
     }
 
     /// The regions of the image, in the order of the format.
     #[getter]
-    fn spans(&self) -> Result<Vec<Span>> {
-        let view = self.open_view()?;
-        let superblock = view.image().superblock();
+    fn spans(slf: &Bound<'_, Self>) -> Result<Vec<Span>> {
+        let image = core(slf)?;
+        let superblock = image.superblock();
         let spans = superblock.spans();
         Ok(spans.iter().chain(&superblock.delta_spans()).map(Span::from).collect())
     }
 
-    /// The branches of the image, as they are now.
-    #[getter]
-    fn branches(&self) -> Result<Vec<Branch>> {
-        let view = self.open_view()?;
-        let table = Table::read(view.image().region(), view.image().superblock())?;
+    /// What the branch table says of the branches there are now.
+    fn branch_statuses(slf: &Bound<'_, Self>) -> Result<Vec<BranchStatus>> {
+        if let Ok(session) = slf.get().session() {
+            let branches = slf.py().detach(|| session.branches())?;
+            return Ok(branches.into_iter().map(BranchStatus::from).collect());
+        }
+        let image = core(slf)?;
+        let table = Table::read(image.region(), image.superblock())?;
         let main = table.find(MAIN_NAME)?.map(|main| main.id);
         let name = |record: &BranchInfo| {
             if Some(record.id) == main { MAIN_NAME.into() } else { record.name.clone() }
         };
-        let parent = |id| table.records().iter().find(|record| record.id == id).map(name);
-        let branch = |record: &BranchInfo| Branch {
+        let parent = |id| table.live().find(|record| record.id == id).map(name);
+        let branch = |record: &BranchInfo| BranchStatus {
+            id: record.id,
             name: name(record),
-            parent: parent(record.parent),
+            parent: if Some(record.id) == main { None } else { parent(record.parent) },
             log_size: record.log_size,
+            size: None,
+            created_ns: None,
+            owner: None,
+            frozen: false,
+            quarantined: false,
+            layers: None,
         };
-        Ok(table.live().map(branch).collect())
+        let mut live: Vec<&BranchInfo> = table.live().collect();
+        live.sort_by_key(|record| (Some(record.id) != main, record.id));
+        Ok(live.into_iter().map(branch).collect())
     }
 
-    /// Attributes of a file.
-    #[pyo3(signature = (path, /, *, follow_symlinks=true))]
-    fn stat(&self, path: ImagePath, follow_symlinks: bool) -> Result<Stat> {
-        Ok(self.resolve(&path, links(follow_symlinks))?.1.into())
-    }
-
-    /// Attributes of a file, of a symbolic link itself.
-    #[pyo3(signature = (path, /))]
-    fn lstat(&self, path: ImagePath) -> Result<Stat> {
-        self.stat(path, false)
-    }
-
-    /// Whether a path leads to something.
-    #[pyo3(signature = (path, /))]
-    fn exists(&self, path: ImagePath) -> Result<bool> {
-        self.is(path, |_| true)
-    }
-
-    /// Whether a path leads to a directory.
-    #[pyo3(signature = (path, /))]
-    fn is_dir(&self, path: ImagePath) -> Result<bool> {
-        self.is(path, Inode::is_dir)
-    }
-
-    /// Whether a path leads to a regular file.
-    #[pyo3(signature = (path, /))]
-    fn is_file(&self, path: ImagePath) -> Result<bool> {
-        self.is(path, Inode::is_file)
-    }
-
-    /// Names in a directory, in byte order.
-    #[pyo3(signature = (path=ImagePath(Vec::new()), /), text_signature = "($self, path='/', /)")]
-    fn listdir<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Vec<Bound<'py, PyString>>> {
-        let (_, entries) = self.entries(py, &path)?;
-        Ok(entries.iter().map(|entry| decode(py, &entry.name)).collect::<PyResult<_>>()?)
-    }
-
-    /// Entries of a directory, in byte order of their names.
-    #[pyo3(signature = (path=ImagePath(b"/".into()), /), text_signature = "($self, path='/', /)")]
-    fn scandir(&self, py: Python<'_>, path: ImagePath) -> Result<Vec<DirEntry>> {
-        let (view, entries) = self.entries(py, &path)?;
-        Ok(entries.into_iter().map(|entry| DirEntry::new(&view, &path.0, entry)).collect())
-    }
-
-    /// Target of a symbolic link.
-    #[pyo3(signature = (path, /))]
-    fn readlink<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyString>> {
-        let (view, inode) = self.resolve(&path, Links::Keep)?;
-        if !inode.is_symlink() {
-            let path = daxfs_core::error::show(&path.0);
-            return Err(Error::invalid(format!("{path}: not a symbolic link")).into());
-        }
-        Ok(decode(py, &view.readlink(&inode)?)?)
-    }
-
-    /// Extended attributes of a file.
-    #[pyo3(signature = (path, /, *, follow_symlinks=true))]
-    fn xattrs<'py>(
-        &self,
-        py: Python<'py>,
-        path: ImagePath,
-        follow_symlinks: bool,
-    ) -> Result<Bound<'py, PyDict>> {
-        let (view, inode) = self.resolve(&path, links(follow_symlinks))?;
-        let xattrs = PyDict::new(py);
-        for (name, value) in view.xattrs(&inode)? {
-            xattrs.set_item(decode(py, &name)?, PyBytes::new(py, &value))?;
-        }
-        Ok(xattrs)
-    }
-
-    /// A file's contents.
-    #[pyo3(signature = (path, /))]
-    fn read_bytes<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyBytes>> {
-        let (view, inode) = self.file(&path)?;
-        copy_bytes(py, &view, &inode, 0, inode.size)
-    }
-
-    /// A file's contents without a copy: a read-only view of the image itself.
-    #[pyo3(signature = (path, /))]
-    fn view<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyMemoryView>> {
-        let (view, inode) = self.file(&path)?;
-        let region = view.image().region();
-        let data = match *view.extents(&inode)?.as_slice() {
-            [] if inode.size == 0 => region.view(0, 0)?,
-            [one] if one.file_offset == 0 && one.len == inode.size => {
-                region.view(one.image_offset, one.len)?
-            }
-            ref several => {
-                let (shown, pieces) = (daxfs_core::error::show(&path.0), several.len());
-                let what = format!(
-                    "{shown}: a view without a copy, as the file lies in {pieces} pieces with \
-                     possible holes; read_bytes copies it, extents tells where the pieces are"
-                );
-                return Err(Error::Unsupported { what }.into());
-            }
+    /// The tree of a branch: as it is now, or in an image that is open for writing as it is at
+    /// each moment.
+    #[pyo3(signature = (name, /))]
+    fn tree(slf: &Bound<'_, Self>, name: &str) -> Result<Tree> {
+        let source = match slf.get().session() {
+            Ok(session) => Source::Live(session.open_branch(name, Access::Read)?),
+            Err(_) => Source::Fixed(Arc::new(View::open(core(slf)?, name)?)),
         };
-        Ok(PyMemoryView::from(Bound::new(py, Buffer(data))?.as_any())?)
+        Ok(Tree::new(source))
     }
 
-    /// Where a file's bytes lie in the image; what no extent covers reads as zeroes.
-    #[pyo3(signature = (path, /))]
-    fn extents(&self, path: ImagePath) -> Result<Vec<Extent>> {
-        let (view, inode) = self.file(&path)?;
-        Ok(view.extents(&inode)?.into_iter().map(Extent::from).collect())
+    /// The other parties that have the image open for writing.
+    #[getter]
+    fn openers(&self) -> Result<Vec<Opener>> {
+        Ok(self.session()?.others()?.into_iter().map(Opener::from).collect())
     }
 
-    /// Opens a file for reading at any offset.
-    #[pyo3(signature = (path, /))]
-    fn open_file(&self, path: ImagePath) -> Result<File> {
-        let (view, inode) = self.file(&path)?;
-        Ok(File::new(view, inode))
+    /// Commits a branch by its name.
+    #[pyo3(signature = (name, /))]
+    fn commit_branch(&self, py: Python<'_>, name: &str) -> Result<()> {
+        let session = self.session()?;
+        Ok(py.detach(|| session.commit(name))?)
+    }
+
+    /// Aborts a branch by its name.
+    #[pyo3(signature = (name, /))]
+    fn abort_branch(&self, py: Python<'_>, name: &str) -> Result<()> {
+        let session = self.session()?;
+        Ok(py.detach(|| session.abort(name))?)
+    }
+
+    /// Takes a branch from whoever writes to it, if that one is dead; by force, if nobody can
+    /// tell. Returns whether anybody had it.
+    #[pyo3(signature = (name, /, *, force=false))]
+    fn release_branch(&self, py: Python<'_>, name: &str, force: bool) -> Result<bool> {
+        let session = self.session()?;
+        Ok(py.detach(|| session.release(name, force))?)
+    }
+
+    /// Gives back what is not needed any more.
+    fn maintain(&self, py: Python<'_>) -> Result<Maintained> {
+        let session = self.session()?;
+        Ok(py.detach(|| session.maintain())?.into())
+    }
+}
+
+/// What maintenance did.
+#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+pub(crate) struct Maintained {
+    /// Parties that had died.
+    dead_openers: u64,
+    /// Holds of theirs that were broken.
+    broken_holds: u64,
+    /// Records of branches that were given back.
+    records: u64,
+    /// Bytes given back with them.
+    bytes: u64,
+    /// Bytes given back that no record knew of.
+    leaked_bytes: u64,
+    /// Layers of main that were made one.
+    folded_layers: u64,
+    /// Whether another party was at it, so that only holds were broken.
+    busy: bool,
+}
+
+impl From<reclaim::Maintained> for Maintained {
+    fn from(done: reclaim::Maintained) -> Self {
+        Self {
+            dead_openers: done.dead_openers,
+            broken_holds: done.broken_holds,
+            records: done.records,
+            bytes: done.blocks * BLOCK_SIZE,
+            leaked_bytes: done.leaked_blocks * BLOCK_SIZE,
+            folded_layers: done.folded_layers,
+            busy: done.busy,
+        }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The extension module `daxfs._daxfs`: conversions between Python and the engine, nothing else.
 
+mod branch;
 mod buffer;
 mod build;
 mod check;
@@ -11,6 +12,7 @@ mod paths;
 mod progress;
 mod stat;
 mod take;
+mod tree;
 mod workers;
 
 use pyo3::prelude::*;
@@ -21,6 +23,8 @@ mod _daxfs {
     use super::*;
 
     #[pymodule_export]
+    use super::branch::{Branch, BranchStatus, Opener};
+    #[pymodule_export]
     use super::buffer::Buffer;
     #[pymodule_export]
     use super::build::{BuildResult, build};
@@ -29,14 +33,19 @@ mod _daxfs {
     #[pymodule_export]
     use super::file::File;
     #[pymodule_export]
-    use super::image::{Branch, Image, Span};
+    use super::image::{Image, Maintained, Span};
     #[pymodule_export]
     use super::progress::Progress;
     #[pymodule_export]
     use super::stat::{DirEntry, Extent, Stat};
 
     #[pymodule_export]
-    use super::take::{Difference, ExtractResult, compare, dump, extract, extract_tar};
+    use super::take::{
+        Difference, ExtractResult, LogEntry, PathChange, changes, compare, dump, extract,
+        extract_tar, log,
+    };
+    #[pymodule_export]
+    use super::tree::Tree;
 
     /// Reads a number of bytes: decimal or hexadecimal, with an optional suffix K, M, G or T.
     #[pyfunction]

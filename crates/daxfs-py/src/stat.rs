@@ -38,9 +38,15 @@ pub(crate) struct Stat {
     /// Device number, for `os.major` and `os.minor`.
     #[pyo3(get)]
     st_rdev: u32,
+    /// Time of last access in nanoseconds since 1970.
+    #[pyo3(get)]
+    st_atime_ns: i64,
     /// Modification time in nanoseconds since 1970.
     #[pyo3(get)]
     st_mtime_ns: i64,
+    /// Time of the last change of any kind in nanoseconds since 1970.
+    #[pyo3(get)]
+    st_ctime_ns: i64,
 }
 
 impl From<Inode> for Stat {
@@ -54,13 +60,27 @@ impl From<Inode> for Stat {
             st_size: inode.size,
             // The kernel's 32-bit encoding is the low half of the C library's.
             st_rdev: inode.rdev,
+            st_atime_ns: inode.atime,
             st_mtime_ns: inode.mtime,
+            st_ctime_ns: inode.ctime,
         }
     }
 }
 
 #[pymethods]
 impl Stat {
+    /// Time of last access in seconds since 1970.
+    #[getter]
+    fn st_atime(&self) -> f64 {
+        self.st_atime_ns as f64 / 1e9
+    }
+
+    /// Time of the last change of any kind in seconds since 1970.
+    #[getter]
+    fn st_ctime(&self) -> f64 {
+        self.st_ctime_ns as f64 / 1e9
+    }
+
     /// Modification time in seconds since 1970.
     #[getter]
     fn st_mtime(&self) -> f64 {
@@ -83,8 +103,9 @@ impl Stat {
     }
 
     fn __repr__(&self) -> String {
-        let Self { st_mode, st_ino, st_nlink, st_uid, st_gid, st_size, st_rdev, st_mtime_ns } =
-            self;
+        let Self {
+            st_mode, st_ino, st_nlink, st_uid, st_gid, st_size, st_rdev, st_mtime_ns, ..
+        } = self;
         format!(
             "Stat(st_mode={st_mode:#o}, st_ino={st_ino}, st_nlink={st_nlink}, st_uid={st_uid}, \
              st_gid={st_gid}, st_size={st_size}, st_rdev={st_rdev}, st_mtime_ns={st_mtime_ns})"

@@ -6,6 +6,10 @@ use std::io::{BufWriter, Write};
 use std::os::fd::AsFd;
 
 use daxfs_core::Error;
+use daxfs_core::base::Inode;
+use daxfs_core::changes::{PathChange as Change, between};
+use daxfs_core::delta::Entry;
+use daxfs_core::describe;
 use daxfs_core::diff::{self, DiffOptions};
 use daxfs_core::dump::{self as dumping, DumpFormat, DumpOptions};
 use daxfs_core::extract::{self as engine, ExtractOptions};
@@ -18,6 +22,8 @@ use crate::error::Result;
 use crate::image::Image;
 use crate::paths::{HostPath, ImagePath, ImageSource, decode};
 use crate::progress::watch;
+use crate::stat::Stat;
+use crate::tree::Tree;
 
 /// What was taken out of an image.
 #[pyclass(frozen, get_all, module = "daxfs._daxfs")]
@@ -32,16 +38,16 @@ pub(crate) struct ExtractResult {
 
 /// Extracts a file, or a directory and what is below it.
 #[pyfunction]
-#[pyo3(signature = (image, path, destination, /, *, force=false, watcher=None))]
+#[pyo3(signature = (tree, path, destination, /, *, force=false, watcher=None))]
 pub(crate) fn extract(
     py: Python<'_>,
-    image: &Bound<'_, Image>,
+    tree: &Bound<'_, Tree>,
     path: ImagePath,
     destination: HostPath,
     force: bool,
     watcher: Option<Py<PyAny>>,
 ) -> Result<ExtractResult> {
-    let (view, top) = image.get().resolve(&path, Links::Follow)?;
+    let (view, top) = tree.get().resolve(&path, Links::Follow)?;
     let options = ExtractOptions { force };
     let done = watch(py, watcher, |progress| {
         engine::to_directory(&view, &top, &destination.0, options, progress)
@@ -62,15 +68,15 @@ fn stdout() -> Result<File> {
 /// Writes a directory and what is below it as a tar archive: to a file, or without one to
 /// standard output.
 #[pyfunction]
-#[pyo3(signature = (image, path, archive=None, /, *, watcher=None))]
+#[pyo3(signature = (tree, path, archive=None, /, *, watcher=None))]
 pub(crate) fn extract_tar(
     py: Python<'_>,
-    image: &Bound<'_, Image>,
+    tree: &Bound<'_, Tree>,
     path: ImagePath,
     archive: Option<HostPath>,
     watcher: Option<Py<PyAny>>,
 ) -> Result<ExtractResult> {
-    let (view, top) = image.get().resolve(&path, Links::Follow)?;
+    let (view, top) = tree.get().resolve(&path, Links::Follow)?;
     let mut out = match &archive {
         Some(path) => File::create(&path.0).map_err(Error::io("create", &path.0))?,
         None => stdout()?,
@@ -108,13 +114,13 @@ impl Difference {
 /// Compares a directory of an image with one of the host.
 #[pyfunction]
 #[pyo3(signature = (
-    image, path, directory, /, *,
+    tree, path, directory, /, *,
     ignore_mtime=false, ignore_owner=false, ignore_xattrs=false, watcher=None
 ))]
 #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
 pub(crate) fn compare(
     py: Python<'_>,
-    image: &Bound<'_, Image>,
+    tree: &Bound<'_, Tree>,
     path: ImagePath,
     directory: HostPath,
     ignore_mtime: bool,
@@ -122,7 +128,7 @@ pub(crate) fn compare(
     ignore_xattrs: bool,
     watcher: Option<Py<PyAny>>,
 ) -> Result<Vec<Difference>> {
-    let (view, top) = image.get().resolve(&path, Links::Follow)?;
+    let (view, top) = tree.get().resolve(&path, Links::Follow)?;
     let options = DiffOptions { ignore_mtime, ignore_owner, ignore_xattrs };
     let found =
         watch(py, watcher, |progress| diff::compare(&view, &top, &directory.0, options, progress))?;
@@ -134,6 +140,91 @@ pub(crate) fn compare(
         })
     };
     Ok(found.into_iter().map(difference).collect::<PyResult<_>>()?)
+}
+
+/// A path that is not what it was.
+#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+pub(crate) struct PathChange {
+    /// Path from the root, with a slash in front.
+    path: Py<PyString>,
+    /// What became of it: `added`, `changed` or `removed`.
+    kind: &'static str,
+    /// What changed.
+    aspects: Vec<&'static str>,
+    /// Attributes that it had; none if it was added.
+    before: Option<Py<Stat>>,
+    /// Attributes that it has; none if it was removed.
+    after: Option<Py<Stat>>,
+}
+
+#[pymethods]
+impl PathChange {
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let path = self.path.bind(py).repr()?;
+        let aspects = if self.aspects.is_empty() { "" } else { ": " };
+        Ok(format!("<PathChange {} {path}{aspects}{}>", self.kind, self.aspects.join(", ")))
+    }
+}
+
+/// Compares two trees, best of one image.
+#[pyfunction]
+#[pyo3(signature = (
+    before, after, /, *, ignore_mtime=false, ignore_owner=false, ignore_xattrs=false, watcher=None
+))]
+pub(crate) fn changes(
+    py: Python<'_>,
+    before: &Bound<'_, Tree>,
+    after: &Bound<'_, Tree>,
+    ignore_mtime: bool,
+    ignore_owner: bool,
+    ignore_xattrs: bool,
+    watcher: Option<Py<PyAny>>,
+) -> Result<Vec<PathChange>> {
+    let (before, after) = (before.get().open_view()?, after.get().open_view()?);
+    let options = DiffOptions { ignore_mtime, ignore_owner, ignore_xattrs };
+    let found = watch(py, watcher, |progress| between(&before, &after, options, progress))?;
+    let stat = |inode: Option<Inode>| inode.map(|inode| Py::new(py, Stat::from(inode))).transpose();
+    let change = |change: Change| {
+        Ok(PathChange {
+            path: decode(py, &[b"/", &change.path[..]].concat())?.unbind(),
+            kind: change.kind(),
+            aspects: change.aspects.iter().map(|aspect| aspect.name()).collect(),
+            before: stat(change.before)?,
+            after: stat(change.after)?,
+        })
+    };
+    Ok(found.into_iter().map(change).collect::<PyResult<_>>()?)
+}
+
+/// An entry of a branch's log.
+#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+pub(crate) struct LogEntry {
+    /// Image offset.
+    offset: u64,
+    /// When it was made, ns since 1970.
+    time_ns: i64,
+    /// Number of the inode concerned.
+    ino: u64,
+    /// What was done, in a word.
+    kind: &'static str,
+    /// What was done, in words.
+    detail: String,
+}
+
+/// What a branch's own log holds, oldest entry first.
+#[pyfunction]
+#[pyo3(signature = (image, branch, /))]
+pub(crate) fn log(py: Python<'_>, image: &Bound<'_, Image>, branch: &str) -> Result<Vec<LogEntry>> {
+    let view = image.as_super().get().open_view()?;
+    let entries = py.detach(|| describe::log(view.image(), branch))?;
+    let entry = |entry: Entry| LogEntry {
+        offset: entry.at,
+        time_ns: entry.time,
+        ino: entry.ino,
+        kind: entry.change.kind(),
+        detail: entry.change.to_string(),
+    };
+    Ok(entries.into_iter().map(entry).collect())
 }
 
 /// Writes every metadata structure of an image to standard output, sound or not.

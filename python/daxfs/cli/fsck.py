@@ -11,50 +11,123 @@ from ._common import fail, json_option, message_of, naming, print_json, version_
 from ._files import byte_count, count_of
 
 if TYPE_CHECKING:
-    from .._daxfs import Report
+    from .._daxfs import Maintained, Report
 
 # Exit status, as in fsck(8).
-_SOUND, _ERRORS_LEFT, _OPERATIONAL_ERROR = 0, 4, 8
+_SOUND, _CORRECTED, _ERRORS_LEFT, _OPERATIONAL_ERROR = 0, 1, 4, 8
 
 
 @click.command()
 @click.argument("source", metavar="IMAGE")
 @click.option("--data", is_flag=True, help="Check the contents of files, too, if checksummed.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing of a sound image.")
-@click.option("-n", "_read_only", is_flag=True, help="Repair nothing: as ever.")
+@click.option("--repair", is_flag=True, help="Put right what dead processes left behind.")
+@click.option(
+    "-a", "-p", "-y", "preen", is_flag=True, help="As --repair, if it can have an effect."
+)
+@click.option("-n", "read_only", is_flag=True, help="Repair nothing.")
 @click.option("-f", "_anyway", is_flag=True, help="Check in any case: as ever.")
-@click.option("-a", "-p", "_preen", is_flag=True, help="Repair what is safe to: nothing needs it.")
 @json_option
 @version_option
 def command(
     source: str,
     data: bool,
     quiet: bool,
-    _read_only: bool,
+    repair: bool,
+    preen: bool,
+    read_only: bool,
     _anyway: bool,
-    _preen: bool,
     as_json: bool,
 ) -> int:
     """Prove that an image is sound.
 
-    Every finding is a line with the field, its offset, what is expected and what is there. The
-    exit status is 0 for a sound image, 4 if it has errors, and 8 if it could not be examined.
-    Warnings are about what other implementations leave so; they do not count. The options -a, -f,
-    -n and -p are accepted because boot scripts pass them to every fsck.
+    Every finding is a line with the field, its offset, what is expected and what is there.
+    Warnings are about what other implementations leave so; they do not count.
+
+    With --repair, what processes that died left behind is put right: branches that they held are
+    released, what they had not published is dropped, blocks that nobody owns are freed, and work
+    that they had begun is finished. Damage is never guessed at: an image that contradicts the
+    format is left as it is.
+
+    The exit status is 0 for a sound image, 1 if something was put right, 4 if it has errors, and
+    8 if it could not be examined. The options -a, -f, -n, -p and -y are those that every fsck has.
     """
+    if read_only and repair:
+        raise click.UsageError("-n repairs nothing, --repair does")
     from .._daxfs import validate
 
     try:
         with naming(source):
             report = validate(source, data=data)
+            done = None
+            if not report.errors and (repair or (preen and not read_only)):
+                done = _repair(source, must=repair)
+                if done is not None:
+                    report = validate(source, data=data)
     except OSError as error:
         fail(click.get_current_context().command_path, message_of(error))
         return _OPERATIONAL_ERROR
+    repairs = [] if done is None else _repairs(done)
     if as_json:
-        print_json(_described(source, report))
+        print_json(_described(source, report) | {"repaired": _counts(done), "repairs": repairs})
     else:
+        for line in repairs:
+            print(f"{source}: {line}")
+        if repair and done is not None and done.busy:
+            print(f"{source}: another process maintains the image; only holds were released")
         _show(source, report, quiet)
-    return _ERRORS_LEFT if report.errors else _SOUND
+    if report.errors:
+        return _ERRORS_LEFT
+    return _CORRECTED if repairs else _SOUND
+
+
+def _repair(source: str, *, must: bool) -> Maintained | None:
+    """Put right what can be; None if the image has no branches of ours."""
+    from ..image import open
+
+    with open(source, trusted=True) as image:
+        if "branches" not in image.features:
+            return None
+    try:
+        with open(source, writable=True, trusted=True) as image:
+            return image.maintain()
+    except PermissionError:
+        if must:
+            raise
+        return None
+
+
+def _counts(done: Maintained | None) -> dict[str, int]:
+    if done is None:
+        return {}
+    return {
+        "dead_processes": done.dead_openers,
+        "released_branches": done.broken_holds,
+        "freed_records": done.records,
+        "freed_bytes": done.bytes,
+        "leaked_bytes": done.leaked_bytes,
+        "folded_layers": done.folded_layers,
+    }
+
+
+def _repairs(done: Maintained) -> list[str]:
+    """Return what was put right, a line for each kind."""
+    lines = []
+    if done.dead_openers:
+        lines.append(
+            f"cleared away {count_of(done.dead_openers, 'dead process', 'dead processes')}"
+        )
+    if done.broken_holds:
+        lines.append(f"released {count_of(done.broken_holds, 'branch', 'branches')} that they held")
+    if done.records:
+        lines.append(
+            f"freed {count_of(done.records, 'record')} of ended branches, {byte_count(done.bytes)}"
+        )
+    if done.leaked_bytes:
+        lines.append(f"freed {byte_count(done.leaked_bytes)} that nobody owned")
+    if done.folded_layers:
+        lines.append(f"folded {count_of(done.folded_layers, 'layer')} of main")
+    return lines
 
 
 def _show(source: str, report: Report, quiet: bool) -> None:

@@ -9,7 +9,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::sink::Sink;
-use crate::base::Xattr;
+use crate::base::{Inode, Xattr};
 use crate::buffer::Buffer;
 use crate::error::{Error, InputProblem, Result};
 use crate::format::BLOCK_SIZE;
@@ -17,6 +17,7 @@ use crate::layout::{Placement, is_huge, stored_size};
 use crate::progress::Progress;
 use crate::source::xattrs::xattrs_of;
 use crate::source::{Content, NodeId, Origin, Scan, open_beneath};
+use crate::view::View;
 
 /// Small files are gathered into writes of about this size.
 const BATCH: u64 = 256 << 10;
@@ -70,27 +71,48 @@ impl From<Error> for Failure {
     }
 }
 
-/// An open file of the source, and where in it the contents begin.
-pub(super) struct Opened<'a> {
-    file: Handle<'a>,
-    pub(super) start: u64,
-}
-
-enum Handle<'a> {
-    Own(OwnedFd),
-    Shared(BorrowedFd<'a>),
+/// An open file of the source.
+pub(super) enum Opened<'a> {
+    /// A file of its own.
+    File(OwnedFd),
+    /// A part of an archive, and where in it the contents begin.
+    Part(BorrowedFd<'a>, u64),
+    /// A file of another image.
+    Image(&'a View, Inode),
 }
 
 impl Opened<'_> {
-    /// Whether the file is the source's own, not part of an archive.
+    /// Whether it is a file of its own, which may have changed since it was scanned.
     pub(super) fn is_own(&self) -> bool {
-        matches!(self.file, Handle::Own(_))
+        matches!(self, Self::File(_))
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        match &self.file {
-            Handle::Own(fd) => fd.as_fd(),
-            Handle::Shared(fd) => *fd,
+    /// The descriptor that the contents can be read from, and where they begin there.
+    pub(super) fn place(&self) -> Option<(BorrowedFd<'_>, u64)> {
+        match self {
+            Self::File(fd) => Some((fd.as_fd(), 0)),
+            Self::Part(fd, start) => Some((*fd, *start)),
+            Self::Image(..) => None,
+        }
+    }
+
+    /// Reads from an offset of the file on; 0 bytes at its end.
+    pub(super) fn read(
+        &self,
+        offset: u64,
+        bytes: &mut [u8],
+    ) -> std::result::Result<usize, Failure> {
+        let (fd, start) = match self {
+            Self::Image(view, inode) => return Ok(view.read(inode, offset, bytes)?),
+            Self::File(fd) => (fd.as_fd(), 0),
+            Self::Part(fd, start) => (*fd, *start),
+        };
+        loop {
+            match rustix::io::pread(fd, &mut *bytes, start + offset) {
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(cannot("read", errno)),
+                Ok(len) => return Ok(len),
+            }
         }
     }
 }
@@ -207,11 +229,9 @@ impl Copier<'_> {
         let room = if opened.is_own() { room } else { &mut room[..size] };
         let mut done = 0;
         while done < size {
-            match rustix::io::pread(opened.fd(), &mut room[done..], opened.start + done as u64) {
-                Ok(0) => return Err(shrank(done as u64, size as u64)),
-                Ok(len) => done += len,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(cannot("read", errno)),
+            match opened.read(done as u64, &mut room[done..])? {
+                0 => return Err(shrank(done as u64, size as u64)),
+                len => done += len,
             }
         }
         if done > size { Err(grew(size as u64)) } else { Ok(set) }
@@ -221,10 +241,8 @@ impl Copier<'_> {
         &self,
         opened: &Opened<'_>,
     ) -> std::result::Result<Option<Vec<Xattr>>, Failure> {
-        if !self.xattrs {
-            return Ok(None);
-        }
-        let set = xattrs_of(opened.fd()).map_err(|failure| Failure::File(failure.reason()))?;
+        let Some((fd, _)) = opened.place().filter(|_| self.xattrs) else { return Ok(None) };
+        let set = xattrs_of(fd).map_err(|failure| Failure::File(failure.reason()))?;
         Ok(Some(set).filter(|set| !set.is_empty()))
     }
 
@@ -235,13 +253,12 @@ impl Copier<'_> {
     ) -> std::result::Result<Opened<'_>, Failure> {
         let tree = &self.scan.tree;
         let node = tree.node(id);
+        let Content::File(position) = node.content else {
+            unreachable!("only regular files are opened")
+        };
         let root = match &self.scan.origin {
-            Origin::Archive(file) => {
-                let Content::File(start) = node.content else {
-                    unreachable!("only regular files are opened")
-                };
-                return Ok(Opened { file: Handle::Shared(file.as_fd()), start });
-            }
+            Origin::Archive(file) => return Ok(Opened::Part(file.as_fd(), position)),
+            Origin::Image(view) => return Ok(Opened::Image(view, view.inode(position)?)),
             Origin::Directory(root) => root,
         };
         if here.0.as_ref().is_none_or(|(directory, _)| *directory != node.parent) {
@@ -256,15 +273,14 @@ impl Copier<'_> {
         let mode = rustix::fs::Mode::empty();
         let file = rustix::fs::openat(directory, tree.first_name(node), flags, mode)
             .map_err(|errno| cannot("open", errno))?;
-        Ok(Opened { file: Handle::Own(file), start: 0 })
+        Ok(Opened::File(file))
     }
 }
 
 pub(super) fn check_end(opened: &Opened<'_>, size: u64) -> std::result::Result<(), Failure> {
-    match rustix::io::pread(opened.fd(), &mut [0; 1], size) {
-        Ok(0) => Ok(()),
-        Ok(_) => Err(grew(size)),
-        Err(errno) => Err(cannot("read", errno)),
+    match opened.read(size, &mut [0; 1])? {
+        0 => Ok(()),
+        _ => Err(grew(size)),
     }
 }
 

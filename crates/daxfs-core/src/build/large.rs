@@ -2,6 +2,7 @@
 //! Copying files of 2 MiB and more: in pieces, several at a time, without their holes.
 
 use std::ops::Range;
+use std::os::fd::AsFd;
 
 use rayon::prelude::*;
 use rustix::fs::SeekFrom;
@@ -103,32 +104,28 @@ impl Copier<'_> {
             let mut at = range.start;
             while at < range.end {
                 let step = (range.end - at).min(STEP) as usize;
-                let position = opened.start + at;
                 // Read in the turn as well: one task then keeps writing while the other maps.
                 let turn = self.sink.try_turn();
                 // What goes round the buffer cannot be summed there.
                 if turn.is_none()
                     && !self.checksums
-                    && let Some(len) =
-                        self.sink.receive_beside(target + at, opened.fd(), position, step)
+                    && let Some((fd, start)) = opened.place()
+                    && let Some(len) = self.sink.receive_beside(target + at, fd, start + at, step)
                 {
                     at += len as u64;
                     self.progress.advance(0, len as u64);
                     continue;
                 }
-                match rustix::io::pread(opened.fd(), &mut buffer[..step], position) {
-                    Ok(0) => return Err(shrank(at, size)),
-                    Ok(len) => {
-                        self.sink.write_in_turn(turn, target + at, &buffer[..len])?;
-                        if self.checksums {
-                            sum = crc32c::crc32c_append(sum, &buffer[..len]);
-                        }
-                        at += len as u64;
-                        self.progress.advance(0, len as u64);
-                    }
-                    Err(Errno::INTR) => {}
-                    Err(errno) => return Err(cannot("read", errno)),
+                let len = opened.read(at, &mut buffer[..step])?;
+                if len == 0 {
+                    return Err(shrank(at, size));
                 }
+                self.sink.write_in_turn(turn, target + at, &buffer[..len])?;
+                if self.checksums {
+                    sum = crc32c::crc32c_append(sum, &buffer[..len]);
+                }
+                at += len as u64;
+                self.progress.advance(0, len as u64);
             }
             Ok(sum)
         })
@@ -149,14 +146,26 @@ impl Copier<'_> {
 /// Where a file's data are. Each byte of a file is looked at once, and none where no byte is
 /// missing: finding a hole costs time for every page before it.
 fn runs(opened: &Opened<'_>, size: u64) -> std::result::Result<Vec<Range<u64>>, Failure> {
-    let stat = rustix::fs::fstat(opened.fd()).map_err(|errno| cannot("examine", errno))?;
     let whole = 0..size;
+    let (fd, start) = match opened {
+        Opened::Image(view, inode) => {
+            let extents = view.extents(inode)?;
+            if extents.len() > RUNS_MAX {
+                return Ok(vec![whole]);
+            }
+            let runs = extents.into_iter().map(|run| run.file_offset..run.file_offset + run.len);
+            return Ok(runs.collect());
+        }
+        Opened::File(fd) => (fd.as_fd(), 0),
+        Opened::Part(fd, start) => (*fd, *start),
+    };
+    let stat = rustix::fs::fstat(fd).map_err(|errno| cannot("examine", errno))?;
     if stat.st_blocks.cast_unsigned() * 512 >= stat.st_size.cast_unsigned() {
         return Ok(vec![whole]);
     }
     // Seeking moves a position that others may share, and nobody uses: reads say theirs.
-    let seek = |from| rustix::fs::seek(opened.fd(), from);
-    let (start, end) = (opened.start, opened.start + size);
+    let seek = |from| rustix::fs::seek(fd, from);
+    let end = start + size;
     let mut runs = Vec::new();
     let mut at = start;
     while at < end {

@@ -11,6 +11,7 @@ mod sink;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use uuid::Uuid;
 use zerocopy::IntoBytes;
@@ -22,6 +23,7 @@ use crate::progress::Progress;
 use crate::region::Source;
 use crate::source::{self, ArchiveInput, NodeId, Scan, Selection, Tree};
 use crate::superblock::Span;
+use crate::view::View;
 
 use contents::{Copied, Copier};
 use metadata::XattrRegion;
@@ -37,6 +39,8 @@ pub enum Input {
     Directory(PathBuf),
     /// A tar archive, compressed or not; standard input when it has no path.
     Archive(Option<PathBuf>),
+    /// Another image, as a branch shows it.
+    Image(Arc<View>),
 }
 
 /// Where the image goes.
@@ -251,6 +255,7 @@ fn scan(options: &BuildOptions, progress: &Progress, defer_xattrs: bool) -> Resu
             let input = path.clone().map_or_else(ArchiveInput::stdin, ArchiveInput::Path);
             source::scan_archive(input, &spool_directory(&options.output), &selection, progress)
         }
+        Input::Image(view) => source::scan_image(view, &selection, progress),
     }
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where a tree to build comes from: a directory or a tar archive.
+//! Where a tree to build comes from: a directory, a tar archive, or another image.
 
 mod archive;
 mod directory;
 mod entry;
+mod image;
 pub(crate) mod pax;
 mod spool;
 mod tree;
@@ -11,16 +12,19 @@ pub(crate) mod xattrs;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::error::{Error, InputProblem, Result};
 use crate::format::NAME_MAX;
 use crate::progress::Progress;
+use crate::view::View;
 
 pub use archive::scan as scan_archive;
 pub use directory::scan as scan_directory;
 pub(crate) use directory::{names_in, open_beneath};
+pub use image::scan as scan_image;
 pub use spool::ArchiveInput;
 pub use tree::{Attributes, Child, Content, Link, Node, NodeId, Tree};
 
@@ -98,6 +102,8 @@ pub enum Origin {
     Directory(OwnedFd),
     /// One file that holds them all, at each node's position.
     Archive(File),
+    /// The files of another image; each node's position is the number of its inode there.
+    Image(Arc<View>),
 }
 
 /// A scanned source: the tree, and where its bytes are.

@@ -18,7 +18,7 @@ pub type NodeId = u32;
 pub enum Content {
     /// Nothing: special files.
     None,
-    /// A regular file; where a source keeps offsets, the offset of its bytes there.
+    /// A regular file; the position that its source keeps of it.
     File(u64),
     /// A symlink's target, by position in the arena.
     Symlink(u32),
@@ -45,7 +45,7 @@ pub struct Attributes {
     pub xattrs: Vec<Xattr>,
     /// Target, of a symlink.
     pub target: Vec<u8>,
-    /// Where the source keeps the bytes of a regular file.
+    /// Where the source keeps the bytes of a regular file: an offset, or an inode number.
     pub position: u64,
 }
 

@@ -166,6 +166,10 @@ fn contents(scan: &Scan, id: u32) -> Vec<u8> {
             let file = rustix::fs::openat(root.as_fd(), &path[..], flags, Mode::empty()).unwrap();
             File::from(file).read_exact_at(&mut bytes, 0).unwrap();
         }
+        (Origin::Image(view), Content::File(ino)) => {
+            let inode = view.inode(ino).unwrap();
+            assert_eq!(view.read(&inode, 0, &mut bytes).unwrap(), bytes.len());
+        }
         other => panic!("{other:?}"),
     }
     bytes

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Paths whose last name is to be made, moved or removed.
+
+use crate::base::Inode;
+use crate::error::{Error, Result, show};
+use crate::view::{LINKS_MAX, Links, View};
+
+/// Where a name is, or can be made.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The directory.
+    pub directory: Inode,
+    /// The name in it.
+    pub name: Vec<u8>,
+}
+
+impl View {
+    /// The place of a path's last name, which is not followed if it is a link's. Links on the way
+    /// are, inside the image.
+    pub fn place(&self, path: &[u8]) -> Result<Place> {
+        let (above, name) = split(path);
+        if matches!(name, b"" | b"." | b"..") {
+            let path = show(path);
+            return Err(Error::invalid(format!("{path:?} names no entry of a directory")));
+        }
+        let directory = self.resolve(above, Links::Follow)?;
+        if !directory.is_dir() {
+            return Err(Error::NotDirectory { path: path.to_vec() });
+        }
+        Ok(Place { directory, name: name.to_vec() })
+    }
+
+    /// The place of a file that is opened and made if need be: links at the end are followed,
+    /// also those that lead to nothing yet.
+    pub fn place_of_file(&self, path: &[u8]) -> Result<Place> {
+        let mut at = path.to_vec();
+        for _ in 0..=LINKS_MAX {
+            if at.ends_with(b"/") {
+                return Err(Error::IsDirectory { path: path.to_vec() });
+            }
+            let place = self.place(&at)?;
+            let found = self.lookup(&place.directory, &place.name)?;
+            let Some(link) = found.filter(Inode::is_symlink) else { return Ok(place) };
+            let target = self.readlink(&link)?;
+            at = match target.first() {
+                Some(b'/') => target,
+                _ => [split(&at).0, b"/", &target].concat(),
+            };
+        }
+        Err(Error::Loop { path: path.to_vec() })
+    }
+}
+
+/// A path's last name, and what is before it.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    let start = path[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+    (&path[..start], &path[start..end])
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A tree that can be read: what images and branches have in common.
+
+use std::sync::{Arc, RwLock};
+
+use daxfs_core::Error;
+use daxfs_core::base::Inode;
+use daxfs_core::branch::handle::Branch;
+use daxfs_core::view::{Links, View};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyString};
+
+use crate::buffer::Buffer;
+use crate::error::Result;
+use crate::file::{File, copy_bytes};
+use crate::paths::{ImagePath, decode};
+use crate::stat::{DirEntry, Extent, Stat};
+
+/// What a tree is read from.
+#[derive(Clone)]
+pub(crate) enum Source {
+    /// A tree as it was when it was opened.
+    Fixed(Arc<View>),
+    /// A branch, as it is at each moment.
+    Live(Branch),
+}
+
+/// A tree open for reading.
+///
+/// Look-ups keep the interpreter's lock: they take less time than handing it over would.
+#[pyclass(frozen, subclass, module = "daxfs._daxfs")]
+pub(crate) struct Tree {
+    // None once closed; what was handed out keeps the mapping.
+    source: RwLock<Option<Source>>,
+}
+
+impl Tree {
+    pub(crate) fn new(source: Source) -> Self {
+        Self { source: RwLock::new(Some(source)) }
+    }
+
+    pub(crate) fn source(&self) -> Result<Source> {
+        let source = self.source.read().expect("no panic holds it");
+        Ok(source.clone().ok_or_else(|| Error::invalid("it is closed"))?)
+    }
+
+    /// The tree as it is now.
+    pub(crate) fn open_view(&self) -> Result<Arc<View>> {
+        match self.source()? {
+            Source::Fixed(view) => Ok(view),
+            Source::Live(branch) => Ok(Arc::new(branch.view()?)),
+        }
+    }
+
+    /// Gives up what is read from, and returns it.
+    pub(crate) fn take(&self) -> Option<Source> {
+        self.source.write().expect("no panic holds it").take()
+    }
+
+    /// The inode at a path, and the view it was found in.
+    pub(crate) fn resolve(&self, path: &ImagePath, links: Links) -> Result<(Arc<View>, Inode)> {
+        let view = self.open_view()?;
+        let inode = view.resolve(&path.0, links)?;
+        Ok((view, inode))
+    }
+
+    fn file(&self, path: &ImagePath) -> Result<(Arc<View>, Inode)> {
+        let (view, inode) = self.resolve(path, Links::Follow)?;
+        expect_file(&inode, path)?;
+        Ok((view, inode))
+    }
+
+    fn is(&self, path: &ImagePath, test: impl Fn(&Inode) -> bool) -> Result<bool> {
+        match self.open_view()?.resolve(&path.0, Links::Follow) {
+            Ok(inode) => Ok(test(&inode)),
+            Err(Error::NotFound { .. } | Error::NotDirectory { .. } | Error::Loop { .. }) => {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn entries(
+        &self,
+        py: Python<'_>,
+        path: &ImagePath,
+    ) -> Result<(Arc<View>, Vec<daxfs_core::view::Entry>)> {
+        let (view, inode) = self.resolve(path, Links::Follow)?;
+        if !inode.is_dir() {
+            return Err(Error::NotDirectory { path: path.0.clone() }.into());
+        }
+        let entries = py.detach(|| view.read_dir(&inode))?;
+        Ok((view, entries))
+    }
+}
+
+/// Only regular files have contents.
+pub(crate) fn expect_file(inode: &Inode, path: &ImagePath) -> Result<()> {
+    if inode.is_dir() {
+        return Err(Error::IsDirectory { path: path.0.clone() }.into());
+    }
+    if !inode.is_file() {
+        let path = daxfs_core::error::show(&path.0);
+        return Err(Error::invalid(format!("{path}: not a regular file")).into());
+    }
+    Ok(())
+}
+
+pub(crate) fn links(follow_symlinks: bool) -> Links {
+    if follow_symlinks { Links::Follow } else { Links::Keep }
+}
+
+#[pymethods]
+impl Tree {
+    /// Attributes of a file.
+    #[pyo3(signature = (path, /, *, follow_symlinks=true))]
+    fn stat(&self, path: ImagePath, follow_symlinks: bool) -> Result<Stat> {
+        Ok(self.resolve(&path, links(follow_symlinks))?.1.into())
+    }
+
+    /// Attributes of a file, of a symbolic link itself.
+    #[pyo3(signature = (path, /))]
+    fn lstat(&self, path: ImagePath) -> Result<Stat> {
+        self.stat(path, false)
+    }
+
+    /// Whether a path leads to something.
+    #[pyo3(signature = (path, /))]
+    fn exists(&self, path: ImagePath) -> Result<bool> {
+        self.is(&path, |_| true)
+    }
+
+    /// Whether a path leads to a directory.
+    #[pyo3(signature = (path, /))]
+    fn is_dir(&self, path: ImagePath) -> Result<bool> {
+        self.is(&path, Inode::is_dir)
+    }
+
+    /// Whether a path leads to a regular file.
+    #[pyo3(signature = (path, /))]
+    fn is_file(&self, path: ImagePath) -> Result<bool> {
+        self.is(&path, Inode::is_file)
+    }
+
+    /// Names in a directory, in byte order.
+    #[pyo3(signature = (path=ImagePath(Vec::new()), /), text_signature = "($self, path='/', /)")]
+    fn listdir<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Vec<Bound<'py, PyString>>> {
+        let (_, entries) = self.entries(py, &path)?;
+        Ok(entries.iter().map(|entry| decode(py, &entry.name)).collect::<PyResult<_>>()?)
+    }
+
+    /// Entries of a directory, in byte order of their names.
+    #[pyo3(signature = (path=ImagePath(b"/".into()), /), text_signature = "($self, path='/', /)")]
+    fn scandir(&self, py: Python<'_>, path: ImagePath) -> Result<Vec<DirEntry>> {
+        let (view, entries) = self.entries(py, &path)?;
+        Ok(entries.into_iter().map(|entry| DirEntry::new(&view, &path.0, entry)).collect())
+    }
+
+    /// Target of a symbolic link.
+    #[pyo3(signature = (path, /))]
+    fn readlink<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyString>> {
+        let (view, inode) = self.resolve(&path, Links::Keep)?;
+        if !inode.is_symlink() {
+            let path = daxfs_core::error::show(&path.0);
+            return Err(Error::invalid(format!("{path}: not a symbolic link")).into());
+        }
+        Ok(decode(py, &view.readlink(&inode)?)?)
+    }
+
+    /// Extended attributes of a file.
+    #[pyo3(signature = (path, /, *, follow_symlinks=true))]
+    fn xattrs<'py>(
+        &self,
+        py: Python<'py>,
+        path: ImagePath,
+        follow_symlinks: bool,
+    ) -> Result<Bound<'py, PyDict>> {
+        let (view, inode) = self.resolve(&path, links(follow_symlinks))?;
+        let xattrs = PyDict::new(py);
+        for (name, value) in view.xattrs(&inode)? {
+            xattrs.set_item(decode(py, &name)?, PyBytes::new(py, &value))?;
+        }
+        Ok(xattrs)
+    }
+
+    /// A file's contents.
+    #[pyo3(signature = (path, /))]
+    fn read_bytes<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyBytes>> {
+        let (view, inode) = self.file(&path)?;
+        copy_bytes(py, &view, &inode, 0, inode.size)
+    }
+
+    /// A file's contents without a copy: a read-only view of the image itself.
+    #[pyo3(signature = (path, /))]
+    fn view<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyMemoryView>> {
+        let (view, inode) = self.file(&path)?;
+        let region = view.image().region();
+        let data = match *view.extents(&inode)?.as_slice() {
+            [] if inode.size == 0 => region.view(0, 0)?,
+            [one] if one.file_offset == 0 && one.len == inode.size => {
+                region.view(one.image_offset, one.len)?
+            }
+            ref several => {
+                let (shown, pieces) = (daxfs_core::error::show(&path.0), several.len());
+                let what = format!(
+                    "{shown}: a view without a copy, as the file lies in {pieces} pieces with \
+                     possible holes; read_bytes copies it, extents tells where the pieces are"
+                );
+                return Err(Error::Unsupported { what }.into());
+            }
+        };
+        Ok(PyMemoryView::from(Bound::new(py, Buffer::new(data, view))?.as_any())?)
+    }
+
+    /// Where a file's bytes lie in the image; what no extent covers reads as zeroes.
+    #[pyo3(signature = (path, /))]
+    fn extents(&self, path: ImagePath) -> Result<Vec<Extent>> {
+        let (view, inode) = self.file(&path)?;
+        Ok(view.extents(&inode)?.into_iter().map(Extent::from).collect())
+    }
+
+    /// Opens a file for reading at any offset.
+    #[pyo3(signature = (path, /))]
+    fn open_file(&self, path: ImagePath) -> Result<File> {
+        match self.source()? {
+            Source::Live(branch) => {
+                let (_, inode) = self.file(&path)?;
+                Ok(File::live(branch, inode.ino))
+            }
+            Source::Fixed(_) => {
+                let (view, inode) = self.file(&path)?;
+                Ok(File::fixed(view, inode))
+            }
+        }
+    }
+}

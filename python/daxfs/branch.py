@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Branches: changes beside an image's main tree, until they are committed or aborted."""
+
+from __future__ import annotations
+
+import os
+import stat as _stat
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from . import _daxfs
+from .errors import BranchStaleError, NotDirectoryError
+from .file import parse_mode
+from .tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Self
+
+    from _typeshed import ReadableBuffer, StrOrBytesPath
+
+    from ._daxfs import PathChange, Progress
+    from .image import Image
+
+__all__ = ["Branch"]
+
+
+class Branch(Tree, _daxfs.Branch):
+    """An open branch; `Image.branch` opens one.
+
+    It reads as an image does, as it is at each moment. Every change is made at once and whole,
+    and belongs to the branch alone until `commit` makes the branch main. As a context manager it
+    is committed at the end of the block, or aborted if an exception ends it.
+
+    New files belong to the user and group of this process, and have the permissions given;
+    nobody's permissions are asked. Symbolic links are followed as in reading, inside the image.
+
+    Parameters
+    ----------
+    image : Image
+        An image that is open for writing.
+    name : str
+        The branch.
+    parent : str, optional
+        What to make it of; it is opened if this is left out.
+    writable : bool, optional
+        Whether to open it for writing.
+    keep : bool, optional
+        Neither commit nor abort at the end of a block.
+    """
+
+    def __new__(
+        cls,
+        image: Image,
+        name: str,
+        *,
+        parent: str | None = None,
+        writable: bool = True,
+        keep: bool = False,
+    ) -> Self:
+        """Open the branch."""
+        return super().__new__(cls, image, name, parent=parent, writable=writable)
+
+    def __init__(
+        self,
+        image: Image,
+        name: str,
+        *,
+        parent: str | None = None,
+        writable: bool = True,
+        keep: bool = False,
+    ) -> None:
+        self.image = image
+        self._keep = keep or not writable or name == "main"
+        self._ended = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if not self._keep and not self._ended and not self.closed:
+                if kind is None:
+                    self.commit()
+                else:
+                    self._abort_quietly()
+        finally:
+            self.close()
+
+    def _abort_quietly(self) -> None:
+        # It may have ended by another's commit: then nothing is left to abort.
+        with suppress(BranchStaleError):
+            self.abort()
+
+    def __repr__(self) -> str:
+        return f"<daxfs.Branch {self.name!r}{' closed' if self.closed else ''}>"
+
+    def commit(self) -> None:
+        """Make the branch main, and with it the branches that it was made of.
+
+        One atomic step decides: every other branch made of the same main, and every branch made
+        of those, is stale from then on.
+
+        Raises
+        ------
+        BranchStaleError
+            Another branch was committed first; the changes of this one are void.
+        BranchBusyError
+            Branches were made of this one and live.
+        """
+        super().commit()
+        self._ended = True
+
+    def abort(self) -> None:
+        """End the branch and drop its changes."""
+        super().abort()
+        self._ended = True
+
+    def diff(
+        self,
+        other: _daxfs.Tree | str | None = None,
+        *,
+        ignore_mtime: bool = False,
+        ignore_owner: bool = False,
+        ignore_xattrs: bool = False,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> list[PathChange]:
+        """Find what this branch changed.
+
+        Parameters
+        ----------
+        other : Tree or str, optional
+            What to compare with, or the name of a branch; the branch that this one was made of
+            when left out.
+        ignore_mtime, ignore_owner, ignore_xattrs, progress : optional
+            As for `Tree.changes_since`.
+
+        Returns
+        -------
+        list of PathChange
+            Paths that were added, changed or removed, in order.
+        """
+        options = {
+            "ignore_mtime": ignore_mtime,
+            "ignore_owner": ignore_owner,
+            "ignore_xattrs": ignore_xattrs,
+        }
+        if other is None:
+            other = self.image.branches[self.name].parent or "main"
+        if isinstance(other, str):
+            other = self.image.tree(other)
+        return self.changes_since(other, progress=progress, **options)
+
+    def _open_raw(self, path: StrOrBytesPath, mode: str) -> _daxfs.File:
+        parsed = parse_mode(mode)
+        if not parsed.writes:
+            return self.open_file(path)
+        return self.open_for_writing(
+            path,
+            0o644,
+            os.geteuid(),
+            os.getegid(),
+            create=parsed.kind != "r",
+            exclusive=parsed.kind == "x",
+            truncate=parsed.kind == "w",
+        )
+
+    def write_bytes(self, path: StrOrBytesPath, data: ReadableBuffer) -> int:
+        """Make a file's contents these; the file is made if need be.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            The file.
+        data : bytes-like
+            Its contents.
+
+        Returns
+        -------
+        int
+            Bytes written.
+        """
+        return self._open_raw(path, "wb").write(data, 0)
+
+    def write_text(
+        self, path: StrOrBytesPath, text: str, encoding: str = "utf-8", errors: str = "strict"
+    ) -> int:
+        """Make a file's contents this text; return its characters."""
+        self.write_bytes(path, text.encode(encoding, errors))
+        return len(text)
+
+    def truncate(self, path: StrOrBytesPath, size: int) -> None:
+        """Cut a file, or extend it by zeroes."""
+        self.set_attributes(path, size=size)
+
+    def touch(self, path: StrOrBytesPath, mode: int = 0o644, *, exist_ok: bool = True) -> None:
+        """Make an empty file, or give the one that is there the time of now."""
+        uid, gid = os.geteuid(), os.getegid()
+        if exist_ok and self.exists(path):
+            self.utime(path)
+        else:
+            self.open_for_writing(path, mode, uid, gid, exclusive=not exist_ok)
+
+    def mkdir(self, path: StrOrBytesPath, mode: int = 0o755, *, exist_ok: bool = False) -> None:
+        """Make a directory.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            Its path.
+        mode : int, optional
+            Its permissions.
+        exist_ok : bool, optional
+            Take a directory that is there instead.
+
+        Raises
+        ------
+        FileExistsError
+            The name is taken.
+        NotFoundError, NotDirectoryError
+            There is no directory to make it in.
+        """
+        try:
+            self.make(path, _stat.S_IFDIR | mode, os.geteuid(), os.getegid())
+        except FileExistsError:
+            if not (exist_ok and self.is_dir(path)):
+                raise
+
+    def makedirs(self, path: StrOrBytesPath, mode: int = 0o755, *, exist_ok: bool = False) -> None:
+        """Make a directory and those above it that are missing."""
+        text = os.fspath(path)
+        slash, joiner = (b"/", b"/") if isinstance(text, bytes) else ("/", "/")
+        parts = [part for part in text.split(slash) if part]  # type: ignore[arg-type]
+        for depth in range(1, len(parts)):
+            self.mkdir(joiner.join(parts[:depth]), exist_ok=True)  # type: ignore[arg-type]
+        self.mkdir(path, mode, exist_ok=exist_ok)
+
+    def mknod(self, path: StrOrBytesPath, mode: int = 0o600, device: int = 0) -> None:
+        """Make a file of any type, as `os.mknod`: ``stat.S_IFIFO | 0o644``, for instance."""
+        if _stat.S_IFMT(mode) == 0:
+            mode |= _stat.S_IFREG
+        major, minor = os.major(device), os.minor(device)
+        number = (minor & 0xFF) | (major & 0xFFF) << 8 | (minor & 0xFFF00) << 12
+        self.make(path, mode, os.geteuid(), os.getegid(), number)
+
+    def symlink(self, target: StrOrBytesPath, path: StrOrBytesPath) -> None:
+        """Make a symbolic link at `path` to `target`, as `os.symlink`."""
+        self.make_symlink(target, path, os.geteuid(), os.getegid())
+
+    def rename(self, source: StrOrBytesPath, target: StrOrBytesPath) -> None:
+        """Move a file or directory; the new name must be free.
+
+        Raises
+        ------
+        FileExistsError
+            The new name is taken; `replace` takes it over.
+        InvalidError
+            A directory would be moved to below itself.
+        """
+        self.move_name(source, target, "noreplace")
+
+    def replace(self, source: StrOrBytesPath, target: StrOrBytesPath) -> None:
+        """Move a file or directory, over a file or an empty directory if one is there."""
+        self.move_name(source, target, "replace")
+
+    def exchange(self, first: StrOrBytesPath, second: StrOrBytesPath) -> None:
+        """Swap what two names stand for, in one step."""
+        self.move_name(first, second, "exchange")
+
+    def remove(self, path: StrOrBytesPath) -> None:
+        """Remove a file; the same as `unlink`."""
+        self.unlink(path)
+
+    def rmtree(self, path: StrOrBytesPath) -> None:
+        """Remove a directory and everything below it. Links are removed, not followed."""
+        if self.lstat(path).is_symlink():
+            raise NotDirectoryError(20, f"not a directory, but a link: {os.fsdecode(path)}")
+        pending = [(os.fsdecode(path), False)]
+        while pending:
+            directory, emptied = pending.pop()
+            if emptied:
+                self.rmdir(directory)
+                continue
+            pending.append((directory, True))
+            for entry in self.scandir(directory):
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((entry.path, False))
+                else:
+                    self.unlink(entry.path)
+
+    def chmod(self, path: StrOrBytesPath, mode: int, *, follow_symlinks: bool = True) -> None:
+        """Change permissions."""
+        self.set_attributes(path, mode=_stat.S_IMODE(mode), follow_symlinks=follow_symlinks)
+
+    def chown(
+        self, path: StrOrBytesPath, uid: int = -1, gid: int = -1, *, follow_symlinks: bool = True
+    ) -> None:
+        """Change owner and group; -1 leaves one as it is."""
+        self.set_attributes(
+            path,
+            uid=None if uid == -1 else uid,
+            gid=None if gid == -1 else gid,
+            follow_symlinks=follow_symlinks,
+        )
+
+    def utime(
+        self,
+        path: StrOrBytesPath,
+        times: tuple[float, float] | None = None,
+        *,
+        ns: tuple[int, int] | None = None,
+        follow_symlinks: bool = True,
+    ) -> None:
+        """Change the times of access and modification, as `os.utime`; to now without any."""
+        import time
+
+        if times is not None and ns is not None:
+            raise ValueError("give times or ns, not both")
+        if times is not None:
+            ns = (round(times[0] * 1e9), round(times[1] * 1e9))
+        access, modification = ns or (time.time_ns(),) * 2
+        self.set_attributes(
+            path, atime_ns=access, mtime_ns=modification, follow_symlinks=follow_symlinks
+        )
+
+    def setxattr(
+        self,
+        path: StrOrBytesPath,
+        name: StrOrBytesPath,
+        value: ReadableBuffer,
+        flags: int = 0,
+        *,
+        follow_symlinks: bool = True,
+    ) -> None:
+        """Set an extended attribute, as `os.setxattr`.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            The file.
+        name : str or bytes
+            The attribute, ``user.comment`` for instance.
+        value : bytes-like
+            Its value.
+        flags : int, optional
+            `os.XATTR_CREATE`: it must be new; `os.XATTR_REPLACE`: it must be there.
+        follow_symlinks : bool, optional
+            Whether a link stands for what it leads to.
+        """
+        how = {0: "either", os.XATTR_CREATE: "create", os.XATTR_REPLACE: "replace"}.get(flags)
+        if how is None:
+            raise ValueError(f"flags {flags:#x} are neither XATTR_CREATE nor XATTR_REPLACE")
+        self.set_xattr(path, name, value, how, follow_symlinks=follow_symlinks)
+
+    def removexattr(
+        self, path: StrOrBytesPath, name: StrOrBytesPath, *, follow_symlinks: bool = True
+    ) -> None:
+        """Remove an extended attribute, as `os.removexattr`."""
+        self.remove_xattr(path, name, follow_symlinks=follow_symlinks)

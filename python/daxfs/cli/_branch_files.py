@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Subcommands of `daxfs-branch` that change files: for scripts, where nothing is mounted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+
+from ._branch_target import image_option, open_branch
+from ._common import Decorated
+
+if TYPE_CHECKING:
+    from ..branch import Branch
+
+# Bytes copied at once.
+_PIECE = 4 << 20
+
+
+def _branch_option(command: Decorated) -> Decorated:
+    return click.option("-b", "--branch", "name", required=True, metavar="NAME", help="Where.")(
+        command
+    )
+
+
+@click.command()
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("target")
+@click.option("-r", "-R", "--recursive", is_flag=True, help="Copy directories, too.")
+@click.option("-a", "--archive", is_flag=True, help="As -r, with owners, times and attributes.")
+@_branch_option
+@image_option
+def put(
+    source: str, name: str, sources: tuple[str, ...], target: str, recursive: bool, archive: bool
+) -> None:
+    """Copy files of the host into a branch, as cp does; - is standard input.
+
+    TARGET is the new path, or a directory to copy into.
+    """
+    with open_branch(source, name) as branch:
+        into = branch.is_dir(target)
+        # Files with several names that were copied, and as what.
+        linked: dict[tuple[int, int], str] = {}
+        if len(sources) > 1 and not into:
+            raise click.UsageError(f"{target} is no directory, and there are several sources")
+        for path in sources:
+            if path == "-":
+                with branch.open(target, "wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file, _PIECE)
+                continue
+            base = os.path.basename(os.path.realpath(path) if path.endswith("/") else path)
+            place = f"{target.rstrip('/')}/{base}" if into else target
+            _copy(branch, path, place, recursive or archive, linked if archive else None)
+
+
+def _copy(
+    branch: Branch,
+    source: str,
+    target: str,
+    recursive: bool,
+    linked: dict[tuple[int, int], str] | None,
+) -> None:
+    archive = linked is not None
+    # Links that a user names are followed, those below a directory are copied.
+    info = os.lstat(source) if archive else os.stat(source)
+    if stat.S_ISDIR(info.st_mode) and not recursive:
+        raise IsADirectoryError(21, "is a directory; -r copies it", source)
+    pending = [(source, target, info)]
+    # Times and permissions of directories come last: filling them would change them.
+    directories: list[tuple[str, str, os.stat_result]] = []
+    while pending:
+        source, target, info = pending.pop()
+        if stat.S_ISDIR(info.st_mode):
+            branch.mkdir(target, 0o755, exist_ok=True)
+            directories.append((source, target, info))
+            for name in sorted(os.listdir(source), reverse=True):
+                below = os.path.join(source, name)
+                pending.append((below, f"{target.rstrip('/')}/{name}", os.lstat(below)))
+            continue
+        if linked is not None and info.st_nlink > 1:
+            first = linked.setdefault((info.st_dev, info.st_ino), target)
+            if first != target:
+                _make_room(branch, target)
+                branch.link(first, target, follow_symlinks=False)
+                continue
+        _copy_file(branch, source, target, info)
+        _keep(branch, source, target, info, archive)
+    for source, target, info in reversed(directories):
+        _keep(branch, source, target, info, archive)
+
+
+def _copy_file(branch: Branch, source: str, target: str, info: os.stat_result) -> None:
+    if stat.S_ISREG(info.st_mode):
+        with open(source, "rb") as file, branch.open(target, "wb") as copy:
+            shutil.copyfileobj(file, copy, _PIECE)
+        return
+    _make_room(branch, target)
+    if stat.S_ISLNK(info.st_mode):
+        branch.symlink(os.readlink(source), target)
+    else:
+        branch.mknod(target, info.st_mode, info.st_rdev)
+
+
+def _make_room(branch: Branch, path: str) -> None:
+    with suppress(FileNotFoundError):
+        branch.unlink(path)
+
+
+def _keep(branch: Branch, source: str, target: str, info: os.stat_result, archive: bool) -> None:
+    """Give a copy the attributes of what it was made of."""
+    link = stat.S_ISLNK(info.st_mode)
+    if archive:
+        branch.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
+        for name in os.listxattr(source, follow_symlinks=False):
+            value = os.getxattr(source, name, follow_symlinks=False)
+            branch.setxattr(target, name, value, follow_symlinks=False)
+    if not link:
+        branch.chmod(target, info.st_mode)
+    if archive:
+        times = (info.st_atime_ns, info.st_mtime_ns)
+        branch.utime(target, ns=times, follow_symlinks=False)
+
+
+@click.command("rm")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("-r", "-R", "--recursive", is_flag=True, help="Remove directories, too.")
+@click.option("-f", "--force", is_flag=True, help="Say nothing of what is not there.")
+@_branch_option
+@image_option
+def remove(source: str, name: str, paths: tuple[str, ...], recursive: bool, force: bool) -> None:
+    """Remove files in a branch."""
+    with open_branch(source, name) as branch:
+        for path in paths:
+            try:
+                directory = branch.lstat(path).is_dir()
+            except FileNotFoundError:
+                if force:
+                    continue
+                raise
+            if recursive and directory:
+                branch.rmtree(path)
+            else:
+                branch.unlink(path)
+
+
+@click.command("mkdir")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("-p", "--parents", is_flag=True, help="Make what is missing, take what is there.")
+@_branch_option
+@image_option
+def make_directory(source: str, name: str, paths: tuple[str, ...], parents: bool) -> None:
+    """Make directories in a branch."""
+    with open_branch(source, name) as branch:
+        for path in paths:
+            if parents:
+                branch.makedirs(path, exist_ok=True)
+            else:
+                branch.mkdir(path)
+
+
+@click.command("mv")
+@click.argument("old")
+@click.argument("new")
+@_branch_option
+@image_option
+def move(source: str, name: str, old: str, new: str) -> None:
+    """Move a file or directory in a branch: to a new path, or into a directory."""
+    with open_branch(source, name) as branch:
+        if branch.is_dir(new):
+            new = f"{new.rstrip('/')}/{os.path.basename(old.rstrip('/'))}"
+        branch.replace(old, new)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What the subcommands of `daxfs-branch` work on."""
+
+from __future__ import annotations
+
+import errno
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from ._common import naming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..branch import Branch
+    from ..image import Image
+
+Decorated = TypeVar("Decorated", bound="Callable[..., object]")
+
+
+def image_option(command: Decorated) -> Decorated:
+    """Add `-i`, for what cannot be asked of a mount."""
+    return click.option("-i", "--image", "source", required=True, metavar="IMAGE", help="Where.")(
+        command
+    )
+
+
+def image_or_mount(command: Decorated) -> Decorated:
+    """Add `-i` and `-m`, of which one is needed."""
+
+    def choose(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+        mount = context.params.get("mount")
+        if (value is None) == (mount is None) and not context.resilient_parsing:
+            raise click.UsageError("say where, once: -i IMAGE or -m DIRECTORY", context)
+        return value
+
+    for decorate in (
+        click.option("-i", "--image", "source", metavar="IMAGE", callback=choose, help="Where."),
+        click.option(
+            "-m", "--mount", metavar="DIRECTORY", is_eager=True, help="Where it is mounted."
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def branch_argument(command: Decorated) -> Decorated:
+    """Add a branch's name, as an argument or with `-b`; a mount has one that it shows."""
+
+    def choose(context: click.Context, _: click.Parameter, value: str | None) -> str | None:
+        option = context.params.pop("_branch", None)
+        if value is not None and option is not None:
+            raise click.UsageError("give a branch once: NAME or -b NAME", context)
+        name = value if value is not None else option
+        shown = context.params.get("mount") is not None
+        if name is None and not shown and not context.resilient_parsing:
+            raise click.UsageError("say which branch: NAME or -b NAME", context)
+        return name
+
+    for decorate in (
+        click.argument("name", metavar="[NAME]", required=False, callback=choose),
+        click.option("-b", "--branch", "_branch", metavar="NAME", is_eager=True, help="As NAME."),
+    ):
+        command = decorate(command)
+    return command
+
+
+@contextmanager
+def open_for_change(source: str) -> Iterator[Image]:
+    """Open an image to work on its branches."""
+    from ..image import open
+
+    with naming(source):
+        image = open(source, writable=True, trusted=True)
+    with image:
+        yield image
+
+
+@contextmanager
+def open_to_look(source: str) -> Iterator[Image]:
+    """Open an image to look at its branches: for writing if that is possible, as it tells more."""
+    from ..errors import UnsupportedError
+    from ..image import open
+
+    with naming(source):
+        try:
+            image = open(source, writable=True, trusted=True)
+        except OSError as error:
+            denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+            if not (denied or isinstance(error, UnsupportedError)):
+                raise
+            image = open(source, trusted=True)
+    with image:
+        yield image
+
+
+@contextmanager
+def open_branch(source: str, name: str) -> Iterator[Branch]:
+    """Open a branch to change it; it stays as it is then, for whoever goes on."""
+    with open_for_change(source) as image, image.branch(name, create=False, keep=True) as branch:
+        yield branch

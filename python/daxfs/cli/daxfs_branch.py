@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`daxfs-branch`: the branches of an image, made, looked at, changed and ended."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import click
+
+from ._branch_diff import diff
+from ._branch_files import make_directory, move, put, remove
+from ._branch_target import (
+    branch_argument,
+    image_option,
+    image_or_mount,
+    open_for_change,
+    open_to_look,
+)
+from ._common import escape, json_option, print_json, run, version_option
+from ._files import byte_count, count_of, full_time
+
+
+@click.group()
+@version_option
+def command() -> None:
+    """Work with the branches of a daxfs image.
+
+    A branch is an image's tree with changes of its own. Committing one makes it main, in one
+    atomic step; all others of its generation are void then. Say with -i where the image is, or
+    with -m where it is mounted. It is not proved first: fsck.daxfs does that.
+    """
+
+
+@command.command()
+@click.argument("name")
+@click.option(
+    "-p", "--parent", metavar="NAME", help="What it begins as; main, or what the mount shows."
+)
+@image_or_mount
+def create(source: str | None, mount: str | None, name: str, parent: str | None) -> None:
+    """Make a branch.
+
+    While it lives its parent cannot be written. A mount is switched to the new branch.
+    """
+    if source is None:
+        from .. import control
+
+        control.create(mount or "", name, parent)
+        return
+    with open_for_change(source) as image:
+        image.branch(name, parent=parent or "main", create=True, keep=True).close()
+
+
+@command.command("list")
+@image_or_mount
+@json_option
+def list_branches(source: str | None, mount: str | None, as_json: bool) -> None:
+    """Show the branches as a tree: size of changes, age, and who writes."""
+    from . import _branch_list
+
+    if source is None:
+        from .. import control
+
+        rows = [_branch_list.of_mount(branch) for branch in control.branches(mount or "")]
+    else:
+        with open_to_look(source) as image:
+            rows = [_branch_list.of_image(status) for status in image.branches]
+    if as_json:
+        print_json(rows)
+    else:
+        _branch_list.show(rows)
+
+
+@command.command()
+@branch_argument
+@image_or_mount
+def commit(source: str | None, mount: str | None, name: str) -> None:
+    """Make a branch main, and with it the branches that it was made from.
+
+    Every other branch of the same generation is void from then on. The exit status is 1 if
+    another one was committed first.
+    """
+    if source is None:
+        from .. import control
+
+        control.commit(mount or "", name)
+        return
+    with open_for_change(source) as image:
+        image.commit_branch(name)
+
+
+@command.command()
+@branch_argument
+@image_or_mount
+def abort(source: str | None, mount: str | None, name: str) -> None:
+    """End a branch and drop its changes."""
+    if source is None:
+        from .. import control
+
+        control.abort(mount or "", name)
+        return
+    with open_for_change(source) as image:
+        image.abort_branch(name)
+
+
+@command.command()
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.option("-r", "--recursive", is_flag=True, help="And the branches that were made from it.")
+@image_option
+def delete(source: str, names: tuple[str, ...], recursive: bool) -> None:
+    """Delete branches, with their changes."""
+    with open_for_change(source) as image:
+        for name in names:
+            ending = [name]
+            if recursive:
+                statuses = list(image.branches)
+                for parent in ending:
+                    ending += [status.name for status in statuses if status.parent == parent]
+            for one in reversed(ending):
+                image.abort_branch(one)
+
+
+@command.command()
+@image_option
+@json_option
+def gc(source: str, as_json: bool) -> None:
+    """Give back the space of branches that have ended, and fold main's history.
+
+    This happens by itself when space is needed; what somebody still reads stays until later.
+    """
+    with open_for_change(source) as image:
+        done = image.maintain()
+    if as_json:
+        print_json(
+            {
+                "busy": done.busy,
+                "dead_processes": done.dead_openers,
+                "released_branches": done.broken_holds,
+                "freed_records": done.records,
+                "freed_bytes": done.bytes,
+                "leaked_bytes": done.leaked_bytes,
+                "folded_layers": done.folded_layers,
+            }
+        )
+        return
+    if done.busy:
+        print(f"{source}: another process is at it")
+    print(
+        f"{source}: freed {byte_count(done.bytes + done.leaked_bytes)} "
+        f"and {count_of(done.records, 'record')}, folded {count_of(done.folded_layers, 'layer')}"
+    )
+
+
+@command.command()
+@branch_argument
+@click.option("--force", is_flag=True, help="Also from a process that nobody can tell dead.")
+@image_option
+def release(source: str, name: str, force: bool) -> None:
+    """Take a branch from a process that died while it wrote to it.
+
+    With --force also from one of another system, which may be alive: then the branch can be read
+    and committed, but not written any more.
+    """
+    with open_for_change(source) as image:
+        if not image.release_branch(name, force=force):
+            print(f"{name}: nobody held it")
+
+
+@command.command()
+@branch_argument
+@image_option
+@json_option
+def log(source: str, name: str, as_json: bool) -> None:
+    """Show what was done in a branch, entry by entry, oldest first.
+
+    Files are named as the log names them: by the numbers of their inodes.
+    """
+    from .. import _daxfs
+
+    with open_to_look(source) as image:
+        entries = _daxfs.log(image, name)
+    if as_json:
+        print_json(
+            [
+                {
+                    "offset": entry.offset,
+                    "time_ns": entry.time_ns,
+                    "ino": entry.ino,
+                    "kind": entry.kind,
+                    "detail": entry.detail,
+                }
+                for entry in entries
+            ]
+        )
+        return
+    for entry in entries:
+        when = full_time(entry.time_ns)
+        print(f"{when}  inode {entry.ino:<6} {entry.kind:<11} {escape(entry.detail)}".rstrip())
+
+
+for _more in (diff, put, remove, make_directory, move):
+    command.add_command(_more)
+
+
+def main() -> NoReturn:
+    """Run `daxfs-branch`."""
+    run(command)

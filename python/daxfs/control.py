@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Control of branches through a mount, whether FUSE or the kernel's module serves it.
+
+The numbers and structures are those of ``kernel/daxfs_ioctl.h``.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from .errors import DaxfsError, from_engine
+
+if TYPE_CHECKING:
+    from _typeshed import StrPath
+
+__all__ = ["MountedBranch", "abort", "branches", "commit", "create", "switch"]
+
+_NAME = 32
+_LIST_MAX = 32
+_BRANCH = struct.Struct(f"=QQQQII{_NAME}s{_NAME}s")
+_LIST = struct.Struct("=IIII")
+_LIST_SIZE = _LIST.size + _LIST_MAX * _BRANCH.size
+
+
+def _number(direction: int, number: int, size: int) -> int:
+    return direction << 30 | size << 16 | 0xDA << 8 | number
+
+
+_CREATE = _number(1, 1, 2 * _NAME)
+_SWITCH = _number(1, 2, _NAME)
+_COMMIT = _number(1, 3, _NAME)
+_ABORT = _number(1, 4, _NAME)
+_LIST_BRANCHES = _number(3, 5, _LIST_SIZE)
+
+_MOUNTED, _FROZEN, _OWNED, _OWNER_DEAD, _QUARANTINED = 0x01, 0x02, 0x04, 0x08, 0x10
+
+# What an errno means here, as the engine's name for it and in words.
+_MEANINGS = {
+    errno.ENOENT: ("NoBranch", "no such branch: {name}"),
+    errno.EEXIST: ("BranchExists", "{name}: there is a branch of that name"),
+    errno.EBUSY: ("Busy", "{name}: in use; another party holds it, or branches were made from it"),
+    errno.EROFS: ("ReadOnly", "{name}: the mount is for reading, or branches were made from it"),
+    errno.ESTALE: ("Stale", "{name}: it has ended; another branch was committed meanwhile"),
+    errno.ENOTTY: ("Invalid", "not the root of a daxfs mount with branches"),
+    errno.EINVAL: ("Invalid", "{name}: cannot be done to this branch, or cannot name one"),
+}
+
+
+class MountedBranch(NamedTuple):
+    """A branch as a mount tells of it.
+
+    Attributes
+    ----------
+    name : str
+    parent : str or None
+        Name of the branch it was made from.
+    id : int
+        Identity of its record.
+    log_bytes, blocks : int
+        Bytes of its log; blocks of 4096 bytes that it owns.
+    created : int
+        When it was made, ns since 1970; 0 = with the image.
+    mounted, frozen, quarantined : bool
+        Whether the mount shows it, it was branched from, it was taken by force.
+    owner_pid : int or None
+        The process that may write to it.
+    owner_dead : bool
+        Whether that one is proved dead.
+    """
+
+    name: str
+    parent: str | None
+    id: int
+    log_bytes: int
+    blocks: int
+    created: int
+    mounted: bool
+    frozen: bool
+    quarantined: bool
+    owner_pid: int | None
+    owner_dead: bool
+
+
+def create(mountpoint: StrPath, name: str, parent: str | None = None) -> None:
+    """Make a branch, and show it in the place of what the mount shows.
+
+    Parameters
+    ----------
+    mountpoint : str or os.PathLike
+        Root of the mount.
+    name : str
+        The new branch.
+    parent : str, optional
+        What it is made from; if not given, what the mount shows.
+
+    Raises
+    ------
+    DaxfsError
+        As the engine's `create` does.
+    """
+    _call(mountpoint, _CREATE, _field(name) + _field(parent or ""), name)
+
+
+def switch(mountpoint: StrPath, name: str) -> None:
+    """Show another branch.
+
+    Parameters
+    ----------
+    mountpoint : str or os.PathLike
+        Root of the mount.
+    name : str
+        The branch.
+    """
+    _call(mountpoint, _SWITCH, _field(name), name)
+
+
+def commit(mountpoint: StrPath, name: str | None = None) -> None:
+    """Commit a branch; if the mount shows it, it shows main then.
+
+    Parameters
+    ----------
+    mountpoint : str or os.PathLike
+        Root of the mount.
+    name : str, optional
+        The branch; if not given, the one that the mount shows.
+
+    Raises
+    ------
+    StaleError
+        Another branch was committed first.
+    """
+    _call(mountpoint, _COMMIT, _field(name or ""), name)
+
+
+def abort(mountpoint: StrPath, name: str | None = None) -> None:
+    """Abort a branch; if the mount shows it, it shows its parent then.
+
+    Parameters
+    ----------
+    mountpoint : str or os.PathLike
+        Root of the mount.
+    name : str, optional
+        The branch; if not given, the one that the mount shows.
+    """
+    _call(mountpoint, _ABORT, _field(name or ""), name)
+
+
+def branches(mountpoint: StrPath) -> list[MountedBranch]:
+    """Tell which branches live, main first.
+
+    Parameters
+    ----------
+    mountpoint : str or os.PathLike
+        Root of the mount.
+
+    Returns
+    -------
+    list of MountedBranch
+    """
+    found: list[MountedBranch] = []
+    while True:
+        request = _LIST.pack(len(found), 0, 0, 0).ljust(_LIST_SIZE, b"\0")
+        answer = _call(mountpoint, _LIST_BRANCHES, request, None)
+        _, count, total, _ = _LIST.unpack_from(answer)
+        for index in range(count):
+            found.append(_decode(answer, _LIST.size + index * _BRANCH.size))
+        if len(found) >= total or count == 0:
+            return found
+
+
+def _decode(answer: bytes, at: int) -> MountedBranch:
+    identity, log, blocks, created, flags, pid, name, parent = _BRANCH.unpack_from(answer, at)
+    return MountedBranch(
+        name=_text(name),
+        parent=_text(parent) or None,
+        id=identity,
+        log_bytes=log,
+        blocks=blocks,
+        created=created,
+        mounted=bool(flags & _MOUNTED),
+        frozen=bool(flags & _FROZEN),
+        quarantined=bool(flags & _QUARANTINED),
+        owner_pid=pid if flags & _OWNED else None,
+        owner_dead=bool(flags & _OWNER_DEAD),
+    )
+
+
+def _text(field: bytes) -> str:
+    return field.rstrip(b"\0").decode("utf-8", "replace")
+
+
+def _field(name: str) -> bytes:
+    encoded = name.encode("utf-8", "surrogateescape")
+    if len(encoded) >= _NAME or b"\0" in encoded:
+        message = f"{name!r} cannot name a branch: at most {_NAME - 1} bytes"
+        raise from_engine("Invalid", errno.EINVAL, message, None, {})
+    return encoded.ljust(_NAME, b"\0")
+
+
+def _call(mountpoint: StrPath, number: int, request: bytes, name: str | None) -> bytes:
+    buffer = bytearray(request)
+    try:
+        root = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(root, number, buffer)
+        finally:
+            os.close(root)
+    except OSError as error:
+        raise _explained(error, mountpoint, name) from None
+    return bytes(buffer)
+
+
+def _explained(error: OSError, mountpoint: StrPath, name: str | None) -> DaxfsError:
+    number = error.errno or errno.EIO
+    where = os.fsdecode(mountpoint)
+    # What opening the mount point failed with has a file name; what the request did has none.
+    kind, words = _MEANINGS.get(number, ("Io", os.strerror(number)))
+    if error.filename is not None:
+        kind, words = "Io", os.strerror(number)
+    words = words.format(name=name or "the branch that is mounted")
+    return from_engine(kind, number, f"{where}: {words}", None, {})

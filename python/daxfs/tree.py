@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Trees that can be read: what images and branches have in common."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from typing import IO, TYPE_CHECKING, Any, Literal, overload
+
+from . import _daxfs
+from ._glob import join, matches
+from .errors import UnsoundImageError
+from .file import ImageFile, open_stream, parse_mode
+from .path import DaxfsPath
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from _typeshed import StrOrBytesPath
+
+    from ._daxfs import Difference, ExtractResult, PathChange, Progress
+
+__all__ = ["Tree"]
+
+
+class Tree(_daxfs.Tree):
+    """A tree of files: what `Image` and `Branch` have in common.
+
+    Paths are taken from the root of the image, with or without a slash in front. Names are bytes;
+    as text they are UTF-8 with ``surrogateescape``. Symbolic links are followed inside the image.
+    """
+
+    def __truediv__(self, name: str) -> DaxfsPath:
+        return DaxfsPath(self, name)
+
+    @property
+    def root(self) -> DaxfsPath:
+        """The root directory."""
+        return DaxfsPath(self)
+
+    @overload
+    def open(  # type: ignore[overload-overlap]
+        self, path: StrOrBytesPath, mode: Literal["rb"] = "rb", buffering: Literal[-1, 0] = -1
+    ) -> ImageFile: ...
+    @overload
+    def open(
+        self,
+        path: StrOrBytesPath,
+        mode: str,
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]: ...
+    def open(
+        self,
+        path: StrOrBytesPath,
+        mode: str = "rb",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> ImageFile | IO[Any]:
+        """Open a regular file, as the built-in `open`; text is UTF-8 unless told otherwise.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            The file.
+        mode : str, optional
+            As for the built-in. Only a branch that is open for writing takes modes that write.
+        buffering : int, optional
+            Bytes to buffer, or 0 for none. When left out, reading bytes is not buffered, as
+            memory needs no buffer; everything else is.
+        encoding, errors, newline : str, optional
+            As for the built-in.
+
+        Returns
+        -------
+        ImageFile, io.BufferedIOBase or io.TextIOWrapper
+            A stream, which stays usable after the image is closed. ``"rb"`` gives the raw
+            `ImageFile`.
+
+        Raises
+        ------
+        NotFoundError, NotDirectoryError, IsDirectoryError, LoopError
+            The path does not lead to a regular file.
+        FileExistsError
+            The mode says that the file must be new.
+        UnsupportedError
+            The mode writes, and the image is only read.
+        """
+        parsed = parse_mode(mode)
+        raw = ImageFile(self._open_raw(path, mode), os.fsdecode(path), mode)
+        if mode == "rb" and buffering in (-1, 0):
+            return raw
+        return open_stream(raw, parsed, buffering, encoding, errors, newline)
+
+    def _open_raw(self, path: StrOrBytesPath, mode: str) -> _daxfs.File:
+        if parse_mode(mode).writes:
+            raise io.UnsupportedOperation("images are read-only; open a branch to write")
+        return self.open_file(path)
+
+    def read_text(
+        self, path: StrOrBytesPath, encoding: str = "utf-8", errors: str = "strict"
+    ) -> str:
+        """Return a file's contents as text.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            The file.
+        encoding, errors : str, optional
+            As for `bytes.decode`.
+
+        Returns
+        -------
+        str
+        """
+        return self.read_bytes(path).decode(encoding, errors)
+
+    def walk(self, top: str = "/") -> Iterator[tuple[str, list[str], list[str]]]:
+        """Go through a tree, directories before what is in them, as `os.walk`.
+
+        Parameters
+        ----------
+        top : str, optional
+            Where to begin.
+
+        Yields
+        ------
+        tuple of str, list of str, list of str
+            A directory's path, the names of directories in it (and of links to directories, which
+            are not entered), and its other names. Names removed from the first list are left out.
+
+        Raises
+        ------
+        UnsoundImageError
+            A directory is reached twice, so the walk would not end.
+        """
+        seen: set[int] = set()
+        pending = [top]
+        while pending:
+            path = pending.pop()
+            inode = self.stat(path).st_ino
+            if inode in seen:
+                raise _reached_twice(path)
+            seen.add(inode)
+            directories: list[str] = []
+            links: set[str] = set()
+            others: list[str] = []
+            for entry in self.scandir(path):
+                if entry.is_dir():
+                    directories.append(entry.name)
+                    if entry.is_symlink():
+                        links.add(entry.name)
+                else:
+                    others.append(entry.name)
+            yield path, directories, others
+            pending += [join(path, name) for name in reversed(directories) if name not in links]
+
+    def glob(self, pattern: str) -> Iterator[str]:
+        """Find the paths that match a pattern.
+
+        Parameters
+        ----------
+        pattern : str
+            ``*``, ``?`` and ``[…]`` match within a name, a leading dot included; ``**`` matches
+            any number of directories, without following links.
+
+        Yields
+        ------
+        str
+            Absolute paths, sorted within each directory.
+        """
+        yield from matches(self, "/", pattern)
+
+    def extract(
+        self,
+        destination: StrOrBytesPath,
+        path: StrOrBytesPath = "/",
+        *,
+        force: bool = False,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> ExtractResult:
+        """Extract a directory and what is below it, or one file.
+
+        Root restores everything; others get what they may make.
+
+        Parameters
+        ----------
+        destination : str, bytes or os.PathLike
+            The directory to extract into, which is made if need be; for a file, its new path.
+        path : str, bytes or os.PathLike, optional
+            What to extract.
+        force : bool, optional
+            Extract into a directory that is not empty, and replace the files there.
+        progress : callable, optional
+            As for `daxfs.build`.
+
+        Returns
+        -------
+        ExtractResult
+            Entries made, their bytes, and how many of them miss what only root may restore.
+
+        Raises
+        ------
+        ExistsError
+            The destination is not empty, and `force` was not given.
+        SystemCallError, AccessError, NoSpaceError
+            Something could not be made.
+        """
+        return _daxfs.extract(self, path, destination, force=force, watcher=progress)
+
+    def extract_tar(
+        self,
+        archive: StrOrBytesPath | None,
+        path: StrOrBytesPath = "/",
+        *,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> ExtractResult:
+        """Write a directory and what is below it as a tar archive.
+
+        Parameters
+        ----------
+        archive : str, bytes, os.PathLike or None
+            The file to write; None for standard output.
+        path : str, bytes or os.PathLike, optional
+            The directory.
+        progress : callable, optional
+            As for `daxfs.build`.
+
+        Returns
+        -------
+        ExtractResult
+            Entries written, their bytes, and how many sockets were left out, which tar has no
+            entry for.
+        """
+        return _daxfs.extract_tar(self, path, archive, watcher=progress)
+
+    def compare(
+        self,
+        directory: StrOrBytesPath,
+        path: StrOrBytesPath = "/",
+        *,
+        ignore_mtime: bool = False,
+        ignore_owner: bool = False,
+        ignore_xattrs: bool = False,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> list[Difference]:
+        """Compare a directory of the image with one of the host: contents and attributes.
+
+        Parameters
+        ----------
+        directory : str, bytes or os.PathLike
+            The host's directory.
+        path : str, bytes or os.PathLike, optional
+            The image's directory.
+        ignore_mtime, ignore_owner, ignore_xattrs : bool, optional
+            What not to compare. Times are not compared with an image that keeps none.
+        progress : callable, optional
+            As for `daxfs.build`.
+
+        Returns
+        -------
+        list of Difference
+            In order of paths; empty when all is the same.
+        """
+        return _daxfs.compare(
+            self,
+            path,
+            directory,
+            ignore_mtime=ignore_mtime,
+            ignore_owner=ignore_owner,
+            ignore_xattrs=ignore_xattrs,
+            watcher=progress,
+        )
+
+    def changes_since(
+        self,
+        before: _daxfs.Tree,
+        *,
+        ignore_mtime: bool = False,
+        ignore_owner: bool = False,
+        ignore_xattrs: bool = False,
+        progress: Callable[[Progress], object] | None = None,
+    ) -> list[PathChange]:
+        """Find what differs from another tree, fastest from one of the same image.
+
+        Parameters
+        ----------
+        before : Image or Branch
+            The tree to compare with.
+        ignore_mtime, ignore_owner, ignore_xattrs : bool, optional
+            What not to compare.
+        progress : callable, optional
+            As for `daxfs.build`.
+
+        Returns
+        -------
+        list of PathChange
+            Paths that were added, changed or removed, in order. What is below an added or removed
+            directory is listed, too. A directory's time is not reported where its names changed.
+        """
+        return _daxfs.changes(
+            before,
+            self,
+            ignore_mtime=ignore_mtime,
+            ignore_owner=ignore_owner,
+            ignore_xattrs=ignore_xattrs,
+            watcher=progress,
+        )
+
+
+def _reached_twice(path: str) -> UnsoundImageError:
+    first = f"directory {path!a} is reached twice"
+    error = UnsoundImageError(errno.EUCLEAN, f"image is not sound: {first}")
+    error.count, error.first = 1, first
+    return error

@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Protects `daxfs-branch`, `daxfs compact` and `fsck --repair`: what they do, print and refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import daxfs
+from support.small import VECTORS, Run
+
+
+@pytest.fixture
+def path(tree: Path, tmp_path: Path) -> Path:
+    """Build an image of the tree with room for branches."""
+    daxfs.build(tree, tmp_path / "x.daxfs", branches=True, delta_size="16M", label="a label")
+    return tmp_path / "x.daxfs"
+
+
+class Branches:
+    """`daxfs-branch` on one image."""
+
+    def __init__(self, run: Run, path: Path) -> None:
+        self._run, self.path = run, path
+
+    def __call__(self, *arguments: str | Path, status: int = 0, input: bytes = b"") -> str:
+        done = self._run("daxfs-branch", *arguments, "-i", self.path, status=status, input=input)
+        assert bool(done.stderr) == bool(status)
+        return done.stdout.decode() + done.stderr.decode()
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments, "--json"))
+
+
+@pytest.fixture
+def on(run: Run, path: Path) -> Branches:
+    return Branches(run, path)
+
+
+def test_a_branch_from_end_to_end(on: Branches, run: Run, tmp_path: Path) -> None:
+    on("create", "feature")
+    on("create", "nested", "-p", "feature")
+    (tmp_path / "in").write_text("first\n2nd\n")
+    on("put", "-b", "nested", tmp_path / "in", "dir/text.txt")
+    on("put", "-b", "nested", "-", "stdin", input=b"piped")
+    on("mkdir", "-b", "nested", "-p", "a/b/c")
+    on("mv", "-b", "nested", "stdin", "a/b")
+    on("rm", "-b", "nested", "-r", "empty dir", "dangling")
+    assert on("diff", "nested").splitlines() == [
+        "A /a/",
+        "A /a/b/",
+        "A /a/b/c/",
+        "A /a/b/stdin",
+        "D /dangling",
+        "M /dir/text.txt  (content, mtime)",
+        "D /empty dir/",
+        "M /hard  (content, mtime)",
+    ]
+    assert run("daxfs", "cat", on.path, "dir/text.txt", "-b", "nested").stdout == b"first\n2nd\n"
+    assert b"2nd" not in run("daxfs", "cat", on.path, "dir/text.txt").stdout
+    assert "nested was made from it" in on("commit", "feature", status=1)
+    on("commit", "-b", "nested")
+    assert run("daxfs", "cat", on.path, "a/b/stdin").stdout == b"piped"
+    assert "no such branch: feature" in on("commit", "feature", status=1)
+    run("fsck.daxfs", on.path)
+
+
+def test_list(on: Branches, run: Run) -> None:
+    assert [row.split()[0] for row in on("list").splitlines()] == ["BRANCH", "main"]
+    for name, parent in (("a", "main"), ("b", "main"), ("aa", "a"), ("ab", "a"), ("aaa", "aa")):
+        on("create", name, "-p", parent)
+    on("put", "-b", "aaa", "-", "f", input=b"x" * 10_000)
+    names = [re.split(r"  +(?=\d|CH)", row)[0] for row in on("list").splitlines()]
+    assert names == [
+        "BRANCH",
+        "main",
+        "├── a",
+        "│   ├── aa",
+        "│   │   └── aaa",
+        "│   └── ab",
+        "└── b",
+    ]
+    rows = {row["name"]: row for row in on.json("list")}
+    assert rows["aaa"]["parent"] == "aa"
+    assert rows["aaa"]["size"] >= 12288
+    assert rows["aaa"]["layers"] == 4
+    assert rows["a"]["frozen"]
+    assert not rows["b"]["frozen"]
+    assert rows["main"]["created_ns"] is None
+    assert rows["b"]["owner"] is None
+    with daxfs.open(on.path, writable=True) as image, image.branch("b", keep=True):
+        assert f"written by process {os.getpid()}" in on("list")
+        owners = {row["name"]: row["owner"] for row in on.json("list") if row["owner"]}
+        assert owners.keys() == {"b"}
+        assert (owners["b"]["pid"], owners["b"]["alive"]) == (os.getpid(), True)
+    on("delete", "-r", "a")
+    on("delete", "b")
+    assert [row["name"] for row in on.json("list")] == ["main"]
+
+
+def test_list_of_what_is_only_read(run: Run) -> None:
+    done = run("daxfs-branch", "list", "-i", VECTORS / "delta.daxfs", "--json")
+    rows = json.loads(done.stdout)
+    assert [(row["name"], row["parent"], row["size"]) for row in rows] == [
+        ("main", None, None),
+        ("b1", "main", None),
+    ]
+    done = run("daxfs-branch", "diff", "-i", VECTORS / "delta.daxfs", "b1", "--name-only")
+    assert b"/dir/moved.txt\n" in done.stdout
+    done = run("daxfs-branch", "create", "x", "-i", VECTORS / "delta.daxfs", status=1)
+    assert b"daxfs compact" in done.stderr
+
+
+def test_diff_content_can_be_applied(on: Branches, run: Run, tree: Path, tmp_path: Path) -> None:
+    """What `--content` says of text, another program can make of the old tree."""
+    on("create", "b")
+    on("put", "-b", "b", "-", "dir/text.txt", input=b"zeroth\nfirst\nsecond\nno end")
+    on("put", "-b", "b", "-", "fresh", input=b"a\nb\n")
+    on("rm", "-b", "b", "dir/sub/deep")
+    diff = on("diff", "b", "--content")
+    assert "new regular file mode 100644" in diff
+    before = tmp_path / "before"
+    before.mkdir()
+    for name in ("dir/sub/deep", "dir/text.txt", "hard"):
+        (before / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(tree / name, before / name)
+    subprocess.run(["patch", "-p1", "-s", "-E", "-d", before], input=diff.encode(), check=True)
+    assert (before / "dir/text.txt").read_text() == "zeroth\nfirst\nsecond\nno end"
+    assert (before / "hard").read_text() == (before / "dir/text.txt").read_text()
+    assert (before / "fresh").read_text() == "a\nb\n"
+    assert not (before / "dir/sub/deep").exists()
+
+
+def test_forms_of_diff(on: Branches) -> None:
+    on("create", "a")
+    on("put", "-b", "a", "-", "big", input=b"\0small")
+    on("create", "b")
+    on("put", "-b", "b", "-", "empty", input=b"full\n")
+    assert on("diff", "a", "b", "--name-only").split() == ["/big", "/empty"]
+    assert on("diff", "b", "main", "--name-only").split() == ["/empty"]
+    assert on("diff", "-b", "a", "--name-only") == on("diff", "a", "--name-only")
+    assert "Binary files a/big and b/big differ" in on("diff", "a", "--content")
+    stat_lines = on("diff", "a", "--stat").splitlines()
+    assert stat_lines[0] == " M /big | 3145728 -> 6 bytes"
+    assert stat_lines[1].startswith(" 1 path: 1 changed; 0 bytes more, 3.0 MiB less")
+    (change,) = on.json("diff", "b")
+    assert (change["path"], change["kind"]) == ("/empty", "changed")
+    assert (change["before"]["size"], change["after"]["size"]) == (0, 5)
+    on("diff", "a", "a", "--exit-code")
+    on._run("daxfs-branch", "diff", "a", "-i", on.path, "--exit-code", status=1)
+    assert "made from no branch" in on("diff", "main", status=2)
+    assert "no such branch" in on("diff", "nope", status=1)
+    for arguments in ((), ("a", "b", "-b", "a"), ("a", "--stat", "--content")):
+        on("diff", *arguments, status=2)
+
+
+def test_log(on: Branches) -> None:
+    on("create", "b")
+    on("put", "-b", "b", "-", "new", input=b"abc")
+    on("rm", "-b", "b", "link")
+    assert [entry["kind"] for entry in on.json("log", "b")] == ["mknod", "extent", "delete"]
+    lines = on("log", "-b", "b").splitlines()
+    assert "mknod       new in 1, mode 100644" in lines[0]
+    assert "3 bytes at 0" in lines[1]
+    assert lines[2].endswith("delete      link in 1")
+    assert on("log", "main") == ""
+
+
+def test_copies_are_as_those_of_cp(on: Branches, run: Run, tree: Path, tmp_path: Path) -> None:
+    on("create", "b")
+    on("put", "-b", "b", "-a", tree, "copy")
+    on("commit", "b")
+    assert run("daxfs", "diff", on.path, tree, "--path", "copy").stdout == b""
+    on("create", "c")
+    on("put", "-b", "c", "-r", tree / "dir", tree / "setuid", "copy/empty dir")
+    with daxfs.open(on.path, branch="c") as image:
+        assert image.read_text("copy/empty dir/dir/sub/deep") == "deep\n"
+        assert stat.S_IMODE(image.stat("copy/empty dir/setuid").st_mode) == 0o4755
+    assert "-r copies it" in on("put", "-b", "c", tree / "dir", "x", status=1)
+    on("put", "-b", "c", tree / "empty", tree / "setuid", "nowhere at all", status=2)
+    assert "nope" in on("put", "-b", "c", tmp_path / "nope", "x", status=1)
+    on("rm", "-b", "c", "-f", "not there")
+    assert "not there" in on("rm", "-b", "c", "not there", status=1)
+    assert "is a directory" in on("rm", "-b", "c", "copy", status=1)
+
+
+def test_losers_are_told(on: Branches) -> None:
+    on("create", "a")
+    on("create", "b")
+    assert "exists" in on("create", "a", status=1)
+    with daxfs.open(on.path, writable=True) as image, image.branch("b", keep=True) as branch:
+        assert f"process {os.getpid()}" in on("abort", "b", status=1)
+        on("commit", "a")
+        with pytest.raises(daxfs.errors.BranchStaleError):
+            branch.write_text("x", "")
+
+
+def test_usage(run: Run, path: Path) -> None:
+    for arguments in (
+        ("create",),
+        ("create", "x"),
+        ("commit", "-i", str(path)),
+        ("commit", "a", "-b", "a", "-i", str(path)),
+        ("list",),
+        ("list", "-i", str(path), "-m", "/mnt"),
+        ("put", "-i", str(path), "a", "b"),
+        ("nonsense",),
+    ):
+        done = run("daxfs-branch", *arguments, status=2)
+        assert done.stderr.startswith(b"daxfs-branch")
+    for option in ("-i", "-m"):
+        done = run("daxfs-branch", "list", option, path.parent / "nope", status=1)
+        assert b"nope" in done.stderr
+    # Not the root of a mount.
+    for arguments in (("list",), ("create", "x"), ("commit",), ("abort", "-b", "x")):
+        done = run("daxfs-branch", *arguments, "-m", path.parent, status=1)
+        assert b"not the root of a daxfs mount" in done.stderr
+    assert run("daxfs-branch", "--version").stdout.startswith(b"daxfs-branch (daxfs) ")
+    for name in ("create", "list", "commit", "abort", "delete", "gc", "release", "log", "diff"):
+        assert b"-i, --image" in run("daxfs-branch", name, "--help").stdout
+
+
+class TestRepair:
+    def crash(self, path: Path) -> None:
+        """Leave what a process leaves that dies while it writes."""
+        script = (
+            "import os, sys, daxfs\n"
+            "image = daxfs.open(sys.argv[1], writable=True)\n"
+            "b = image.branch('b')\n"
+            "b.write_bytes('kept', b'k' * 100000); b.sync(); b.write_bytes('lost', b'l' * 100000)\n"
+            "os._exit(0)\n"
+        )
+        subprocess.run([sys.executable, "-c", script, path], check=True)
+
+    def test_what_the_dead_left(self, on: Branches, run: Run) -> None:
+        self.crash(on.path)
+        assert "left by dead process" in on("list")
+        assert run("fsck.daxfs", on.path, "-n").stdout.count(b"\n") == 1
+        done = run("fsck.daxfs", on.path, "--repair", status=1)
+        text = done.stdout.decode()
+        assert "cleared away 1 dead process" in text
+        assert "released 1 branch" in text
+        assert text.splitlines()[-1].startswith(f"{on.path}: sound")
+        assert run("fsck.daxfs", on.path, "--repair").stdout.count(b"\n") == 1
+        with daxfs.open(on.path, branch="b") as image:
+            assert image.read_bytes("kept") == b"k" * 100_000
+
+    def test_json(self, on: Branches, run: Run) -> None:
+        self.crash(on.path)
+        about = json.loads(run("fsck.daxfs", on.path, "-p", "--json", status=1).stdout)
+        assert about["sound"]
+        assert about["repaired"]["dead_processes"] == 1
+        assert len(about["repairs"]) == 2
+        about = json.loads(run("fsck.daxfs", on.path, "-p", "--json").stdout)
+        assert about["repairs"] == []
+
+    def test_releasing_by_hand(self, on: Branches) -> None:
+        self.crash(on.path)
+        on("release", "b")
+        assert on("release", "b") == "b: nobody held it\n"
+        on("put", "-b", "b", "-", "more", input=b"")
+
+    def test_damage_is_left_alone(self, on: Branches, run: Run) -> None:
+        self.crash(on.path)
+        image = bytearray(on.path.read_bytes())
+        with daxfs.open(on.path, trusted=True) as opened:
+            (table,) = (span.offset for span in opened.spans if span.name == "branch table")
+        image[table + 116] ^= 1
+        on.path.write_bytes(image)
+        run("fsck.daxfs", on.path, "--repair", status=4)
+        assert on.path.read_bytes() == image
+
+    def test_images_without_branches_need_none(self, run: Run, image_path: Path) -> None:
+        before = image_path.read_bytes()
+        run("fsck.daxfs", image_path, "--repair")
+        assert image_path.read_bytes() == before
+        run("fsck.daxfs", image_path, "--repair", "-n", status=16)
+
+
+class TestCompact:
+    def change(self, on: Branches) -> None:
+        on("create", "b")
+        on("put", "-b", "b", "-", "big", input=b"n" * 5000)
+        on("rm", "-b", "b", "-r", "dir")
+        on("commit", "b")
+
+    def listing(self, run: Run, path: Path, *more: str) -> bytes:
+        done = run("daxfs", "ls", "-lRn", path, *more)
+        # The sum of names that a directory's size is stays as it is, too.
+        return done.stdout
+
+    def test_in_place(self, on: Branches, run: Run) -> None:
+        self.change(on)
+        on.path.chmod(0o640)
+        with daxfs.open(on.path) as image:
+            uuid = image.uuid
+        before = self.listing(run, on.path)
+        assert run("daxfs", "compact", on.path).stdout.startswith(os.fsencode(on.path))
+        assert self.listing(run, on.path) == before
+        assert stat.S_IMODE(on.path.stat().st_mode) == 0o640
+        assert os.listdir(on.path.parent) == [on.path.name]
+        with daxfs.open(on.path) as image:
+            assert (image.label, image.uuid) == ("a label", uuid)
+            assert [branch.log_size for branch in image.branches] == [0]
+            assert image.xattrs("big") == {"user.note": b"\x00value\xff"}
+        run("fsck.daxfs", on.path)
+        on("create", "again")
+
+    def test_to_a_new_file(self, on: Branches, run: Run, tmp_path: Path) -> None:
+        self.change(on)
+        on("create", "other")
+        on("put", "-b", "other", "-", "only here", input=b"")
+        new = tmp_path / "new"
+        run("daxfs", "compact", on.path, "-o", new)
+        assert self.listing(run, new) == self.listing(run, on.path)
+        run("daxfs", "compact", on.path, "-o", new, status=1)
+        done = run(
+            "daxfs", "compact", on.path, "-b", "other", "-o", new, "--force", "--static", "--json"
+        )
+        assert json.loads(done.stdout)["output"] == str(new)
+        assert self.listing(run, new) == self.listing(run, on.path, "-b", "other")
+        with daxfs.open(new) as image:
+            assert "branches" not in image.features
+        run("daxfs", "compact", new, "-w", "-D", "2M")
+        with daxfs.open(new) as image:
+            assert [s.size for s in image.spans if s.name == "delta region"] == [2 << 20]
+
+    def test_what_would_be_lost(self, on: Branches, run: Run) -> None:
+        on("create", "one")
+        on("create", "two")
+        done = run("daxfs", "compact", on.path, status=1)
+        assert b"would lose one, two" in done.stderr
+        done = run("daxfs", "compact", on.path, "-b", "one", status=1)
+        assert b"would lose main, two" in done.stderr
+        with daxfs.open(on.path, writable=True):
+            done = run("daxfs", "compact", on.path, "--force", status=1)
+            assert b"has the image open for writing" in done.stderr
+        run("daxfs", "compact", on.path, "--force")
+        assert [row["name"] for row in on.json("list")] == ["main"]
+
+    def test_plain_images(self, run: Run, tmp_path: Path) -> None:
+        for branch in ("b1", "main"):
+            new = tmp_path / branch
+            run("daxfs", "compact", VECTORS / "delta.daxfs", "-b", branch, "-o", new)
+            listing = self.listing(run, VECTORS / "delta.daxfs", "-b", branch)
+            assert self.listing(run, new) == listing
+            run("daxfs-branch", "create", "x", "-i", new)
+
+    def test_what_cannot_be_replaced(self, run: Run, path: Path) -> None:
+        fd = os.memfd_create("image")
+        os.write(fd, path.read_bytes())
+        with pytest.raises(daxfs.errors.InvalidError, match="in place"):
+            daxfs.compact(fd)
+        os.close(fd)
+        run("daxfs", "compact", path, "--static", "-w", status=2)

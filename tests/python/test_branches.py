@@ -1,0 +1,600 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Protects branches from Python: what `daxfs.Branch` does, refuses, keeps and gives up."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pytest
+
+import daxfs
+from daxfs import errors
+from support.small import VECTORS
+
+
+@pytest.fixture
+def path(tree: Path, tmp_path: Path) -> Path:
+    """Build an image of the tree with room for branches."""
+    daxfs.build(tree, tmp_path / "x.daxfs", branches=True, delta_size="16M")
+    return tmp_path / "x.daxfs"
+
+
+@pytest.fixture
+def image(path: Path) -> Iterator[daxfs.Image]:
+    with daxfs.open(path, writable=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def branch(image: daxfs.Image) -> Iterator[daxfs.Branch]:
+    with image.branch("b", keep=True) as opened:
+        yield opened
+
+
+def sound(path: Path) -> bool:
+    return daxfs.validate(path, data=True).errors == 0
+
+
+class TestLife:
+    def test_a_block_is_committed(self, path: Path) -> None:
+        with daxfs.open(path, writable=True) as image:
+            assert image.writable
+            with image.branch("feature") as branch:
+                branch.write_text("new", "text")
+                assert branch.read_text("new") == "text"
+                assert not image.exists("new")
+                assert image.branches["feature"].parent == "main"
+                owner = image.branches["feature"].owner
+                assert owner is not None
+                assert (owner.pid, owner.alive) == (os.getpid(), True)
+            assert branch.closed
+            assert image.read_text("new") == "text"
+            assert image.branches.names == ["main"]
+        assert sound(path)
+        with daxfs.open(path) as again:
+            assert not again.writable
+            assert again.read_text("new") == "text"
+
+    def test_an_exception_aborts(self, image: daxfs.Image) -> None:
+        with suppress(KeyError), image.branch("b") as branch:
+            branch.write_text("new", "text")
+            raise KeyError
+        assert branch.closed
+        assert "b" not in image.branches
+        assert not image.exists("new")
+
+    def test_what_is_kept_is_there_later(self, path: Path) -> None:
+        with daxfs.open(path, writable=True) as image:
+            with image.branch("b", keep=True) as branch:
+                branch.write_text("new", "text")
+            assert image.branches["b"].owner is None
+        with daxfs.open(path, branch="b") as other:
+            assert other.read_text("new") == "text"
+            assert other.branches.names == ["main", "b"]
+        with daxfs.open(path, writable=True) as image, image.branch("b") as branch:
+            assert branch.read_text("new") == "text"
+        with daxfs.open(path) as other:
+            assert other.read_text("new") == "text"
+
+    def test_ends_by_hand(self, image: daxfs.Image) -> None:
+        with image.branch("b") as branch:
+            branch.write_text("new", "1")
+            branch.commit()
+            with pytest.raises(errors.BranchStaleError, match="committed") as caught:
+                branch.exists("new")
+            assert (caught.value.errno, caught.value.branch) == (errno.ESTALE, "b")
+        with image.branch("c") as branch:
+            branch.write_text("new", "2")
+            branch.abort()
+            with pytest.raises(errors.BranchStaleError, match="aborted"):
+                branch.write_text("new", "3")
+        assert image.read_text("new") == "1"
+
+    def test_one_winner(self, image: daxfs.Image) -> None:
+        first, second = image.branch("first"), image.branch("second")
+        nested = image.branch("nested", parent="second")
+        first.write_text("by", "first")
+        nested.write_text("by", "nested")
+        with second.open("dir/text.txt") as file:
+            first.commit()
+            for use in (nested.listdir, nested.commit, second.abort, file.read):
+                with pytest.raises(errors.BranchStaleError):
+                    use()
+        third = image.branch("third")
+        with image.branch("fourth"):
+            pass
+        with pytest.raises(errors.BranchStaleError), third:
+            third.write_text("by", "third")
+        assert image.read_text("by") == "first"
+
+    def test_a_chain_is_committed_whole(self, path: Path) -> None:
+        with daxfs.open(path, writable=True) as image:
+            parent = "main"
+            for depth in range(12):
+                with image.branch(f"d{depth}", parent=parent, keep=True) as branch:
+                    branch.write_text(f"f{depth}", str(depth))
+                    branch.write_text("last", str(depth))
+                parent = branch.name
+            with pytest.raises(errors.ReadOnlyBranchError, match="d1"), image.branch("d0") as below:
+                below.write_text("x", "")
+            with pytest.raises(errors.BranchBusyError):
+                image.commit_branch("d3")
+            image.commit_branch(parent)
+            assert [image.read_text(f"f{depth}") for depth in range(12)] == [
+                str(depth) for depth in range(12)
+            ]
+            assert image.read_text("last") == "11"
+            assert image.branches.names == ["main"]
+        assert sound(path)
+
+    def test_main_can_be_written(self, image: daxfs.Image) -> None:
+        with image.branch("main") as main:
+            main.write_text("direct", "1")
+            with pytest.raises(ValueError, match="main"):
+                main.abort()
+        assert image.read_text("direct") == "1"
+
+    def test_who_may_open_what(self, path: Path, image: daxfs.Image, branch: daxfs.Branch) -> None:
+        with pytest.raises(errors.BranchExistsError) as taken:
+            image.branch("b", create=True)
+        assert isinstance(taken.value, FileExistsError)
+        for unknown in (
+            lambda: image.branch("nope", create=False),
+            lambda: image.branch("nope", writable=False),
+            lambda: image.branch("x", parent="nope"),
+            lambda: image.branches["nope"],
+        ):
+            with pytest.raises(errors.NoBranchError, match="nope"):
+                unknown()
+        for name in ("", "a/b", "x" * 32, "-x", "@x", ".", "a\nb"):
+            with pytest.raises(errors.InvalidError):
+                image.branch(name, create=True)
+        with (
+            daxfs.open(path, writable=True) as other,
+            pytest.raises(errors.BranchBusyError, match=str(os.getpid())) as busy,
+        ):
+            other.branch("b")
+        assert busy.value.errno == errno.EBUSY
+        with image.branch("b", writable=False) as reader:
+            branch.write_text("new", "1")
+            assert reader.read_text("new") == "1"
+            assert not reader.writable
+            for write in (
+                lambda: reader.write_text("new", ""),
+                lambda: reader.open("new", "r+b"),
+                lambda: reader.mkdir("d"),
+                reader.commit,
+            ):
+                with pytest.raises(errors.ReadOnlyBranchError) as refused:
+                    write()
+                assert refused.value.errno == errno.EROFS
+        with daxfs.open(path) as read_only, pytest.raises(errors.InvalidError, match="writable"):
+            read_only.branch("x")
+
+    def test_images_without_room(self, tree: Path, tmp_path: Path) -> None:
+        daxfs.build(tree, tmp_path / "static")
+        for source in (tmp_path / "static", VECTORS / "delta.daxfs"):
+            with pytest.raises(errors.UnsupportedError):
+                daxfs.open(source, writable=True)
+
+    def test_branches_are_a_sequence_with_names(
+        self, image: daxfs.Image, branch: daxfs.Branch
+    ) -> None:
+        branches = image.branches
+        assert (len(branches), branches[0].name, branches[-1].name) == (2, "main", "b")
+        assert "b" in branches
+        assert branches["b"] in branches
+        assert "c" not in branches
+        assert branches["b"].created_ns is not None
+        assert [one.frozen for one in branches] == [True, False]
+        assert hash(branches["b"]) == hash(image.branches["b"])
+
+    def test_another_process_sees_and_ends_it(self, path: Path, image: daxfs.Image) -> None:
+        with image.branch("b", keep=True) as branch:
+            branch.write_text("new", "1")
+        script = (
+            "import sys, daxfs\n"
+            "with daxfs.open(sys.argv[1], writable=True) as image, image.branch('b') as b:\n"
+            "    assert b.read_text('new') == '1'\n"
+            "    b.write_text('new', '2')\n"
+        )
+        subprocess.run([sys.executable, "-c", script, path], check=True)
+        assert image.read_text("new") == "2"
+
+    def test_the_holds_of_the_dead_are_broken(self, path: Path) -> None:
+        script = (
+            "import os, sys, daxfs\n"
+            "image = daxfs.open(sys.argv[1], writable=True)\n"
+            "b = image.branch('b')\n"
+            "b.write_text('kept', '1'); b.sync(); b.write_text('lost', '2')\n"
+            "os._exit(0)\n"
+        )
+        subprocess.run([sys.executable, "-c", script, path], check=True)
+        with daxfs.open(path, writable=True) as image:
+            owner = image.branches["b"].owner
+            assert owner is not None
+            assert owner.alive is False
+            with image.branch("b") as branch:
+                assert branch.read_text("kept") == "1"
+                branch.write_text("more", "3")
+            assert image.read_text("more") == "3"
+        assert sound(path)
+
+    def test_memory_can_be_written_too(self, path: Path) -> None:
+        fd = os.memfd_create("image")
+        os.write(fd, path.read_bytes())
+        with daxfs.open(fd, writable=True) as image:
+            with image.branch("b") as branch:
+                branch.write_text("new", "1")
+            with daxfs.open(fd) as other:
+                assert other.read_text("new") == "1"
+        os.close(fd)
+
+
+class TestFiles:
+    def test_modes_are_those_of_open(self, branch: daxfs.Branch, tmp_path: Path) -> None:
+        """Every mode, beside the built-in on a file of the host."""
+        here = tmp_path / "here"
+        for mode in ("r+b", "wb", "ab", "w+b", "a+b", "rb"):
+            branch.write_bytes("f", b"0123456789")
+            here.write_bytes(b"0123456789")
+            found = []
+            files: list[IO[bytes]] = [branch.open("f", mode, 8192), here.open(mode)]
+            for file in files:
+                with file:
+                    steps: list[object] = [file.tell(), file.readable(), file.writable()]
+                    if file.readable():
+                        steps.append(file.read(3))
+                    if file.writable():
+                        steps += [file.write(b"abc"), file.tell()]
+                        file.flush()
+                    steps += [file.seek(1), file.seek(2, 1), file.seek(-1, 2)]
+                    if file.writable():
+                        steps += [file.write(b"XY"), file.truncate(8), file.seek(0, 2)]
+                found.append(steps)
+            assert found[0] == found[1], mode
+            assert branch.read_bytes("f") == here.read_bytes(), mode
+        with pytest.raises(FileExistsError):
+            branch.open("f", "xb")
+        with branch.open("new", "x") as text:
+            text.write("ünïcödé\n")
+        with branch.open("new", encoding="utf-8", mode="r") as text:
+            assert text.read() == "ünïcödé\n"
+        with pytest.raises(FileNotFoundError):
+            branch.open("nope", "r+b")
+
+    @pytest.mark.parametrize("mode", ["", "rw", "bt", "rbb", "z", "U"])
+    def test_modes_that_are_none(self, branch: daxfs.Branch, mode: str) -> None:
+        with pytest.raises(ValueError, match="mode"):
+            branch.open("empty", mode)
+
+    def test_what_a_stream_was_not_opened_for(self, branch: daxfs.Branch) -> None:
+        with branch.open("f", "wb", 0) as file, pytest.raises(io.UnsupportedOperation):
+            file.read()
+        with branch.open("f") as raw:
+            with pytest.raises(io.UnsupportedOperation):
+                raw.write(b"")
+            with pytest.raises(io.UnsupportedOperation):
+                raw.truncate()
+        with pytest.raises(ValueError, match="unbuffered text"):
+            branch.open("f", "w", 0)
+        with pytest.raises(ValueError, match="encoding"):
+            branch.open("f", "wb", encoding="utf-8")
+        with pytest.raises(ValueError, match="closed"):
+            raw.read()
+
+    def test_numbers_are_written_as_they_lie(self, branch: daxfs.Branch) -> None:
+        numbers = np.arange(100_000, dtype="int64")
+        assert branch.write_bytes("n", numbers) == numbers.nbytes  # type: ignore[arg-type]
+        assert (np.frombuffer(branch.view("n"), dtype="int64") == numbers).all()
+        with branch.open("n", "r+b", 0) as file:
+            file.seek(8 * 5)
+            file.write(np.array([-1], dtype="int64"))
+        assert np.frombuffer(branch.read_bytes("n"), dtype="int64")[4:7].tolist() == [4, -1, 6]
+
+    def test_an_unlinked_file_goes_on(self, branch: daxfs.Branch) -> None:
+        with branch.open("f", "w+b", 0) as file:
+            file.write(b"before")
+            branch.unlink("f")
+            assert not branch.exists("f")
+            file.write(b" and after")
+            file.seek(0)
+            assert file.read() == b"before and after"
+            assert file.stat().st_nlink == 0  # type: ignore[attr-defined]
+
+    def test_truncated_bytes_come_back_as_zeroes(self, branch: daxfs.Branch) -> None:
+        branch.write_bytes("f", b"x" * 10_000)
+        branch.truncate("f", 5_000)
+        branch.truncate("f", 9_000)
+        assert branch.read_bytes("f") == b"x" * 5_000 + bytes(4_000)
+        branch.write_bytes("f", b"y" * 20_000)
+        branch.punch_hole("f", 4096, 4096)
+        expected = b"y" * 4096 + bytes(4096) + b"y" * (20_000 - 8192)
+        assert branch.read_bytes("f") == expected
+        branch.allocate("f", 20_000, 100, keep_size=True)
+        assert branch.stat("f").st_size == 20_000
+        branch.allocate("f", 20_000, 100)
+        assert branch.read_bytes("f") == expected + bytes(100)
+
+    def test_views_stay(self, image: daxfs.Image) -> None:
+        with image.branch("b") as branch:
+            branch.write_bytes("f", b"z" * 8192)
+            view = branch.view("f")
+        assert bytes(view) == b"z" * 8192
+        with image.branch("c") as branch:
+            branch.write_bytes("f", b"a" * 8192)
+        image.maintain()
+        assert bytes(view) == b"z" * 8192
+        with pytest.raises(TypeError):
+            view[0] = 1
+
+    def test_threads_share_a_branch(self, branch: daxfs.Branch) -> None:
+        def work(number: int) -> None:
+            for step in range(50):
+                branch.write_text(f"t{number}-{step}", str(step))
+                with branch.open("shared", "ab", 0) as file:
+                    file.write(b"%d\n" % number)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(branch.read_text("shared").split()) == sorted("0123" * 50)
+        assert len(list(branch.glob("t*-*"))) == 200
+
+
+class TestNames:
+    def test_links_are_followed_inside_the_image(self, branch: daxfs.Branch) -> None:
+        branch.write_text("link", "through")
+        assert branch.read_text("dir/text.txt") == "through"
+        assert branch.lstat("link").is_symlink()
+        branch.write_text("dangling", "made")
+        assert branch.read_text("nowhere") == "made"
+        branch.symlink("../../../../dir/new", "escape")
+        branch.write_text("escape", "inside")
+        assert branch.read_text("dir/new") == "inside"
+        branch.mkdir("dirlink/below")
+        assert branch.is_dir("dir/below")
+        with pytest.raises(errors.LoopError):
+            branch.write_text("loop", "")
+        with pytest.raises(FileExistsError):
+            branch.open("escape", "x")
+        branch.unlink("escape")
+        branch.symlink("gone", "escape")
+        with pytest.raises(FileExistsError):
+            branch.open("escape", "x")
+        branch.chmod("link", 0o600, follow_symlinks=False)
+        assert stat.S_IMODE(branch.stat("link").st_mode) != 0o600
+
+    def test_directories(self, branch: daxfs.Branch) -> None:
+        branch.makedirs("a/b/c", 0o700)
+        assert stat.S_IMODE(branch.stat("a/b/c").st_mode) == 0o700
+        branch.makedirs(b"a/b/c", exist_ok=True)
+        with pytest.raises(FileExistsError):
+            branch.makedirs("a/b/c")
+        with pytest.raises(FileExistsError):
+            branch.mkdir("empty", exist_ok=True)
+        branch.mkdir("/", exist_ok=True)
+        branch.symlink("..", "a/b/up")
+        branch.write_text("a/b/f", "")
+        branch.rmtree("a")
+        assert not branch.exists("a")
+        assert branch.stat("/").st_nlink == 2 + 2
+        with pytest.raises(NotADirectoryError):
+            branch.rmtree("dirlink")
+        with pytest.raises(NotADirectoryError):
+            branch.rmtree("empty")
+
+    def test_moves(self, branch: daxfs.Branch) -> None:
+        branch.write_text("one", "1")
+        branch.write_text("two", "2")
+        with pytest.raises(FileExistsError):
+            branch.rename("one", "two")
+        branch.exchange("one", "two")
+        assert (branch.read_text("one"), branch.read_text("two")) == ("2", "1")
+        branch.replace("one", "two")
+        assert not branch.exists("one")
+        branch.rename("two", "dir/two")
+        assert branch.read_text("dir/two") == "2"
+        branch.replace("dir", "elsewhere")
+        assert branch.read_text("elsewhere/sub/deep") == "deep\n"
+
+    def test_hard_links_and_special_files(self, branch: daxfs.Branch) -> None:
+        branch.link("dir/text.txt", "third")
+        assert branch.stat("hard").st_nlink == 3
+        branch.link("link", "is-link", follow_symlinks=False)
+        assert branch.lstat("is-link").is_symlink()
+        branch.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        assert branch.stat("null").st_rdev == os.makedev(1, 3)
+        branch.mknod("pipe", stat.S_IFIFO)
+        assert stat.S_ISFIFO(branch.stat("pipe").st_mode)
+        branch.mknod("plain")
+        assert branch.read_bytes("plain") == b""
+
+    def test_attributes(self, branch: daxfs.Branch) -> None:
+        branch.chmod("setuid", 0o2711)
+        assert stat.S_IMODE(branch.stat("setuid").st_mode) == 0o2711
+        branch.chown("setuid", 5, 6)
+        branch.chown("setuid", gid=7)
+        info = branch.stat("setuid")
+        assert (info.st_uid, info.st_gid) == (5, 7)
+        branch.utime("setuid", (1.5, 2.25))
+        info = branch.stat("setuid")
+        assert (info.st_atime, info.st_mtime) == (1.5, 2.25)
+        branch.utime("setuid")
+        assert branch.stat("setuid").st_mtime > 1e9
+        with pytest.raises(ValueError):
+            branch.utime("setuid", (1, 1), ns=(1, 1))
+        branch.setxattr("big", "user.more", b"1")
+        with pytest.raises(FileExistsError):
+            branch.setxattr("big", "user.more", b"2", os.XATTR_CREATE)
+        with pytest.raises(errors.NoAttributeError):
+            branch.setxattr("big", "user.less", b"2", os.XATTR_REPLACE)
+        branch.removexattr("big", "user.note")
+        assert branch.xattrs("big") == {"user.more": b"1"}
+
+    def test_groups_are_inherited(self, branch: daxfs.Branch) -> None:
+        branch.mkdir("team")
+        branch.chown("team", 0, 4242)
+        branch.chmod("team", 0o2775)
+        branch.mkdir("team/sub")
+        branch.write_text("team/sub/file", "")
+        branch.symlink("x", "team/link")
+        for name in ("sub", "sub/file", "link"):
+            assert branch.lstat(f"team/{name}").st_gid == 4242
+        assert branch.stat("team/sub").st_mode & stat.S_ISGID
+
+    @pytest.mark.parametrize(
+        ("use", "number"),
+        [
+            (lambda b: b.mkdir("dir"), errno.EEXIST),
+            (lambda b: b.mkdir("nope/x"), errno.ENOENT),
+            (lambda b: b.mkdir("empty/x"), errno.ENOTDIR),
+            (lambda b: b.mkdir("n" * 129), errno.ENAMETOOLONG),
+            (lambda b: b.rmdir("dir"), errno.ENOTEMPTY),
+            (lambda b: b.rmdir("empty"), errno.ENOTDIR),
+            (lambda b: b.rmdir("/"), errno.EINVAL),
+            (lambda b: b.unlink("dir"), errno.EISDIR),
+            (lambda b: b.unlink("nope"), errno.ENOENT),
+            (lambda b: b.link("dir", "x"), errno.EPERM),
+            (lambda b: b.replace("dir", "dir/sub/x"), errno.EINVAL),
+            (lambda b: b.replace("dir", "empty"), errno.ENOTDIR),
+            (lambda b: b.replace("empty", "empty dir"), errno.EISDIR),
+            (lambda b: b.replace("empty dir", "dir"), errno.ENOTEMPTY),
+            (lambda b: b.exchange("empty", "nope"), errno.ENOENT),
+            (lambda b: b.symlink("", "x"), errno.ENOENT),
+            (lambda b: b.symlink("t" * 4096, "x"), errno.ENAMETOOLONG),
+            (lambda b: b.write_bytes("dir", b""), errno.EISDIR),
+            (lambda b: b.write_bytes("new/", b""), errno.EISDIR),
+            (lambda b: b.truncate("empty", 1 << 63), errno.EFBIG),
+            (lambda b: b.truncate("dir", 1), errno.EISDIR),
+            (lambda b: b.removexattr("big", "user.nope"), errno.ENODATA),
+            (lambda b: b.write_bytes("big", bytes(20 << 20)), errno.ENOSPC),
+        ],
+    )
+    def test_errors_are_those_of_posix(
+        self, branch: daxfs.Branch, use: Callable[[daxfs.Branch], object], number: int
+    ) -> None:
+        before = sorted(branch.glob("**/*"))
+        with pytest.raises(errors.DaxfsError) as caught:
+            use(branch)
+        assert caught.value.errno == number
+        assert sorted(branch.glob("**/*")) == before
+
+    def test_errors_name_the_path(self, branch: daxfs.Branch) -> None:
+        for use in (branch.mkdir, branch.rmdir, branch.unlink):
+            with pytest.raises(errors.DaxfsError) as caught:
+                use("dir/sub")
+            assert caught.value.filename == "dir/sub"
+
+    def test_paths_write_as_pathlib_does(self, image: daxfs.Image, branch: daxfs.Branch) -> None:
+        top = branch / "p"
+        (top / "q").mkdir(parents=True)
+        file = top / "q" / "f.txt"
+        assert file.write_text("text") == 4
+        with file.open("a") as text:
+            text.write(" more")
+        assert file.read_text() == "text more"
+        (top / "hard").hardlink_to(file)
+        (top / "soft").symlink_to("q/f.txt")
+        assert (top / "soft").read_bytes() == b"text more"
+        assert str(file.rename(top / "g")) == "/p/g"
+        (top / "g").replace("/p/h")
+        (top / "h").chmod(0o600)
+        (top / "t").touch()
+        (top / "h").unlink()
+        (top / "h").unlink(missing_ok=True)
+        (top / "q").rmdir()
+        assert sorted(path.name for path in top.iterdir()) == ["hard", "soft", "t"]
+        with pytest.raises(io.UnsupportedOperation):
+            (image / "x").write_text("")
+        with pytest.raises(io.UnsupportedOperation):
+            image.open("x", "wb")
+
+
+class TestDiff:
+    def test_every_kind(self, image: daxfs.Image) -> None:
+        with image.branch("b", keep=True) as branch:
+            branch.write_text("dir/text.txt", "other")
+            branch.mkdir("new")
+            branch.write_text("new/file", "")
+            branch.rmtree("empty dir")
+            branch.chmod("setuid", 0o600)
+            branch.chown("fifo", 1, 1)
+            branch.unlink("dangling")
+            branch.symlink("dir", "dangling")
+            branch.unlink("empty")
+            branch.mkdir("empty")
+            branch.utime("absolute", ns=(5, 5), follow_symlinks=False)
+            branch.setxattr("dir", "user.x", b"")
+            found = [(one.kind, one.path, one.aspects) for one in branch.diff()]
+            assert found == [
+                ("changed", "/absolute", ["mtime"]),
+                ("changed", "/dangling", ["target", "mtime"]),
+                ("changed", "/dir", ["xattrs"]),
+                ("changed", "/dir/text.txt", ["content", "mtime"]),
+                ("changed", "/empty", ["type"]),
+                ("removed", "/empty dir", []),
+                ("changed", "/fifo", ["owner"]),
+                ("changed", "/hard", ["content", "mtime"]),
+                ("added", "/new", []),
+                ("added", "/new/file", []),
+                ("changed", "/setuid", ["mode"]),
+            ]
+            (text,) = (one for one in branch.diff() if one.path == "/dir/text.txt")
+            assert text.before is not None
+            assert text.after is not None
+            assert (text.before.st_size, text.after.st_size) == (25, 5)
+            fewer = branch.diff(ignore_mtime=True, ignore_owner=True, ignore_xattrs=True)
+            assert not {"/absolute", "/fifo", "/dir"} & {one.path for one in fewer}
+        with image.branch("c", parent="b", keep=True) as child:
+            assert child.diff() == []
+            child.write_text("more", "")
+            assert [one.path for one in child.diff()] == ["/more"]
+            assert len(child.diff("main")) == len(found) + 1
+            assert [one.kind for one in image.changes_since(child) if one.path == "/more"] == [
+                "removed"
+            ]
+
+    def test_plain_images_have_changes_too(self) -> None:
+        with daxfs.open(VECTORS / "delta.daxfs", branch="b1") as image:
+            kinds = {one.path: one.kind for one in image.changes_since(image.tree("main"))}
+            assert kinds["/dir/moved.txt"] == "added"
+            assert kinds["/emptydir"] == "removed"
+
+
+class TestMaintenance:
+    def test_space_comes_back(self, path: Path) -> None:
+        with daxfs.open(path, writable=True) as image:
+            for round_ in range(20):
+                with suppress(KeyError), image.branch(f"b{round_}") as branch:
+                    branch.write_bytes("f", bytes([round_]) * (6 << 20))
+                    raise KeyError
+                image.maintain()
+            with image.branch("last") as branch:
+                branch.write_bytes("f", b"x" * (6 << 20))
+        assert sound(path)
+
+    def test_release(self, path: Path, image: daxfs.Image, branch: daxfs.Branch) -> None:
+        assert image.release_branch("b") is False
+        with daxfs.open(path, writable=True) as other:
+            assert [one.pid for one in other.openers] == [os.getpid()]
+            with pytest.raises(errors.BranchBusyError):
+                other.release_branch("b", force=True)
+            branch.release()
+            with other.branch("b", keep=True) as again:
+                again.write_text("x", "")
+            branch.write_text("y", "")
+            assert branch.exists("x")
