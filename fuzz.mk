@@ -2,7 +2,7 @@
 # Coverage-guided fuzzing of the engine, on the stable toolchain.
 
 FUZZ_DIR := crates/daxfs-core/fuzz
-FUZZ_TARGETS := open validate read replay build_archive
+FUZZ_TARGETS := open validate read replay replay_ours branches build_archive
 # For each target.
 FUZZ_SECONDS ?= 900
 FUZZ_QUICK_SECONDS ?= 12

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 """What a branch of an image shows, found by replaying its delta logs, plain v3's or daxfs's own.
 
-It is written from the description of the format alone and shares no code with daxfs. Looking an answer up newest entry first, in a branch's own log, then its parent's, then the base,
-gives the same as applying all entries oldest first, from the base to the branch. This is the
-latter, into a tree in memory: slow, plain, and easy to trust.
+It is written from the description of the format alone and shares no code with daxfs. Looking an
+answer up newest entry first, in a branch's own log, then its parent's, then the base, gives the
+same as applying all entries oldest first, from the base to the branch. This is the latter, into a
+tree in memory: slow, plain, and easy to trust.
 
 Usage: `python3 -m support.v3delta IMAGE BRANCH` prints all that the branch shows, a JSON object a
 line.
@@ -146,7 +147,7 @@ def _head(image: V3Image) -> int:
     """Return the number of the branch that is main in an image of daxfs's own, else 0."""
     if not image.superblock.flags & BRANCHES:
         return 0
-    (head,) = struct.unpack("<Q", image.bytes_at(HEAD_AT, 8))
+    head = int.from_bytes(image.bytes_at(HEAD_AT, 8), "little")
     if head == 0:
         raise V3Error("head is 0, and no branch's number")
     return head

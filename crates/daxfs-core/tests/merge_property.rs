@@ -4,52 +4,17 @@
 
 mod support;
 
-use std::fmt::Write;
 use std::sync::Arc;
 
-use daxfs_core::base::Inode;
 use daxfs_core::delta::{Change, Entry, LogSpace, Name};
-use daxfs_core::error::show;
-use daxfs_core::format::ROOT_INO;
 use daxfs_core::image::Image;
 use daxfs_core::index::Index;
 use daxfs_core::merge::merge;
 use daxfs_core::view::{Links, View};
 use proptest::prelude::*;
-use sha2::{Digest, Sha256};
+use support::describe::describe;
 use support::history::{self, Draw, History, open, step_of};
 use support::ours::Step;
-
-/// A tree in words: everything that it shows.
-fn describe(view: &View) -> String {
-    let mut text = String::new();
-    for found in view.walk(view.inode(ROOT_INO).unwrap()) {
-        let (path, inode) = found.unwrap();
-        let Inode { ino, mode, uid, gid, size, nlink, rdev, atime, mtime, ctime, .. } = inode;
-        write!(
-            text,
-            "{} {ino} {mode:o} {uid}:{gid} {size} {nlink} {rdev} {atime} {mtime} {ctime}",
-            show(&path)
-        )
-        .unwrap();
-        for (name, value) in view.xattrs(&inode).unwrap() {
-            write!(text, " {}={}", show(&name), show(&value)).unwrap();
-        }
-        if inode.is_symlink() {
-            write!(text, " -> {}", show(&view.readlink(&inode).unwrap())).unwrap();
-        }
-        if inode.is_file() {
-            let mut bytes = vec![0; size as usize];
-            assert_eq!(view.read(&inode, 0, &mut bytes).unwrap(), bytes.len());
-            write!(text, " {:x?} {}", &Sha256::digest(&bytes)[..8], view.blocks(&inode)).unwrap();
-            for extent in view.extents(&inode).unwrap().iter().filter(|extent| !extent.in_log) {
-                write!(text, " {extent:x?}").unwrap();
-            }
-        }
-        writeln!(text).unwrap();
-    }
-    text
-}
 
 fn draws() -> impl Strategy<Value = Vec<Draw>> {
     let draw = (any::<u8>(), any::<[u16; 4]>()).prop_map(|(kind, numbers)| Draw { kind, numbers });
@@ -67,7 +32,7 @@ fn check(rounds: &[Vec<Draw>]) -> usize {
     let mut history = History::new(&image, data);
     for draws in rounds {
         draws.iter().for_each(|draw| history.step(draw));
-        let shown = describe(&history.view());
+        let shown = describe(&history.view()).unwrap();
 
         let written = folded(&history.image, &history.index);
         let (log, size) = image.write_log(9, &written, 1);
@@ -77,7 +42,7 @@ fn check(rounds: &[Vec<Draw>]) -> usize {
         let space = LogSpace::of(history.image.superblock());
         let end = history.index.replay(base, region, &space, log, size).unwrap();
         assert_eq!(end.position, size);
-        assert_eq!(describe(&history.view()), shown);
+        assert_eq!(describe(&history.view()).unwrap(), shown);
         // The fold of a fold says no more.
         let again = folded(&history.image, &history.index);
         assert!(again.len() <= written.len(), "{} after {}", again.len(), written.len());
@@ -127,10 +92,10 @@ fn swapped_and_turned_inside_out() {
     rename(home, (1, "home"), (deep, "home"), false);
     rename(empty, (1, "empty"), (1, "home"), false);
     rename(empty, (1, "home"), (1, "deeper"), true);
-    let shown = describe(&View::new(Arc::clone(&opened), index.clone()));
+    let shown = describe(&View::new(Arc::clone(&opened), index.clone())).unwrap();
     let mut again = Index::default();
     for (ino, time, change) in merge(opened.base(), &index).unwrap() {
         again.apply(opened.base(), Entry { at: 0, ino, time, change }).unwrap();
     }
-    assert_eq!(describe(&View::new(opened, again)), shown);
+    assert_eq!(describe(&View::new(opened, again)).unwrap(), shown);
 }

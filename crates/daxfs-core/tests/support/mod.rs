@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
 
 pub(crate) mod change;
+pub(crate) mod describe;
 pub(crate) mod exhaust;
 pub(crate) mod forge;
 pub(crate) mod guard;
