@@ -28,7 +28,7 @@ pub(super) struct Piece {
 #[derive(Debug)]
 enum Place {
     /// Bytes that are there already, at this image offset.
-    InPlace(u64),
+    Owned(u64),
     /// The end of a file's last block grows; the bytes go to this image offset, and those from
     /// the second on before it are made zeroes.
     Tail(u64, u64),
@@ -193,7 +193,7 @@ impl Operation<'_> {
             };
             match (pieces.last_mut(), &place) {
                 (Some(Piece { range, place: Place::Fresh }), Place::Fresh) => range.end = end,
-                (Some(Piece { range, place: Place::InPlace(last) }), Place::InPlace(next))
+                (Some(Piece { range, place: Place::Owned(last) }), Place::Owned(next))
                     if *last + (range.end - range.start) == *next =>
                 {
                     range.end = end;
@@ -218,7 +218,7 @@ impl Operation<'_> {
         }
         let covered = run.file_offset + run.len;
         if covered >= part.end {
-            return Ok(Place::InPlace(image));
+            return Ok(Place::Owned(image));
         }
         let block = image - part.start % BLOCK_SIZE;
         match self.writer.tails.get(&inode.ino) {
@@ -263,7 +263,7 @@ impl Operation<'_> {
         let region = &self.open.session.region;
         for piece in pieces {
             match piece.place {
-                Place::InPlace(image) => put(region, image, part(&piece.range))?,
+                Place::Owned(image) => put(region, image, part(&piece.range))?,
                 Place::Tail(image, gap) => {
                     region.zero(gap, image.saturating_sub(gap))?;
                     region.write_back(gap, image.saturating_sub(gap))?;

@@ -166,7 +166,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         3 => Just(Kind::File),
         3 => Just(Kind::Directory),
         1 => Just(Kind::Fifo),
-        1 => prop::collection::vec(b'a'..b'z', 1..50).prop_map(Kind::Symlink),
+        1 => prop::collection::vec(b'a'..=b'z', 1..50).prop_map(Kind::Symlink),
     ];
     prop_oneof![
         8 => (path(), kind).prop_map(|(path, kind)| Op::Make(path, kind)),
