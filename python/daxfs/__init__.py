@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .errors import DaxfsError
     from .file import ImageFile
     from .image import Branches, Image, open
+    from .mounting import mount, unmount
     from .path import DaxfsPath
     from .tree import Tree
 
@@ -77,8 +78,10 @@ __all__ = [
     "build",
     "compact",
     "errors",
+    "mount",
     "open",
     "parse_size",
+    "unmount",
     "validate",
 ]
 
@@ -93,7 +96,9 @@ _HOMES = {
     "Tree": "tree",
     "build": "builder",
     "compact": "builder",
+    "mount": "mounting",
     "open": "image",
+    "unmount": "mounting",
 }
 
 

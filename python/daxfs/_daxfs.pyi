@@ -38,7 +38,9 @@ __all__ = [
     "extract",
     "extract_tar",
     "log",
+    "mount_fuse",
     "parse_size",
+    "unmount",
     "validate",
 ]
 
@@ -46,6 +48,15 @@ __version__: str
 ERROR_NAMES: list[str]
 
 def parse_size(text: str, /) -> int: ...
+def mount_fuse(
+    source: StrOrBytesPath | int,
+    mountpoint: StrOrBytesPath,
+    /,
+    options: str = "",
+    *,
+    foreground: bool = False,
+) -> None: ...
+def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None: ...
 
 @final
 class Buffer:

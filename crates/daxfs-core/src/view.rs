@@ -15,6 +15,7 @@ use crate::format::{BLOCK_SIZE, ROOT_INO};
 use crate::image::Image;
 use crate::index::{DEPTH_MAX, Directory, Index};
 use crate::opener::Pin;
+use crate::region::DataView;
 
 /// Most symbolic links followed on one path, as in Linux.
 pub(crate) const LINKS_MAX: usize = 40;
@@ -223,6 +224,21 @@ impl View {
         let extents = self.index.as_ref().and_then(|index| index.extents(inode.ino));
         let held = extents.map_or(inode.size, Extents::held);
         held.div_ceil(BLOCK_SIZE).saturating_mul(BLOCK_SIZE / 512)
+    }
+
+    /// A file's bytes without a copy, if they lie in one piece in the image.
+    pub fn contiguous(&self, file: &Inode, offset: u64, len: u64) -> Result<Option<DataView>> {
+        let region = self.image.region();
+        if len == 0 {
+            return region.view(0, 0).map(Some);
+        }
+        let range = offset..offset.saturating_add(len);
+        match self.extents_within(file, range).next() {
+            Some(run) if run.file_offset == offset && run.len == len => {
+                region.view(run.image_offset, len).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// A symlink's target.

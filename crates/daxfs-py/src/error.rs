@@ -48,17 +48,24 @@ impl From<Failure> for PyErr {
 
 /// Makes the Python exception for `error`; fails with what kept it from being made.
 fn exception(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
-    static FROM_ENGINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let filename = filename(py, error)?;
     let details = details(py, error)?;
-    let exception = FROM_ENGINE.import(py, "daxfs.errors", "from_engine")?.call1((
-        error.name(),
-        error.errno(),
-        error.to_string(),
-        filename,
-        details,
-    ))?;
-    Ok(PyErr::from_value(exception))
+    from_engine(py, error.name(), error.errno(), &error.to_string(), filename, Some(details))
+}
+
+/// Makes the Python exception of an engine's error from its parts.
+pub(crate) fn from_engine<'py>(
+    py: Python<'py>,
+    name: &str,
+    errno: i32,
+    message: &str,
+    filename: Option<Bound<'py, PyString>>,
+    details: Option<Bound<'py, PyDict>>,
+) -> PyResult<PyErr> {
+    static FROM_ENGINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let details = details.unwrap_or_else(|| PyDict::new(py));
+    let from_engine = FROM_ENGINE.import(py, "daxfs.errors", "from_engine")?;
+    Ok(PyErr::from_value(from_engine.call1((name, errno, message, filename, details))?))
 }
 
 /// The path that the error is about, if it is about one.

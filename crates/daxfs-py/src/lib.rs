@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod file;
 mod image;
+mod mount;
 mod paths;
 mod progress;
 mod stat;
@@ -34,6 +35,8 @@ mod _daxfs {
     use super::file::File;
     #[pymodule_export]
     use super::image::{Image, Maintained, Span};
+    #[pymodule_export]
+    use super::mount::{mount_fuse, unmount};
     #[pymodule_export]
     use super::progress::Progress;
     #[pymodule_export]

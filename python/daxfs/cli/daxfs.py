@@ -20,8 +20,10 @@ _COMMANDS = (
     "fsck",
     "inspect",
     "ls",
+    "mount",
     "stat",
     "tree",
+    "umount",
 )
 
 
@@ -41,7 +43,7 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup)
 @version_option
 def command() -> None:
-    r"""Look into daxfs images.
+    r"""Look into daxfs images, and mount them.
 
     IMAGE is a file, a DAX or block device, phys:ADDRESS[+SIZE], fd:N or dmabuf:N. Paths are taken
     from the root of the image. In JSON, bytes of a name that are not UTF-8 are written as
@@ -59,3 +61,10 @@ def fsck_main() -> NoReturn:
     from .fsck import command
 
     run(command, usage_status=16, cancelled_status=32)
+
+
+def mount_main() -> NoReturn:
+    """Run `mount.daxfs`, which mount(8) runs for `mount -t daxfs`."""
+    from .mount import helper
+
+    run(helper, usage_status=1)

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Where messages of a server go: to standard error in the foreground, else to the system's log.
+
+use std::os::unix::net::UnixDatagram;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// The socket of syslog, which journald serves as well.
+const SOCKET: &str = "/dev/log";
+/// Facility "daemon" of RFC 3164, shifted as a priority wants it.
+const DAEMON: u8 = 3 << 3;
+
+/// Where messages go.
+#[derive(Debug)]
+pub enum Journal {
+    /// To standard error.
+    Stderr,
+    /// To the system's log.
+    System(UnixDatagram),
+}
+
+impl Journal {
+    /// The system's log, or standard error where there is none.
+    pub fn system() -> Self {
+        let socket = UnixDatagram::unbound().and_then(|socket| {
+            socket.connect(SOCKET)?;
+            // A log that nobody reads must not stop a file system.
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        });
+        socket.map_or(Self::Stderr, Self::System)
+    }
+
+    /// Sends all messages of this process there.
+    pub fn install(self) {
+        // Whoever embeds the server may have a logger already: then that one is used.
+        if log::set_boxed_logger(Box::new(self)).is_ok() {
+            log::set_max_level(LevelFilter::Info);
+        }
+    }
+}
+
+impl Log for Journal {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= Level::Info
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        match self {
+            Self::Stderr => eprintln!("daxfs: {}", record.args()),
+            Self::System(socket) => {
+                let severity = match record.level() {
+                    Level::Error => 3,
+                    Level::Warn => 4,
+                    _ => 6,
+                };
+                let (priority, pid) = (DAEMON | severity, std::process::id());
+                let line = format!("<{priority}>daxfs[{pid}]: {}", record.args());
+                let _ = socket.send(line.as_bytes());
+            }
+        }
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Mounts of daxfs images through FUSE.
+//!
+//! [`session`] opens an image, attaches it to a directory and serves it; [`daemon`] lets that be
+//! done in the background. What the kernel asks is answered in the files `vfs_*`, which are named
+//! as in the kernel's module; each turns a request into calls of the engine and back.
+
+pub mod daemon;
+pub mod journal;
+pub mod mount;
+pub mod options;
+pub mod session;
+mod tree;
+mod vfs_dir;
+mod vfs_file;
+mod vfs_inode;
+mod vfs_super;
+mod vfs_xattr;

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Attaching a FUSE connection to a directory, and taking it away: by mount(2) for those who may,
+//! by `fusermount3` for ordinary users.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use daxfs_core::error::{Error, Result};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, FdFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
+
+/// What /proc/mounts and mount(8) call such a mount.
+pub const TYPE: &str = "fuse.daxfs";
+
+const DEVICE: &str = "/dev/fuse";
+const HELPER: &str = "fusermount3";
+
+/// How a connection is attached.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// What is mounted, for listings.
+    pub source: &'a OsStr,
+    /// The directory.
+    pub mountpoint: &'a Path,
+    /// Flags for mount(2), read-only among them.
+    pub flags: MountFlags,
+    /// Whether other users may look.
+    pub allow_other: bool,
+}
+
+/// Attaches a new connection and returns its end.
+pub fn attach(request: &Request<'_>) -> Result<OwnedFd> {
+    clear_stale(request.mountpoint)?;
+    let metadata =
+        std::fs::metadata(request.mountpoint).map_err(Error::io("mount on", request.mountpoint))?;
+    if !metadata.is_dir() {
+        return Err(Error::NotDirectory {
+            path: request.mountpoint.as_os_str().as_bytes().to_vec(),
+        });
+    }
+    let device = match rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(device) => device,
+        Err(errno @ (Errno::NOENT | Errno::NODEV | Errno::NXIO)) => {
+            return Err(Error::Backing {
+                what: format!("{DEVICE} is missing"),
+                advice: "load the kernel's module with modprobe fuse, or let the container have \
+                         the device"
+                    .into(),
+                errno: errno.raw_os_error(),
+            });
+        }
+        Err(errno) => return Err(Error::io("open", DEVICE)(errno)),
+    };
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let fd = device.as_raw_fd();
+    let mut data =
+        format!("fd={fd},rootmode=40000,user_id={uid},group_id={gid},default_permissions");
+    if request.allow_other {
+        data.push_str(",allow_other");
+    }
+    let data = CString::new(data).expect("numbers and names have no NUL");
+    match rustix::mount::mount(
+        request.source,
+        request.mountpoint,
+        TYPE,
+        request.flags,
+        Some(data.as_c_str()),
+    ) {
+        Ok(()) => Ok(device),
+        Err(Errno::PERM) => attach_by_helper(request),
+        Err(errno) => Err(Error::io("mount on", request.mountpoint)(errno)),
+    }
+}
+
+/// Lets `fusermount3`, which is setuid root, do it; it sends the descriptor through a socket.
+fn attach_by_helper(request: &Request<'_>) -> Result<OwnedFd> {
+    let failed = |errno: std::io::Error| Error::io("run", HELPER)(errno);
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+    rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).map_err(|errno| failed(errno.into()))?;
+    let mut options = OsString::from("subtype=daxfs,default_permissions,fsname=");
+    for byte in request.source.as_bytes() {
+        // Commas and backslashes are the helper's own.
+        if matches!(byte, b',' | b'\\') {
+            options.push("\\");
+        }
+        options.push(OsStr::from_bytes(&[*byte]));
+    }
+    let flags = [
+        (MountFlags::RDONLY, "ro"),
+        (MountFlags::NOEXEC, "noexec"),
+        (MountFlags::NOATIME, "noatime"),
+        (MountFlags::SYNCHRONOUS, "sync"),
+        (MountFlags::DIRSYNC, "dirsync"),
+    ];
+    for (_, name) in flags.iter().filter(|(flag, _)| request.flags.contains(*flag)) {
+        options.push(",");
+        options.push(name);
+    }
+    if request.allow_other {
+        options.push(",allow_other");
+    }
+    let child = Command::new(HELPER)
+        .arg("-o")
+        .arg(options)
+        .arg("--")
+        .arg(request.mountpoint)
+        .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    drop(theirs);
+    let child = match child {
+        Ok(child) => child,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::Backing {
+                what: format!("{HELPER}, through which ordinary users mount, is missing"),
+                advice: "install the package fuse3, or mount as root".into(),
+                errno: Errno::PERM.raw_os_error(),
+            });
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let received = receive(&ours);
+    let output = child.wait_with_output().map_err(failed)?;
+    match received {
+        Ok(Some(device)) => Ok(device),
+        _ => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.trim().trim_start_matches("fusermount3: ");
+            let advice = match said.contains("user_allow_other") {
+                true => "add user_allow_other to /etc/fuse.conf, or leave allow_other out",
+                false => "ordinary users mount on directories that are their own",
+            };
+            Err(Error::Backing {
+                what: format!("{HELPER} refused: {said}"),
+                advice: advice.into(),
+                errno: Errno::PERM.raw_os_error(),
+            })
+        }
+    }
+}
+
+fn receive(socket: &UnixStream) -> rustix::io::Result<Option<OwnedFd>> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let parts = &mut [IoSliceMut::new(&mut byte)];
+    rustix::io::retry_on_intr(|| rustix::net::recvmsg(socket.as_fd(), parts, &mut control, flags))?;
+    Ok(control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    }))
+}
+
+/// Takes the mount on `mountpoint` away; `lazy` takes its name away now and the rest once nobody
+/// uses it any more.
+pub fn detach(mountpoint: &Path, lazy: bool) -> Result<()> {
+    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    match rustix::mount::unmount(mountpoint, flags | UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(Errno::PERM) => detach_by_helper(mountpoint, lazy),
+        Err(errno) => Err(Error::io("unmount", mountpoint)(errno)),
+    }
+}
+
+fn detach_by_helper(mountpoint: &Path, lazy: bool) -> Result<()> {
+    let mut command = Command::new(HELPER);
+    command.arg("-u");
+    if lazy {
+        command.arg("-z");
+    }
+    let output = command
+        .arg("--")
+        .arg(mountpoint)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(Error::io("run", HELPER))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let errno = if said.contains("busy") { Errno::BUSY } else { Errno::PERM };
+    Err(Error::io("unmount", mountpoint)(errno))
+}
+
+/// Takes away what a server that died left on `mountpoint`: there, nothing answers any more.
+pub fn clear_stale(mountpoint: &Path) -> Result<()> {
+    // Of attributes the kernel may remember some, but this it asks the server for. Several may lie
+    // on one another.
+    while let Err(Errno::NOTCONN | Errno::CONNABORTED) = rustix::fs::statfs(mountpoint) {
+        log::warn!("{}: the server is gone; unmounting", mountpoint.display());
+        detach(mountpoint, true)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Mount options, as given with `-o`.
+
+use std::str::FromStr;
+
+use daxfs_core::error::{Error, Result};
+use rustix::mount::MountFlags;
+
+/// What may be done through a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Access {
+    /// Writing when a branch is named, reading otherwise.
+    #[default]
+    Unsaid,
+    /// Reading.
+    ReadOnly,
+    /// Writing.
+    ReadWrite,
+}
+
+/// Everything that `-o` can say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// What may be done.
+    pub access: Access,
+    /// The branch to show; main if none is named.
+    pub branch: Option<String>,
+    /// The branch to make a missing `branch` from.
+    pub parent: Option<String>,
+    /// Prove the image first.
+    pub validate: bool,
+    /// Drop this processor's cached copy of the memory first.
+    pub invalidate: bool,
+    /// Whether users other than the one who mounts may look; unsaid, root lets them.
+    pub allow_other: Option<bool>,
+    /// Whether there is a control directory.
+    pub control: bool,
+    /// Threads that serve; as many as there are processors if not said.
+    pub threads: Option<usize>,
+    /// Flags for mount(2).
+    pub flags: MountFlags,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            access: Access::Unsaid,
+            branch: None,
+            parent: None,
+            validate: false,
+            invalidate: false,
+            allow_other: None,
+            control: true,
+            threads: None,
+            flags: MountFlags::empty(),
+        }
+    }
+}
+
+/// Most threads that a mount is served by.
+const THREADS_MAX: usize = 64;
+
+/// Flags of mount(2) by the names that mount(8) has for them: what it sets or clears.
+const FLAGS: [(&str, MountFlags, bool); 16] = [
+    ("suid", MountFlags::NOSUID, false),
+    ("nosuid", MountFlags::NOSUID, true),
+    ("dev", MountFlags::NODEV, false),
+    ("nodev", MountFlags::NODEV, true),
+    ("exec", MountFlags::NOEXEC, false),
+    ("noexec", MountFlags::NOEXEC, true),
+    ("atime", MountFlags::NOATIME, false),
+    ("noatime", MountFlags::NOATIME, true),
+    ("diratime", MountFlags::NODIRATIME, false),
+    ("nodiratime", MountFlags::NODIRATIME, true),
+    ("relatime", MountFlags::RELATIME, true),
+    ("norelatime", MountFlags::RELATIME, false),
+    ("sync", MountFlags::SYNCHRONOUS, true),
+    ("async", MountFlags::SYNCHRONOUS, false),
+    ("dirsync", MountFlags::DIRSYNC, true),
+    ("silent", MountFlags::SILENT, true),
+];
+
+/// What mount(8) reads itself, in /etc/fstab.
+const FOR_OTHERS: [&str; 10] = [
+    "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "defaults",
+];
+
+impl FromStr for Options {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut options = Self::default();
+        for option in text.split(',').filter(|option| !option.is_empty()) {
+            options.add(option)?;
+        }
+        if options.parent.is_some() && options.branch.is_none() {
+            return Err(Error::invalid("parent=NAME is for a branch to be made: give branch=NAME"));
+        }
+        if options.parent.is_some() && options.access == Access::ReadOnly {
+            return Err(Error::invalid("parent=NAME makes a branch, which needs rw"));
+        }
+        Ok(options)
+    }
+}
+
+impl Options {
+    fn add(&mut self, option: &str) -> Result<()> {
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        };
+        let wrong = |what: &str| Err(Error::invalid(format!("mount option {option:?}: {what}")));
+        if let Some(value) = value {
+            match name {
+                "branch" if !value.is_empty() => self.branch = Some(value.into()),
+                "parent" if !value.is_empty() => self.parent = Some(value.into()),
+                "branch" | "parent" => return wrong("a name is missing"),
+                "threads" => match value.parse() {
+                    Ok(threads @ 1..=THREADS_MAX) => self.threads = Some(threads),
+                    _ => return wrong("a number from 1 to 64 is needed"),
+                },
+                _ if name.starts_with("x-") || name == "comment" => {}
+                _ => return wrong("not known"),
+            }
+            return Ok(());
+        }
+        match name {
+            "ro" => self.access = Access::ReadOnly,
+            "rw" => self.access = Access::ReadWrite,
+            "validate" => self.validate = true,
+            "novalidate" => self.validate = false,
+            "invalidate" => self.invalidate = true,
+            "allow_other" => self.allow_other = Some(true),
+            "noallow_other" => self.allow_other = Some(false),
+            "control" => self.control = true,
+            "nocontrol" => self.control = false,
+            // Who may do what is always checked by the kernel.
+            "default_permissions" => {}
+            "branch" | "parent" | "threads" => {
+                return wrong("a value is missing, as in NAME=VALUE");
+            }
+            _ => {
+                if let Some((_, flag, set)) = FLAGS.iter().find(|(flag, ..)| *flag == name) {
+                    self.flags.set(*flag, *set);
+                } else if !FOR_OTHERS.contains(&name) && !name.starts_with("x-") {
+                    return wrong("not known");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether writing is asked for.
+    pub fn writes(&self) -> bool {
+        match self.access {
+            Access::ReadOnly => false,
+            Access::ReadWrite => true,
+            Access::Unsaid => self.branch.is_some(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_options_win() {
+        let options: Options = "ro,rw,nosuid,nodev,suid,branch=a,branch=b".parse().unwrap();
+        assert_eq!(options.access, Access::ReadWrite);
+        assert_eq!(options.branch.as_deref(), Some("b"));
+        assert!(!options.flags.contains(MountFlags::NOSUID));
+        assert!(options.flags.contains(MountFlags::NODEV));
+    }
+
+    #[test]
+    fn what_mount_reads_itself_is_passed_over() {
+        let options: Options = "defaults,noauto,x-systemd.automount,_netdev".parse().unwrap();
+        assert_eq!(options, Options::default());
+    }
+
+    #[test]
+    fn a_branch_is_for_writing_unless_said_otherwise() {
+        assert!(!Options::default().writes());
+        assert!("branch=a".parse::<Options>().unwrap().writes());
+        assert!(!"ro,branch=a".parse::<Options>().unwrap().writes());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for text in
+            ["branch", "branch=", "parent=main", "colour", "threads=0", "ro,branch=a,parent=main"]
+        {
+            let error = text.parse::<Options>().unwrap_err();
+            assert!(matches!(error, Error::Invalid { .. }), "{text}: {error}");
+        }
+    }
+}

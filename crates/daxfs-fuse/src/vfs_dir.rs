@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Open directories: each reads from the tree as it was when reading began, so no name comes
+//! twice and none is lost while others change it.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex};
+
+use daxfs_core::view::{Entry, View};
+use fuser::{Errno, FileHandle, FopenFlags, ReplyDirectory, ReplyDirectoryPlus};
+
+use crate::tree::Node;
+use crate::vfs_inode::file_type;
+use crate::vfs_super::{Answer, GENERATION, Mounted, errno};
+
+/// A directory that is open.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    node: Node,
+    listing: Mutex<Option<Arc<Listing>>>,
+}
+
+/// What a directory holds, and the tree that says so.
+#[derive(Debug)]
+struct Listing {
+    view: Arc<View>,
+    entries: Vec<Entry>,
+}
+
+/// Entries before those of the image: `.` and `..`.
+const DOTS: u64 = 2;
+
+impl Mounted {
+    pub(crate) fn open_directory(&self, node: Node) -> Answer<(FileHandle, FopenFlags)> {
+        self.tree(node)?;
+        let handle = self.new_handle();
+        let directory = Arc::new(Directory { node, listing: Mutex::default() });
+        self.directories.lock().expect("no panic holds it").insert(handle.0, directory);
+        let mut flags = FopenFlags::empty();
+        if self.immutable {
+            flags |= FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
+        }
+        Ok((handle, flags))
+    }
+
+    fn directory(&self, handle: FileHandle) -> Answer<Arc<Directory>> {
+        let directories = self.directories.lock().expect("no panic holds it");
+        directories.get(&handle.0).cloned().ok_or(Errno::EBADF)
+    }
+
+    /// The directory's entries; from the beginning they are read anew, as `rewinddir` wants it.
+    fn listing(&self, directory: &Directory, offset: u64) -> Answer<Arc<Listing>> {
+        // Also when the entries are there already: a tree that is gone has none.
+        let view = self.tree(directory.node)?.view().map_err(errno)?;
+        let mut listing = directory.listing.lock().expect("no panic holds it");
+        if let Some(listing) = &*listing
+            && offset > 0
+        {
+            return Ok(Arc::clone(listing));
+        }
+        let inode = view.inode(directory.node.ino).map_err(errno)?;
+        let entries = view.entries(&inode).collect::<Result<_, _>>().map_err(errno)?;
+        Ok(Arc::clone(listing.insert(Arc::new(Listing { view, entries }))))
+    }
+
+    pub(crate) fn read_directory(
+        &self,
+        handle: FileHandle,
+        offset: u64,
+        reply: &mut ReplyDirectory,
+    ) -> Answer<()> {
+        let directory = self.directory(handle)?;
+        let listing = self.listing(&directory, offset)?;
+        for position in offset..listing.end() {
+            let (node, name) = self.position(&directory, &listing, position);
+            let kind = match listing.entry(position) {
+                Some(entry) => file_type(entry.mode)?,
+                None => fuser::FileType::Directory,
+            };
+            if reply.add(self.number(node), position + 1, kind, name) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read_directory_plus(
+        &self,
+        handle: FileHandle,
+        offset: u64,
+        reply: &mut ReplyDirectoryPlus,
+    ) -> Answer<()> {
+        let directory = self.directory(handle)?;
+        let listing = self.listing(&directory, offset)?;
+        for position in offset..listing.end() {
+            let (node, name) = self.position(&directory, &listing, position);
+            let attr = match listing.entry(position) {
+                Some(entry) => {
+                    let inode = listing.view.inode(entry.ino).map_err(errno)?;
+                    self.entry(&listing.view, directory.node, &inode)?
+                }
+                None => self.attributes(node)?,
+            };
+            if reply.add(attr.ino, position + 1, name, &self.ttl(), &attr, GENERATION) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The node and name at a position.
+    fn position<'a>(
+        &self,
+        directory: &Directory,
+        listing: &'a Listing,
+        position: u64,
+    ) -> (Node, &'a OsStr) {
+        match listing.entry(position) {
+            Some(entry) => {
+                let node = Node { tag: directory.node.tag, ino: entry.ino };
+                (node, OsStr::from_bytes(&entry.name))
+            }
+            None if position == 0 => (directory.node, OsStr::new(".")),
+            None => (self.parent(directory.node), OsStr::new("..")),
+        }
+    }
+}
+
+impl Listing {
+    fn end(&self) -> u64 {
+        DOTS + self.entries.len() as u64
+    }
+
+    fn entry(&self, position: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(position.checked_sub(DOTS)?).ok()?)
+    }
+}

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Extended attributes.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use daxfs_core::base::Xattr;
+use daxfs_core::format::feature;
+use fuser::{Errno, ReplyXattr};
+
+use crate::tree::Node;
+use crate::vfs_super::{Answer, Mounted, errno};
+
+impl Mounted {
+    /// The attributes of a node. Where none can exist the kernel is told not to ask again.
+    fn xattrs(&self, node: Node) -> Answer<Vec<Xattr>> {
+        if self.immutable && !self.image.superblock().has(feature::XATTRS) {
+            return Err(Errno::ENOSYS);
+        }
+        let view = self.tree(node)?.view().map_err(errno)?;
+        let inode = view.inode(node.ino).map_err(errno)?;
+        view.xattrs(&inode).map_err(errno)
+    }
+
+    pub(crate) fn get_xattr(&self, node: Node, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let value = self.xattrs(node).and_then(|xattrs| {
+            let found = xattrs.into_iter().find(|(other, _)| other == name.as_bytes());
+            Ok(found.ok_or(Errno::NO_XATTR)?.1)
+        });
+        answer(value, size, reply);
+    }
+
+    pub(crate) fn list_xattrs(&self, node: Node, size: u32, reply: ReplyXattr) {
+        let names = self.xattrs(node).map(|xattrs| {
+            let mut names = Vec::new();
+            for (name, _) in xattrs {
+                names.extend_from_slice(&name);
+                names.push(0);
+            }
+            names
+        });
+        answer(names, size, reply);
+    }
+}
+
+/// Replies with bytes, or with how many they are if that is asked for.
+fn answer(bytes: Answer<Vec<u8>>, size: u32, reply: ReplyXattr) {
+    match bytes {
+        Ok(bytes) if size == 0 => reply.size(bytes.len() as u32),
+        Ok(bytes) if bytes.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(bytes) => reply.data(&bytes),
+        Err(errno) => reply.error(errno),
+    }
+}

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`daxfs mount`, and `mount.daxfs` for mount(8)."""
+
+from __future__ import annotations
+
+import click
+
+from ._common import naming
+
+
+@click.command()
+@click.argument("source", metavar="SOURCE")
+@click.argument("mountpoint", metavar="MOUNTPOINT")
+@click.option(
+    "-o",
+    "options",
+    metavar="OPTIONS",
+    multiple=True,
+    help="Mount options, separated by commas.",
+)
+@click.option("-f", "--foreground", is_flag=True, help="Serve in this process, until Ctrl-C.")
+def command(source: str, mountpoint: str, options: tuple[str, ...], foreground: bool) -> None:
+    r"""Mount an image on a directory.
+
+    \b
+    Options:
+      ro, rw            read only; write (to main, if no branch is named)
+      branch=NAME       show this branch, for writing unless ro is given
+      parent=NAME       make the branch from this one if it is not there
+      validate          prove the image first
+      invalidate        drop what this processor's caches hold of the memory first
+      allow_other       let other users look, too; root does unless noallow_other is given
+      nocontrol         no control directory
+      threads=N         threads that serve
+      fuse, kernel      by FUSE, by the kernel's module
+
+    Those of mount(8), such as nosuid, nodev and noexec, do what they always do.
+    """
+    _mount(source, mountpoint, ",".join(options), foreground)
+
+
+@click.command()
+@click.argument("source", metavar="SOURCE")
+@click.argument("mountpoint", metavar="MOUNTPOINT")
+@click.option("-o", "options", metavar="OPTIONS", multiple=True)
+@click.option("-s", "sloppy", is_flag=True, help="Accepted, without effect.")
+@click.option("-v", "verbose", is_flag=True, help="Accepted, without effect.")
+@click.option("-n", "no_mtab", is_flag=True, help="Accepted, without effect.")
+@click.option("-f", "fake", is_flag=True, help="Do everything but mount.")
+@click.option("-t", "kind", metavar="TYPE", help="Accepted, without effect.")
+def helper(
+    source: str,
+    mountpoint: str,
+    options: tuple[str, ...],
+    sloppy: bool,
+    verbose: bool,
+    no_mtab: bool,
+    fake: bool,
+    kind: str | None,
+) -> None:
+    """Mount an image for mount(8); `daxfs mount --help` tells the options."""
+    if not fake:
+        _mount(source, mountpoint, ",".join(options), foreground=False)
+
+
+def _mount(source: str, mountpoint: str, options: str, foreground: bool) -> None:
+    from ..mounting import mount
+
+    with naming(source):
+        mount(source, mountpoint, options, foreground=foreground)
