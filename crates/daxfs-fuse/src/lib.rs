@@ -5,7 +5,9 @@
 //! done in the background. What the kernel asks is answered in the files `vfs_*`, which are named
 //! as in the kernel's module; each turns a request into calls of the engine and back.
 
+mod control;
 pub mod daemon;
+mod fuse;
 pub mod journal;
 pub mod mount;
 pub mod options;
@@ -14,5 +16,6 @@ mod tree;
 mod vfs_dir;
 mod vfs_file;
 mod vfs_inode;
+mod vfs_ioctl;
 mod vfs_super;
 mod vfs_xattr;

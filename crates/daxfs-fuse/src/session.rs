@@ -4,26 +4,32 @@
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::{Error, Result};
-use daxfs_core::format::MAIN_NAME;
+use daxfs_core::format::{MAIN_NAME, feature};
 use daxfs_core::image::{Image, Unvalidated};
-use daxfs_core::region::{self, Region, Source};
+use daxfs_core::region::{self, Durability, Region, Source};
+use daxfs_core::session::Session;
 use daxfs_core::view::View;
-use fuser::{Session, SessionACL};
+use fuser::SessionACL;
 use rustix::mount::MountFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 
+use crate::control;
 use crate::daemon::{self, Failure, Waiting};
+use crate::fuse::Fuse;
 use crate::journal::Journal;
 use crate::mount::{attach, detach};
-use crate::options::{Access, Options};
+use crate::options::Options;
 use crate::tree::Tree;
-use crate::vfs_super::Mounted;
+use crate::vfs_super::{Mounted, Setup};
 
 /// Threads, if the options do not say: one for each processor, within these limits. With two,
 /// nobody waits behind a reader whose memory is slow.
@@ -31,6 +37,9 @@ const THREADS: std::ops::RangeInclusive<usize> = 2..=16;
 
 /// How long a server that was told to end waits for files that are still open.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long what was written to a file on disk may wait for being published.
+const SYNC_PERIOD: Duration = Duration::from_secs(1);
 
 /// What to mount, and where.
 #[derive(Debug, Clone)]
@@ -84,11 +93,10 @@ impl Mount {
     }
 
     fn serve(self, waiting: Waiting) -> Result<()> {
-        let image = self.open()?;
-        let branch = self.options.branch.as_deref().unwrap_or(MAIN_NAME);
-        let tree = Tree::fixed(View::open(Arc::clone(&image), branch)?);
+        let setup = self.open()?;
         let mut flags = self.options.flags;
-        flags.set(MountFlags::RDONLY, !self.options.writes());
+        flags.set(MountFlags::RDONLY, !setup.writes);
+        let defers = setup.writes && setup.image.region().durability() == Durability::File;
         let root = rustix::process::geteuid().is_root();
         let device = attach(&crate::mount::Request {
             source: &self.shown_source(),
@@ -99,14 +107,33 @@ impl Mount {
         let mut config = fuser::Config::default();
         config.n_threads = Some(self.threads());
         config.clone_fd = true;
+        let mounted = Arc::new(Mounted::new(setup));
+        let (orders, taken) = channel();
+        let fuse = Fuse { mounted: Arc::clone(&mounted), orders: Mutex::new(orders) };
         // Who may look is the kernel's business, which also has requests of its own to make.
-        let session = Session::from_fd(Mounted::new(image, tree), device, SessionACL::All, config)
+        let session = fuser::Session::from_fd(fuse, device, SessionACL::All, config)
             .map_err(|error| self.give_up(error))?;
-        let ends = Ends::watch(self.mountpoint.clone())?;
+        let _ = mounted.notifier.set(session.notifier());
+        if !mounted.immutable && mounted.session.is_some() {
+            let watched = Arc::downgrade(&mounted);
+            spawn("daxfs-control", move || control::run(watched, &taken))?;
+        }
+        if defers {
+            let synced = Arc::downgrade(&mounted);
+            spawn("daxfs-sync", move || {
+                while let Some(mounted) = synced.upgrade() {
+                    mounted.sync_all();
+                    drop(mounted);
+                    std::thread::sleep(SYNC_PERIOD);
+                }
+            })?;
+        }
+        let ends = Ends::watch(Arc::clone(&mounted))?;
         log::info!("{}: {} mounted", self.mountpoint.display(), self.source);
         waiting.ready();
         let served = session.run().map_err(Error::io("serve", &self.mountpoint));
         ends.stop();
+        mounted.release_all();
         log::info!("{}: unmounted", self.mountpoint.display());
         served
     }
@@ -116,16 +143,58 @@ impl Mount {
         Error::io("mount on", &self.mountpoint)(error)
     }
 
-    fn open(&self) -> Result<Arc<Image>> {
-        if self.options.access == Access::ReadWrite || self.options.writes() {
-            return Err(Error::Unsupported { what: "writing through a mount".into() });
-        }
-        let region = Arc::new(Region::open(&self.source, region::Access::Read)?);
+    fn open(&self) -> Result<Setup> {
+        let writes = self.options.writes();
+        let image = self.open_image(writes)?;
+        let branches = image.superblock().has(feature::BRANCHES);
+        // Only who can store to the memory can say that it reads there.
+        let registers = branches && (writes || image.region().is_writable());
+        let session = registers.then(|| Session::open(Arc::clone(&image))).transpose()?;
+        let name = self.options.branch.as_deref().unwrap_or(MAIN_NAME);
+        let tree = match &session {
+            Some(session) => Tree::branch(0, self.open_branch(session, name, writes)?, writes),
+            // Says what kind of image it is that cannot be written.
+            None if writes => return Err(Session::open(image).expect_err("it has no branches")),
+            None => Tree::fixed(0, View::open(Arc::clone(&image), name)?),
+        };
+        let control = self.options.control;
+        let mountpoint = self.mountpoint.clone();
+        Ok(Setup { image, session, tree, mountpoint, writes, control })
+    }
+
+    fn open_image(&self, writes: bool) -> Result<Arc<Image>> {
+        let region = match Region::open(&self.source, region::Access::Write) {
+            Err(error) if writes => return Err(error),
+            // Whoever only reads need not be allowed more.
+            Err(_) => Region::open(&self.source, region::Access::Read)?,
+            Ok(region) => region,
+        };
+        let region = Arc::new(region);
         if self.options.invalidate {
             region.invalidate();
         }
         let image = Unvalidated::open(region)?;
         Ok(Arc::new(if self.options.validate { image.validate()? } else { image.trust() }))
+    }
+
+    fn open_branch(&self, session: &Arc<Session>, name: &str, writes: bool) -> Result<Branch> {
+        if !writes {
+            return session.open_branch(name, region::Access::Read);
+        }
+        match session.open_branch(name, region::Access::Write) {
+            Err(Error::NoBranch { .. }) if self.options.parent.is_some() => {
+                let parent = self.options.parent.as_deref().expect("it is some");
+                session.create(name, parent)
+            }
+            Err(Error::ReadOnly { name, why }) if name == MAIN_NAME => {
+                let branches = session.branches()?;
+                let names: Vec<_> =
+                    branches.iter().skip(1).map(|branch| branch.name.as_str()).collect();
+                let why = format!("{why}. Mount with branch=NAME: {}", names.join(", "));
+                Err(Error::ReadOnly { name, why })
+            }
+            opened => opened,
+        }
     }
 
     fn threads(&self) -> usize {
@@ -143,37 +212,48 @@ impl Mount {
     }
 }
 
+fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let spawned = std::thread::Builder::new().name(name.into()).spawn(work);
+    spawned.map(drop).map_err(Error::io("start a thread for", name))
+}
+
 /// Watches for signals that end the server.
-struct Ends(signal_hook::iterator::Handle);
+struct Ends {
+    signals: Handle,
+    ending: Arc<AtomicBool>,
+}
 
 impl Ends {
-    fn watch(mountpoint: PathBuf) -> Result<Self> {
+    fn watch(mounted: Arc<Mounted>) -> Result<Self> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
-            .map_err(Error::io("catch signals for", &mountpoint))?;
-        let handle = signals.handle();
-        std::thread::Builder::new()
-            .name("daxfs-signals".into())
-            .spawn(move || {
-                if signals.forever().next().is_some() {
-                    end(&mountpoint);
-                }
-            })
-            .map_err(Error::io("start a thread for", "signals"))?;
-        Ok(Self(handle))
+            .map_err(Error::io("catch signals for", &mounted.mountpoint))?;
+        let ending = Arc::new(AtomicBool::new(false));
+        let ends = Self { signals: signals.handle(), ending: Arc::clone(&ending) };
+        spawn("daxfs-signals", move || {
+            if signals.forever().next().is_some() {
+                end(&mounted, &ending);
+            }
+        })?;
+        Ok(ends)
     }
 
     fn stop(self) {
-        self.0.close();
+        self.ending.store(true, Ordering::Relaxed);
+        self.signals.close();
     }
 }
 
 /// Takes the mount away. The server ends with the last open file, or when its patience does: then
 /// the files that are still open give errors.
-fn end(mountpoint: &Path) {
-    if let Err(error) = detach(mountpoint, true) {
+fn end(mounted: &Mounted, ending: &AtomicBool) {
+    control::flush_mappings(&mounted.mountpoint);
+    if let Err(error) = detach(&mounted.mountpoint, true) {
         log::error!("{error}");
     }
     std::thread::sleep(PATIENCE);
-    log::warn!("{}: files are still open; ending", mountpoint.display());
-    std::process::exit(0);
+    if !ending.load(Ordering::Relaxed) {
+        log::warn!("{}: files are still open; ending", mounted.mountpoint.display());
+        mounted.release_all();
+        std::process::exit(0);
+    }
 }

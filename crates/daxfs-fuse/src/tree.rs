@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The trees that a mount shows, and how their inodes are numbered for the kernel.
 
-use std::sync::Arc;
+use std::sync::{Mutex, RwLock};
 
-use daxfs_core::error::Result;
+use daxfs_core::branch::handle::Branch;
+use daxfs_core::error::{Error, Result};
 use daxfs_core::format::ROOT_INO;
+use daxfs_core::region::Access;
 use daxfs_core::view::View;
 
 /// Bits of a node number that are the inode's number in the image.
 const INO_BITS: u32 = 40;
+
+/// Tag of the control directory, which is of no tree.
+pub(crate) const CONTROL: u64 = (1 << 23) - 1;
 
 /// An inode of a tree as the kernel knows it: the tree's tag above the inode's number.
 ///
@@ -45,17 +50,178 @@ impl Node {
 /// A tree that is shown.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    view: Arc<View>,
+    pub(crate) tag: u64,
+    what: What,
+    /// Inodes that the kernel was told of.
+    known: Mutex<Vec<u64>>,
+    /// What it was when somebody last looked whether it changed.
+    last: Mutex<Option<Seen>>,
+}
+
+#[derive(Debug)]
+enum What {
+    /// A tree that does not change.
+    Fixed(View),
+    /// A branch as it is at any time.
+    Branch { reader: Branch, writer: RwLock<Option<Branch>>, may_write: bool },
+}
+
+/// A state of a tree.
+#[derive(Debug)]
+struct Seen {
+    version: (u64, u64),
+    view: View,
+}
+
+/// What a look at a tree found.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// Nothing that the kernel would not know.
+    None,
+    /// Others changed it.
+    Changed,
+    /// It is no more; the last that was known of it.
+    Ended(Option<View>),
 }
 
 impl Tree {
     /// A tree that does not change.
-    pub(crate) fn fixed(view: View) -> Self {
-        Self { view: Arc::new(view) }
+    pub(crate) fn fixed(tag: u64, view: View) -> Self {
+        Self { tag, what: What::Fixed(view), known: Mutex::default(), last: Mutex::default() }
+    }
+
+    /// A branch; `may_write` says whether it may be taken for writing when that is asked for.
+    pub(crate) fn branch(tag: u64, branch: Branch, may_write: bool) -> Self {
+        let writer = branch.is_writable().then(|| branch.clone());
+        let what = What::Branch { reader: branch, writer: RwLock::new(writer), may_write };
+        Self { tag, what, known: Mutex::default(), last: Mutex::default() }
     }
 
     /// What it is now.
-    pub(crate) fn view(&self) -> Result<Arc<View>> {
-        Ok(Arc::clone(&self.view))
+    pub(crate) fn view(&self) -> Result<View> {
+        match &self.what {
+            What::Fixed(view) => Ok(view.clone()),
+            What::Branch { reader, .. } => reader.view(),
+        }
+    }
+
+    /// Name of the branch.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match &self.what {
+            What::Fixed(_) => None,
+            What::Branch { reader, .. } => Some(reader.name()),
+        }
+    }
+
+    /// Whether nobody else can change it.
+    pub(crate) fn is_ours(&self) -> bool {
+        match &self.what {
+            What::Fixed(_) => true,
+            What::Branch { writer, .. } => writer.read().expect("no panic holds it").is_some(),
+        }
+    }
+
+    /// The branch for writing, taken when first asked for.
+    pub(crate) fn writer(&self) -> Result<Branch> {
+        let What::Branch { reader, writer, may_write } = &self.what else {
+            return Err(read_only("main"));
+        };
+        if let Some(branch) = &*writer.read().expect("no panic holds it") {
+            return Ok(branch.clone());
+        }
+        if !may_write {
+            return Err(read_only(reader.name()));
+        }
+        let mut writer = writer.write().expect("no panic holds it");
+        let branch = reader.session().open_branch(reader.name(), Access::Write)?;
+        Ok(writer.insert(branch).clone())
+    }
+
+    /// Makes what was written durable.
+    pub(crate) fn sync(&self) -> Result<()> {
+        match &self.what {
+            What::Branch { writer, .. } => {
+                let branch = writer.read().expect("no panic holds it").clone();
+                branch.map_or(Ok(()), |branch| branch.sync())
+            }
+            What::Fixed(_) => Ok(()),
+        }
+    }
+
+    /// Lets others write.
+    pub(crate) fn release(&self) -> Result<()> {
+        match &self.what {
+            What::Branch { writer, .. } => {
+                let branch = writer.write().expect("no panic holds it").take();
+                branch.map_or(Ok(()), |branch| branch.release())
+            }
+            What::Fixed(_) => Ok(()),
+        }
+    }
+
+    /// Notes that the kernel is told of an inode.
+    pub(crate) fn note(&self, ino: u64) {
+        if matches!(self.what, What::Fixed(_)) {
+            return;
+        }
+        let (word, bit) = ((ino / 64) as usize, 1 << (ino % 64));
+        let mut known = self.known.lock().expect("no panic holds it");
+        if known.len() <= word {
+            known.resize(word + 1, 0);
+        }
+        known[word] |= bit;
+    }
+
+    /// The inodes that the kernel may know.
+    pub(crate) fn known(&self) -> Vec<u64> {
+        let known = self.known.lock().expect("no panic holds it");
+        let bits = |(word, bits): (usize, &u64)| {
+            let bits = *bits;
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word as u64 * 64 + bit)
+        };
+        known.iter().enumerate().flat_map(bits).collect()
+    }
+
+    /// Looks whether others changed or ended it since the last look.
+    pub(crate) fn look(&self) -> Change {
+        let What::Branch { reader, .. } = &self.what else { return Change::None };
+        let mut last = self.last.lock().expect("no panic holds it");
+        match reader.version() {
+            Ok(version) => {
+                if last.as_ref().is_some_and(|seen| seen.version == version) {
+                    return Change::None;
+                }
+                let Ok(view) = reader.view() else { return Change::None };
+                let first = last.replace(Seen { version, view }).is_none();
+                // What this mount writes itself, the kernel knows.
+                if first || self.is_ours() { Change::None } else { Change::Changed }
+            }
+            Err(Error::Stale { .. }) => Change::Ended(last.take().map(|seen| seen.view)),
+            Err(_) => Change::None,
+        }
+    }
+}
+
+fn read_only(name: &str) -> Error {
+    Error::ReadOnly { name: name.into(), why: "it is mounted for reading".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn node_numbers_lead_back() {
+        for (tag, ino) in [(0, 1), (0, 77), (3, 1), (3, 1 << 32), (CONTROL, 1)] {
+            let node = Node { tag, ino };
+            for mounted in [0, 3] {
+                assert_eq!(Node::of(node.number(mounted), mounted), node);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_the_first_tree_are_those_of_the_image() {
+        assert_eq!(Node { tag: 0, ino: 4711 }.number(0), 4711);
     }
 }

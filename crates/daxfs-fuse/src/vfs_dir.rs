@@ -5,12 +5,14 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use daxfs_core::format::{ROOT_INO, mode};
 use daxfs_core::view::{Entry, View};
 use fuser::{Errno, FileHandle, FopenFlags, ReplyDirectory, ReplyDirectoryPlus};
 
-use crate::tree::Node;
-use crate::vfs_inode::file_type;
+use crate::tree::{CONTROL, Node, Tree};
+use crate::vfs_inode::{NOTHING, file_type};
 use crate::vfs_super::{Answer, GENERATION, Mounted, errno};
 
 /// A directory that is open.
@@ -20,10 +22,10 @@ pub(crate) struct Directory {
     listing: Mutex<Option<Arc<Listing>>>,
 }
 
-/// What a directory holds, and the tree that says so.
+/// What a directory holds, and the tree that says so; the control directory is of none.
 #[derive(Debug)]
 struct Listing {
-    view: Arc<View>,
+    from: Option<(Arc<Tree>, View)>,
     entries: Vec<Entry>,
 }
 
@@ -32,10 +34,12 @@ const DOTS: u64 = 2;
 
 impl Mounted {
     pub(crate) fn open_directory(&self, node: Node) -> Answer<(FileHandle, FopenFlags)> {
-        self.tree(node)?;
+        if node.tag != CONTROL {
+            self.tree(node)?.view().map_err(errno)?;
+        }
         let handle = self.new_handle();
         let directory = Arc::new(Directory { node, listing: Mutex::default() });
-        self.directories.lock().expect("no panic holds it").insert(handle.0, directory);
+        self.directories().insert(handle.0, directory);
         let mut flags = FopenFlags::empty();
         if self.immutable {
             flags |= FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
@@ -44,23 +48,36 @@ impl Mounted {
     }
 
     fn directory(&self, handle: FileHandle) -> Answer<Arc<Directory>> {
-        let directories = self.directories.lock().expect("no panic holds it");
-        directories.get(&handle.0).cloned().ok_or(Errno::EBADF)
+        self.directories().get(&handle.0).cloned().ok_or(Errno::EBADF)
+    }
+
+    pub(crate) fn close_directory(&self, handle: FileHandle) {
+        self.directories().remove(&handle.0);
     }
 
     /// The directory's entries; from the beginning they are read anew, as `rewinddir` wants it.
     fn listing(&self, directory: &Directory, offset: u64) -> Answer<Arc<Listing>> {
-        // Also when the entries are there already: a tree that is gone has none.
-        let view = self.tree(directory.node)?.view().map_err(errno)?;
+        let node = directory.node;
         let mut listing = directory.listing.lock().expect("no panic holds it");
+        if node.tag == CONTROL {
+            let names = self.branch_names()?.into_iter();
+            let entry =
+                |name: String| Entry { name: name.into(), ino: ROOT_INO, mode: mode::DIRECTORY };
+            let entries = names.map(entry).collect();
+            return Ok(Arc::clone(listing.insert(Arc::new(Listing { from: None, entries }))));
+        }
+        // Also when the entries are there already: a tree that is gone has none.
+        let tree = self.tree(node)?;
+        let view = tree.view().map_err(errno)?;
         if let Some(listing) = &*listing
             && offset > 0
         {
             return Ok(Arc::clone(listing));
         }
-        let inode = view.inode(directory.node.ino).map_err(errno)?;
+        let inode = view.inode(node.ino).map_err(errno)?;
         let entries = view.entries(&inode).collect::<Result<_, _>>().map_err(errno)?;
-        Ok(Arc::clone(listing.insert(Arc::new(Listing { view, entries }))))
+        let from = Some((tree, view));
+        Ok(Arc::clone(listing.insert(Arc::new(Listing { from, entries }))))
     }
 
     pub(crate) fn read_directory(
@@ -94,14 +111,17 @@ impl Mounted {
         let listing = self.listing(&directory, offset)?;
         for position in offset..listing.end() {
             let (node, name) = self.position(&directory, &listing, position);
-            let attr = match listing.entry(position) {
-                Some(entry) => {
-                    let inode = listing.view.inode(entry.ino).map_err(errno)?;
-                    self.entry(&listing.view, directory.node, &inode)?
+            let entry = listing.from.as_ref().zip(listing.entry(position));
+            let (attr, ttl) = match entry {
+                Some(((tree, view), entry)) => {
+                    let inode = view.inode(entry.ino).map_err(errno)?;
+                    self.entry(tree, view, directory.node, &inode)?
                 }
+                // Of a branch in the control directory, a look-up tells more.
+                None if position >= DOTS => (NOTHING, Duration::ZERO),
                 None => self.attributes(node)?,
             };
-            if reply.add(attr.ino, position + 1, name, &self.ttl(), &attr, GENERATION) {
+            if reply.add(attr.ino, position + 1, name, &ttl, &attr, GENERATION) {
                 break;
             }
         }

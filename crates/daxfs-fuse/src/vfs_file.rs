@@ -7,37 +7,40 @@ use std::cell::RefCell;
 use daxfs_core::base::Inode;
 use daxfs_core::region::DataView;
 use daxfs_core::view::View;
-use fuser::{Errno, FileHandle, FopenFlags, OpenFlags, ReplyData};
+use fuser::{Errno, ReplyData, Request, WriteFlags};
 
 use crate::tree::Node;
+use crate::vfs_inode::drop_privileges;
 use crate::vfs_super::{Answer, Mounted, errno};
+
+/// Bytes copied at once from one file to another.
+const COPY_SIZE: usize = 1 << 20;
+/// Most bytes copied in one request.
+const COPY_MAX: u64 = 64 << 20;
 
 thread_local! {
     /// Where a reply is put together that does not lie in one piece in the image.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Two files and a range, as copy_file_range takes them.
+pub(crate) struct CopyRange {
+    pub(crate) from: Node,
+    pub(crate) from_offset: u64,
+    pub(crate) to: Node,
+    pub(crate) to_offset: u64,
+    pub(crate) len: u64,
+}
+
 impl Mounted {
-    pub(crate) fn open_file(
-        &self,
-        node: Node,
-        _flags: OpenFlags,
-    ) -> Answer<(FileHandle, FopenFlags)> {
-        self.tree(node)?;
-        if self.immutable {
-            // The kernel then opens files by itself from now on.
-            return Err(Errno::ENOSYS);
-        }
-        Ok((FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE))
+    fn file(&self, node: Node) -> Answer<(View, Inode)> {
+        let view = self.tree(node)?.view().map_err(errno)?;
+        let inode = view.inode(node.ino).map_err(errno)?;
+        Ok((view, inode))
     }
 
     pub(crate) fn read_file(&self, node: Node, offset: u64, size: u32, reply: ReplyData) {
-        let found = self.tree(node).and_then(|tree| {
-            let view = tree.view().map_err(errno)?;
-            let inode = view.inode(node.ino).map_err(errno)?;
-            Ok((view, inode))
-        });
-        let (view, inode) = match found {
+        let (view, inode) = match self.file(node) {
             Ok(found) => found,
             Err(errno) => return reply.error(errno),
         };
@@ -49,24 +52,90 @@ impl Mounted {
         }
     }
 
+    pub(crate) fn write_file(
+        &self,
+        node: Node,
+        offset: u64,
+        data: &[u8],
+        flags: WriteFlags,
+    ) -> Answer<u32> {
+        let branch = self.writer(node)?;
+        if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+            drop_privileges(&branch, node.ino)?;
+        }
+        branch.write(node.ino, offset, data).map_err(errno)?;
+        Ok(data.len() as u32)
+    }
+
+    pub(crate) fn allocate(
+        &self,
+        request: &Request,
+        node: Node,
+        offset: u64,
+        len: u64,
+        mode: i32,
+    ) -> Answer<()> {
+        let branch = self.writer(node)?;
+        let keep_size = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        match mode & !libc::FALLOC_FL_KEEP_SIZE {
+            0 => branch.allocate(node.ino, offset, len, keep_size),
+            libc::FALLOC_FL_PUNCH_HOLE if keep_size => branch.punch_hole(node.ino, offset, len),
+            libc::FALLOC_FL_ZERO_RANGE => branch
+                .punch_hole(node.ino, offset, len)
+                .and_then(|()| branch.allocate(node.ino, offset, len, keep_size)),
+            _ => return Err(Errno::EOPNOTSUPP),
+        }
+        .map_err(errno)?;
+        if request.uid() != 0 {
+            drop_privileges(&branch, node.ino)?;
+        }
+        Ok(())
+    }
+
+    /// Copies in the server what would otherwise go through the kernel twice.
+    pub(crate) fn copy_range(&self, request: &Request, range: &CopyRange) -> Answer<u32> {
+        let CopyRange { from, from_offset, to, to_offset, len } = *range;
+        let branch = self.writer(to)?;
+        if request.uid() != 0 {
+            drop_privileges(&branch, to.ino)?;
+        }
+        let (view, inode) = self.file(from)?;
+        let end = inode.size.min(from_offset.saturating_add(len.min(COPY_MAX)));
+        let mut at = from_offset;
+        let mut buffer = vec![0; end.saturating_sub(at).min(COPY_SIZE as u64) as usize];
+        while at < end {
+            let part = (end - at).min(COPY_SIZE as u64) as usize;
+            let read = view.read(&inode, at, &mut buffer[..part]).map_err(errno)?;
+            let target = to_offset + (at - from_offset);
+            match branch.write(to.ino, target, &buffer[..read]) {
+                Ok(()) => at += read as u64,
+                // What was copied counts.
+                Err(_) if at > from_offset => break,
+                Err(error) => return Err(errno(error)),
+            }
+        }
+        Ok((at - from_offset.min(at)) as u32)
+    }
+
+    pub(crate) fn sync(&self, node: Node) -> Answer<()> {
+        if self.immutable {
+            return Ok(());
+        }
+        self.tree(node)?.sync().map_err(errno)
+    }
+
     pub(crate) fn seek(&self, node: Node, offset: i64, whence: i32) -> Answer<i64> {
-        let view = self.tree(node)?.view().map_err(errno)?;
-        let inode = view.inode(node.ino).map_err(errno)?;
+        let (view, inode) = self.file(node)?;
         let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
         if from >= inode.size {
             return Err(Errno::ENXIO);
         }
-        let extents = view.extents(&inode).map_err(errno)?;
         let mut at = from;
-        for extent in extents {
-            let end = extent.file_offset + extent.len;
-            if end <= at {
-                continue;
-            }
+        for extent in view.extents_within(&inode, from..inode.size) {
             match whence {
                 libc::SEEK_DATA => return Ok(at.max(extent.file_offset) as i64),
                 libc::SEEK_HOLE if extent.file_offset > at => break,
-                libc::SEEK_HOLE => at = end,
+                libc::SEEK_HOLE => at = extent.file_offset + extent.len,
                 _ => return Err(Errno::EINVAL),
             }
         }

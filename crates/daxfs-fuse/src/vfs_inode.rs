@@ -3,51 +3,104 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use daxfs_core::base::Inode;
-use daxfs_core::format::{BLOCK_SIZE, NAME_MAX, mode};
+use daxfs_core::branch::handle::Branch;
+use daxfs_core::format::{BLOCK_SIZE, NAME_MAX, ROOT_INO, mode};
 use daxfs_core::view::View;
-use fuser::{Errno, FileAttr, FileType, INodeNo};
+use daxfs_core::write::{NewInode, Rename, SetAttr};
+use fuser::{Errno, FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 
-use crate::tree::Node;
+use crate::tree::{CONTROL, Node, Tree};
+use crate::vfs_ioctl::CONTROL_NAME;
 use crate::vfs_super::{Answer, Mounted, errno};
+
+/// An attribute that gives a program privileges, and that goes with them.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Attributes, and how long they hold.
+pub(crate) type Lasting = (FileAttr, Duration);
+
+/// Attributes that the kernel asks to have changed.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) mode: Option<u32>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) size: Option<u64>,
+    pub(crate) atime: Option<TimeOrNow>,
+    pub(crate) mtime: Option<TimeOrNow>,
+}
 
 impl Mounted {
     /// What `name` in a directory stands for; node number 0 stands for nothing.
-    pub(crate) fn look_up(&self, parent: Node, name: &OsStr) -> Answer<FileAttr> {
+    pub(crate) fn look_up(&self, parent: Node, name: &OsStr) -> Answer<Lasting> {
         let name = name.as_bytes();
-        if name.len() > NAME_MAX {
-            return Err(Errno::ENAMETOOLONG);
+        check_name(name)?;
+        if parent.tag == CONTROL {
+            return self.look_up_branch(name);
         }
         // The kernel asks for these two only to find its way back to what it has forgotten.
         match name {
             b"." => return self.attributes(parent),
             b".." => return self.attributes(self.parent(parent)),
+            CONTROL_NAME if self.control && self.is_mounted_root(parent) => {
+                return Ok((self.control_attributes()?, Duration::ZERO));
+            }
             _ => {}
         }
-        let view = self.tree(parent)?.view().map_err(errno)?;
+        let tree = self.tree(parent)?;
+        let view = tree.view().map_err(errno)?;
         let directory = view.inode(parent.ino).map_err(errno)?;
         match view.lookup(&directory, name).map_err(errno)? {
-            Some(inode) => self.entry(&view, parent, &inode),
-            None => Ok(NOTHING),
+            Some(inode) => self.entry(&tree, &view, parent, &inode),
+            // The root may become another tree's, which nobody could tell of a name unknown.
+            None if parent.ino == ROOT_INO && !self.immutable => Err(Errno::ENOENT),
+            None => Ok((NOTHING, self.ttl(&tree))),
         }
     }
 
+    pub(crate) fn is_mounted_root(&self, node: Node) -> bool {
+        node.ino == ROOT_INO && self.number(node).0 == ROOT_INO
+    }
+
     /// The attributes of an inode that a name in `parent` leads to.
-    pub(crate) fn entry(&self, view: &View, parent: Node, inode: &Inode) -> Answer<FileAttr> {
+    pub(crate) fn entry(
+        &self,
+        tree: &Arc<Tree>,
+        view: &View,
+        parent: Node,
+        inode: &Inode,
+    ) -> Answer<Lasting> {
         let node = Node { tag: parent.tag, ino: inode.ino };
         if inode.is_dir() {
             self.remember_parent(node, parent);
         }
-        attr(self.number(node), view, inode)
+        tree.note(inode.ino);
+        Ok((attr(self.number(node), view, inode)?, self.ttl(tree)))
     }
 
     /// The attributes of a node.
-    pub(crate) fn attributes(&self, node: Node) -> Answer<FileAttr> {
-        let view = self.tree(node)?.view().map_err(errno)?;
+    pub(crate) fn attributes(&self, node: Node) -> Answer<Lasting> {
+        if node.tag == CONTROL {
+            return Ok((self.control_attributes()?, Duration::ZERO));
+        }
+        let tree = self.tree(node)?;
+        let view = tree.view().map_err(errno)?;
         let inode = view.inode(node.ino).map_err(errno)?;
-        attr(self.number(node), &view, &inode)
+        tree.note(node.ino);
+        Ok((attr(self.number(node), &view, &inode)?, self.ttl(&tree)))
+    }
+
+    /// The control directory: like the root, and nobody's to change.
+    fn control_attributes(&self) -> Answer<FileAttr> {
+        let tree = self.mounted_tree()?;
+        let view = tree.view().map_err(errno)?;
+        let root = view.inode(ROOT_INO).map_err(errno)?;
+        let inode = Inode { mode: mode::DIRECTORY | root.mode & 0o555, nlink: 2, size: 0, ..root };
+        attr(self.number(Node { tag: CONTROL, ino: ROOT_INO }), &view, &inode)
     }
 
     /// The target of a symbolic link.
@@ -56,10 +109,187 @@ impl Mounted {
         let inode = view.inode(node.ino).map_err(errno)?;
         view.readlink(&inode).map_err(errno)
     }
+
+    /// Makes a file, directory, device, FIFO or socket. The kernel has applied the umask.
+    pub(crate) fn make(
+        &self,
+        request: &Request,
+        parent: Node,
+        name: &OsStr,
+        mode: u32,
+        rdev: u32,
+    ) -> Answer<Lasting> {
+        let name = name.as_bytes();
+        check_name(name)?;
+        let branch = self.writer(parent)?;
+        let (gid, inherited) = inherit(&branch, request, parent, mode)?;
+        let new = NewInode { mode: mode | inherited, uid: request.uid(), gid, rdev };
+        let inode = branch.mknod(parent.ino, name, &new).map_err(errno)?;
+        self.made(&branch, parent, &inode)
+    }
+
+    /// Makes a symbolic link.
+    pub(crate) fn make_symlink(
+        &self,
+        request: &Request,
+        parent: Node,
+        name: &OsStr,
+        target: &[u8],
+    ) -> Answer<Lasting> {
+        let name = name.as_bytes();
+        check_name(name)?;
+        let branch = self.writer(parent)?;
+        let (gid, _) = inherit(&branch, request, parent, mode::SYMLINK)?;
+        let made = branch.symlink(parent.ino, name, target, request.uid(), gid);
+        self.made(&branch, parent, &made.map_err(errno)?)
+    }
+
+    /// Gives a file one more name.
+    pub(crate) fn make_link(&self, node: Node, parent: Node, name: &OsStr) -> Answer<Lasting> {
+        check_name(name.as_bytes())?;
+        if node.tag != parent.tag {
+            return Err(Errno::EXDEV);
+        }
+        let branch = self.writer(parent)?;
+        let inode = branch.link(node.ino, parent.ino, name.as_bytes()).map_err(errno)?;
+        self.made(&branch, parent, &inode)
+    }
+
+    fn made(&self, branch: &Branch, parent: Node, inode: &Inode) -> Answer<Lasting> {
+        let tree = self.tree(parent)?;
+        self.entry(&tree, &branch.view().map_err(errno)?, parent, inode)
+    }
+
+    /// Removes a name.
+    pub(crate) fn remove(&self, parent: Node, name: &OsStr, directory: bool) -> Answer<()> {
+        check_name(name.as_bytes())?;
+        let branch = self.writer(parent)?;
+        match directory {
+            true => branch.rmdir(parent.ino, name.as_bytes()),
+            false => branch.unlink(parent.ino, name.as_bytes()),
+        }
+        .map_err(errno)
+    }
+
+    /// Moves a name.
+    pub(crate) fn move_name(
+        &self,
+        (parent, name): (Node, &OsStr),
+        (new_parent, new_name): (Node, &OsStr),
+        flags: RenameFlags,
+    ) -> Answer<()> {
+        let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
+        check_name(name)?;
+        check_name(new_name)?;
+        if parent.tag != new_parent.tag {
+            return Err(Errno::EXDEV);
+        }
+        let how = match flags.bits() {
+            0 => Rename::Replace,
+            libc::RENAME_NOREPLACE => Rename::NoReplace,
+            libc::RENAME_EXCHANGE => Rename::Exchange,
+            _ => return Err(Errno::EINVAL),
+        };
+        let branch = self.writer(parent)?;
+        let before = branch.view().map_err(errno)?;
+        branch.rename(parent.ino, name, new_parent.ino, new_name, how).map_err(errno)?;
+        if parent != new_parent {
+            // What moved has another parent now; both have, when they changed places.
+            for (from, name, to) in [(parent, name, new_parent), (new_parent, new_name, parent)] {
+                let directory = before.inode(from.ino).map_err(errno)?;
+                if let Some(moved) = before.lookup(&directory, name).map_err(errno)?
+                    && moved.is_dir()
+                    && (from == parent || how == Rename::Exchange)
+                {
+                    self.remember_parent(Node { tag: from.tag, ino: moved.ino }, to);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes attributes.
+    pub(crate) fn change(&self, request: &Request, node: Node, wanted: Wanted) -> Answer<Lasting> {
+        let branch = self.writer(node)?;
+        let view = branch.view().map_err(errno)?;
+        let inode = view.inode(node.ino).map_err(errno)?;
+        let now = SystemTime::now();
+        let time = |time: Option<TimeOrNow>| time.map(|time| nanoseconds(time, now));
+        let mut attributes = SetAttr {
+            mode: wanted.mode,
+            uid: wanted.uid,
+            gid: wanted.gid,
+            size: wanted.size,
+            atime: time(wanted.atime),
+            mtime: time(wanted.mtime),
+        };
+        // The kernel leaves this to the file system. A chown that changes nothing comes without
+        // any attribute, and takes privileges away all the same.
+        let chown =
+            wanted.uid.is_some() || wanted.gid.is_some() || attributes == SetAttr::default();
+        let shrinks = wanted.size.is_some() && request.uid() != 0;
+        if chown || shrinks {
+            let mode = without_privileges(inode.mode);
+            if attributes.mode.is_none() && mode != inode.mode {
+                attributes.mode = Some(mode);
+            }
+            drop_capability(&branch, &view, &inode)?;
+        }
+        drop(view);
+        let inode = branch.set_attr(node.ino, &attributes).map_err(errno)?;
+        let tree = self.tree(node)?;
+        let view = branch.view().map_err(errno)?;
+        Ok((attr(self.number(node), &view, &inode)?, self.ttl(&tree)))
+    }
+}
+
+/// Takes from a file what gives privileges to whoever runs it.
+pub(crate) fn drop_privileges(branch: &Branch, ino: u64) -> Answer<()> {
+    let view = branch.view().map_err(errno)?;
+    let inode = view.inode(ino).map_err(errno)?;
+    drop_capability(branch, &view, &inode)?;
+    let mode = without_privileges(inode.mode);
+    if mode != inode.mode {
+        let attributes = SetAttr { mode: Some(mode), ..SetAttr::default() };
+        branch.set_attr(ino, &attributes).map_err(errno)?;
+    }
+    Ok(())
+}
+
+fn drop_capability(branch: &Branch, view: &View, inode: &Inode) -> Answer<()> {
+    let xattrs = view.xattrs(inode).map_err(errno)?;
+    if xattrs.iter().any(|(name, _)| name == CAPABILITY) {
+        branch.remove_xattr(inode.ino, CAPABILITY).map_err(errno)?;
+    }
+    Ok(())
+}
+
+/// A file's mode without set-user-ID, and without set-group-ID where that gives privileges.
+fn without_privileges(mode: u32) -> u32 {
+    if mode & mode::TYPE != mode::REGULAR {
+        return mode;
+    }
+    let group_runs = mode & libc::S_IXGRP != 0;
+    mode & !(libc::S_ISUID | if group_runs { libc::S_ISGID } else { 0 })
+}
+
+/// Group of a new inode, and mode bits it gets: a directory with set-group-ID gives its own.
+fn inherit(branch: &Branch, request: &Request, parent: Node, mode: u32) -> Answer<(u32, u32)> {
+    let view = branch.view().map_err(errno)?;
+    let directory = view.inode(parent.ino).map_err(errno)?;
+    if directory.mode & libc::S_ISGID == 0 {
+        return Ok((request.gid(), 0));
+    }
+    let is_directory = mode & mode::TYPE == mode::DIRECTORY;
+    Ok((directory.gid, if is_directory { libc::S_ISGID } else { 0 }))
+}
+
+fn check_name(name: &[u8]) -> Answer<()> {
+    if name.len() > NAME_MAX { Err(Errno::ENAMETOOLONG) } else { Ok(()) }
 }
 
 /// The answer for a name that is not there; the kernel remembers it.
-const NOTHING: FileAttr = FileAttr {
+pub(crate) const NOTHING: FileAttr = FileAttr {
     ino: INodeNo(0),
     size: 0,
     blocks: 0,
@@ -77,7 +307,7 @@ const NOTHING: FileAttr = FileAttr {
     flags: 0,
 };
 
-fn attr(number: INodeNo, view: &View, inode: &Inode) -> Answer<FileAttr> {
+pub(crate) fn attr(number: INodeNo, view: &View, inode: &Inode) -> Answer<FileAttr> {
     Ok(FileAttr {
         ino: number,
         size: inode.size,
@@ -112,7 +342,48 @@ pub(crate) fn file_type(mode: u32) -> Answer<FileType> {
 }
 
 /// A time of the image, ns since 1970.
-pub(crate) fn system_time(ns: i64) -> SystemTime {
+fn system_time(ns: i64) -> SystemTime {
     let distance = Duration::from_nanos(ns.unsigned_abs());
     if ns < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
+}
+
+/// A time for the image; what it cannot say becomes the nearest that it can.
+fn nanoseconds(time: TimeOrNow, now: SystemTime) -> i64 {
+    let (time, given) = match time {
+        TimeOrNow::Now => (now, false),
+        TimeOrNow::SpecificTime(time) => (time, true),
+    };
+    let nanoseconds = match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => after.as_nanos() as i128,
+        // The library takes the kernel's nanoseconds, which count forwards, for some that count
+        // backwards from a whole second before 1970.
+        Err(before) if given => {
+            let before = before.duration();
+            i128::from(before.subsec_nanos()) - i128::from(before.as_secs()) * 1_000_000_000
+        }
+        Err(before) => -(before.duration().as_nanos() as i128),
+    };
+    nanoseconds.clamp(i64::MIN.into(), i64::MAX.into()) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_1970_keep_their_nanoseconds() {
+        // As the library makes it of the kernel's second -2 and nanosecond 800,000,000.
+        let given = UNIX_EPOCH - Duration::new(2, 800_000_000);
+        let time = TimeOrNow::SpecificTime(given);
+        assert_eq!(nanoseconds(time, UNIX_EPOCH), -1_200_000_000);
+        assert_eq!(system_time(-1_200_000_000), UNIX_EPOCH - Duration::new(1, 200_000_000));
+    }
+
+    #[test]
+    fn privileges_are_dropped_where_they_are_any() {
+        assert_eq!(without_privileges(0o106_755), 0o100_755);
+        // Without group execution, set-group-ID means mandatory locking.
+        assert_eq!(without_privileges(0o106_745), 0o102_745);
+        assert_eq!(without_privileges(0o042_755), 0o042_755);
+    }
 }

@@ -6,16 +6,23 @@ use std::os::unix::ffi::OsStrExt;
 
 use daxfs_core::base::Xattr;
 use daxfs_core::format::feature;
+use daxfs_core::write::XattrMode;
 use fuser::{Errno, ReplyXattr};
 
-use crate::tree::Node;
+use crate::tree::{CONTROL, Node};
 use crate::vfs_super::{Answer, Mounted, errno};
+
+/// Access control lists: they can be looked at, but nothing here would obey new ones.
+const ACL: &[u8] = b"system.posix_acl_";
 
 impl Mounted {
     /// The attributes of a node. Where none can exist the kernel is told not to ask again.
     fn xattrs(&self, node: Node) -> Answer<Vec<Xattr>> {
         if self.immutable && !self.image.superblock().has(feature::XATTRS) {
             return Err(Errno::ENOSYS);
+        }
+        if node.tag == CONTROL {
+            return Ok(Vec::new());
         }
         let view = self.tree(node)?.view().map_err(errno)?;
         let inode = view.inode(node.ino).map_err(errno)?;
@@ -40,6 +47,30 @@ impl Mounted {
             names
         });
         answer(names, size, reply);
+    }
+
+    pub(crate) fn set_xattr(
+        &self,
+        node: Node,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+    ) -> Answer<()> {
+        let name = name.as_bytes();
+        if name.starts_with(ACL) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let how = match flags {
+            0 => XattrMode::Either,
+            libc::XATTR_CREATE => XattrMode::Create,
+            libc::XATTR_REPLACE => XattrMode::Replace,
+            _ => return Err(Errno::EINVAL),
+        };
+        self.writer(node)?.set_xattr(node.ino, name, value, how).map_err(errno)
+    }
+
+    pub(crate) fn remove_xattr(&self, node: Node, name: &OsStr) -> Answer<()> {
+        self.writer(node)?.remove_xattr(node.ino, name.as_bytes()).map_err(errno)
     }
 }
 

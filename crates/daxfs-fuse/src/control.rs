@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What is not an answer to one request: switching between branches, noticing what others do to
+//! them, and telling the kernel.
+//!
+//! All of it is done by one thread that serves no requests. While the kernel is told to forget a
+//! name it may wait for a look-up in the same directory, which the serving threads must answer.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use daxfs_core::branch::handle::Branch;
+use daxfs_core::error::{Error, Result};
+use daxfs_core::format::{MAIN_NAME, ROOT_INO};
+use daxfs_core::region::Access;
+use daxfs_core::view::View;
+use fuser::{INodeNo, Notifier, ReplyIoctl};
+use rustix::fs::{Mode, OFlags};
+
+use crate::tree::{Change, Node, Tree};
+use crate::vfs_ioctl::{not_a_branch, root};
+use crate::vfs_super::{Mounted, errno};
+
+/// Between two looks at what others do: how long the kernel may go on with what it remembers of a
+/// branch that has ended.
+const PERIOD: Duration = Duration::from_millis(10);
+
+/// A request about branches; no name means the branch that is mounted.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Make a branch and show it.
+    Create { name: String, parent: Option<String> },
+    /// Show another branch.
+    Switch { name: String },
+    /// Commit a branch.
+    Commit { name: Option<String> },
+    /// Abort a branch.
+    Abort { name: Option<String> },
+}
+
+/// Carries out orders and watches, until the mount is gone.
+pub(crate) fn run(mounted: Weak<Mounted>, orders: &Receiver<(Order, ReplyIoctl)>) {
+    loop {
+        let order = orders.recv_timeout(PERIOD);
+        let Some(mounted) = mounted.upgrade() else { return };
+        match order {
+            Ok((order, reply)) => match mounted.carry_out(&order) {
+                Ok(()) => reply.ioctl(0, &[]),
+                Err(error) => {
+                    log::warn!("{}: {error}", mounted.mountpoint.display());
+                    reply.error(errno(error));
+                }
+            },
+            Err(RecvTimeoutError::Timeout) => mounted.look_around(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// Lets the kernel write out what was changed through mappings.
+pub(crate) fn flush_mappings(mountpoint: &Path) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // A mount that cannot be opened any more has nothing to flush.
+    if let Ok(root) = rustix::fs::open(mountpoint, flags, Mode::empty()) {
+        let _ = rustix::fs::syncfs(root);
+    }
+}
+
+impl Mounted {
+    fn carry_out(&self, order: &Order) -> Result<()> {
+        let session = self.party()?;
+        let tree = self.mounted_tree().map_err(|_| not_a_branch())?;
+        let mounted = tree.name().ok_or_else(not_a_branch)?.to_owned();
+        if !self.writes && !matches!(order, Order::Switch { .. }) {
+            let why = "the mount is for reading".into();
+            return Err(Error::ReadOnly { name: mounted, why });
+        }
+        flush_mappings(&self.mountpoint);
+        match order {
+            Order::Create { name, parent } => {
+                let parent = parent.as_deref().unwrap_or(&mounted);
+                let branch = session.create(name, parent)?;
+                self.show(&tree, branch);
+            }
+            Order::Switch { name } if *name == mounted => {}
+            Order::Switch { name } => {
+                let branch = self.open_for_mount(name)?;
+                tree.sync()?;
+                self.show(&tree, branch);
+            }
+            Order::Commit { name } => {
+                let name = name.as_deref().unwrap_or(&mounted);
+                let branch = session.open_branch(name, Access::Write)?;
+                branch.commit()?;
+                self.end(&tree, name == mounted, MAIN_NAME)?;
+            }
+            Order::Abort { name } => {
+                let name = name.as_deref().unwrap_or(&mounted);
+                let branches = session.branches()?;
+                let parent = branches.iter().find(|branch| branch.name == name);
+                let parent = parent.and_then(|branch| branch.parent.clone());
+                let branch = session.open_branch(name, Access::Write)?;
+                branch.abort()?;
+                self.end(&tree, name == mounted, parent.as_deref().unwrap_or(MAIN_NAME))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A branch as a mount shows it: for writing if the mount is, and if the branch lets itself be
+    /// written.
+    fn open_for_mount(&self, name: &str) -> Result<Branch> {
+        let session = self.party()?;
+        if !self.writes {
+            return session.open_branch(name, Access::Read);
+        }
+        match session.open_branch(name, Access::Write) {
+            Err(Error::ReadOnly { .. }) => session.open_branch(name, Access::Read),
+            opened => opened,
+        }
+    }
+
+    /// After a branch has ended: if it was the one that is mounted, `next` is shown.
+    fn end(&self, tree: &Arc<Tree>, mounted: bool, next: &str) -> Result<()> {
+        if mounted {
+            let next = self.open_for_mount(next).or_else(|error| match error {
+                Error::Busy { .. } => self.party()?.open_branch(next, Access::Read),
+                error => Err(error),
+            })?;
+            self.show(tree, next);
+        }
+        self.look_around();
+        Ok(())
+    }
+
+    /// Mounts a branch in the place of another.
+    fn show(&self, old: &Arc<Tree>, branch: Branch) {
+        let last = match old.look() {
+            Change::Ended(last) => last,
+            _ => old.view().ok(),
+        };
+        let new = self.add_tree(branch);
+        // It could be asked for what it was before it is looked at the first time.
+        let _ = new.look();
+        self.mount_tree(&new);
+        self.drop_tree(old);
+        if let Err(error) = old.release()
+            && !matches!(error, Error::Stale { .. })
+        {
+            log::error!("{error}");
+        }
+        self.forget(old, last.as_ref(), true);
+    }
+
+    /// Looks what became of the trees that are shown.
+    pub(crate) fn look_around(&self) {
+        for tree in self.trees() {
+            match tree.look() {
+                Change::None => {}
+                Change::Changed => self.forget_data(&tree),
+                Change::Ended(last) => {
+                    let mounted = self.is_mounted_root(root(tree.tag));
+                    // The mounted tree stays, stale, until something else is shown.
+                    if last.is_some() || !mounted {
+                        self.forget(&tree, last.as_ref(), mounted);
+                    }
+                    if !mounted {
+                        self.drop_tree(&tree);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets the kernel forget the contents and attributes of a tree's files.
+    fn forget_data(&self, tree: &Tree) {
+        let Some(notifier) = self.notifier.get() else { return };
+        for ino in tree.known() {
+            // Nothing can be done about what the kernel cannot let go of.
+            let _ = notifier.inval_inode(self.number(Node { tag: tree.tag, ino }), 0, 0);
+        }
+    }
+
+    /// Lets the kernel forget a tree: names, attributes, contents, mapped pages.
+    fn forget(&self, tree: &Tree, last: Option<&View>, mounted: bool) {
+        let Some(notifier) = self.notifier.get() else { return };
+        let top = if mounted { INodeNo::ROOT } else { self.number(root(tree.tag)) };
+        if let Some(view) = last
+            && let Ok(directory) = view.inode(ROOT_INO)
+        {
+            // With a directory the kernel forgets all below it.
+            for entry in view.entries(&directory).flatten() {
+                forget_name(notifier, top, &entry.name);
+            }
+        }
+        self.forget_data(tree);
+        let _ = notifier.inval_inode(top, 0, 0);
+    }
+}
+
+fn forget_name(notifier: &Notifier, directory: INodeNo, name: &[u8]) {
+    let _ = notifier.inval_entry(directory, OsStr::from_bytes(name));
+}

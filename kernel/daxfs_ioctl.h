@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: (GPL-2.0 WITH Linux-syscall-note) OR MIT */
+/*
+ * Control of branches through a mount: ioctls on the root directory of the mount.
+ *
+ * The kernel's module and the FUSE server take the same numbers and structures. Names are bytes
+ * that end with a NUL. Whoever may write to the root directory may call; others get EACCES.
+ *
+ * Errors: ENOENT no such branch, EEXIST there is one of that name, EBUSY another party holds it or
+ * it has children, EROFS mounted for reading, ESTALE it has ended, ENOSPC no record is free,
+ * EINVAL not a name, ENOTTY not the root of a daxfs mount.
+ */
+#ifndef _DAXFS_IOCTL_H
+#define _DAXFS_IOCTL_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define DAXFS_IOC_MAGIC		0xDA
+#define DAXFS_IOC_NAME_SIZE	32
+#define DAXFS_IOC_LIST_MAX	32
+
+/* A branch; an empty name stands for the one that is mounted. */
+struct daxfs_ioc_name {
+	__u8 name[DAXFS_IOC_NAME_SIZE];
+};
+
+/* A branch to be made, and what it is made from. */
+struct daxfs_ioc_create {
+	__u8 name[DAXFS_IOC_NAME_SIZE];
+	__u8 parent[DAXFS_IOC_NAME_SIZE];
+};
+
+#define DAXFS_IOC_MOUNTED	0x01	/* what the mount shows */
+#define DAXFS_IOC_FROZEN	0x02	/* was branched from */
+#define DAXFS_IOC_OWNED		0x04	/* somebody may write: owner_pid */
+#define DAXFS_IOC_OWNER_DEAD	0x08	/* and is proved dead */
+#define DAXFS_IOC_QUARANTINED	0x10	/* was taken by force */
+
+struct daxfs_ioc_branch {
+	__u64 id;
+	__u64 log_bytes;
+	__u64 blocks;		/* of 4096 bytes, log and file data */
+	__u64 created;		/* ns since 1970; 0 = with the image */
+	__u32 flags;
+	__u32 owner_pid;
+	__u8 name[DAXFS_IOC_NAME_SIZE];
+	__u8 parent[DAXFS_IOC_NAME_SIZE];	/* empty: none */
+};
+
+/* One page of the list: `first` is how many to leave out; in the answer `total` is how many there are. */
+struct daxfs_ioc_list {
+	__u32 first;
+	__u32 count;
+	__u32 total;
+	__u32 reserved;
+	struct daxfs_ioc_branch branches[DAXFS_IOC_LIST_MAX];
+};
+
+/* Make a branch, and show it instead of what the mount shows. */
+#define DAXFS_IOC_CREATE	_IOW(DAXFS_IOC_MAGIC, 1, struct daxfs_ioc_create)
+/* Show another branch. */
+#define DAXFS_IOC_SWITCH	_IOW(DAXFS_IOC_MAGIC, 2, struct daxfs_ioc_name)
+/* Commit a branch; if it is the one that is mounted, main is shown then. */
+#define DAXFS_IOC_COMMIT	_IOW(DAXFS_IOC_MAGIC, 3, struct daxfs_ioc_name)
+/* Abort a branch; if it is the one that is mounted, its parent is shown then. */
+#define DAXFS_IOC_ABORT		_IOW(DAXFS_IOC_MAGIC, 4, struct daxfs_ioc_name)
+/* List the branches that live, main first. */
+#define DAXFS_IOC_LIST		_IOWR(DAXFS_IOC_MAGIC, 5, struct daxfs_ioc_list)
+
+#endif
