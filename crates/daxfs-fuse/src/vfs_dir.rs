@@ -5,14 +5,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use daxfs_core::format::{ROOT_INO, mode};
 use daxfs_core::view::{Entry, View};
 use fuser::{Errno, FileHandle, FopenFlags, ReplyDirectory, ReplyDirectoryPlus};
 
 use crate::tree::{CONTROL, Node, Tree};
-use crate::vfs_inode::{NOTHING, file_type};
+use crate::vfs_inode::file_type;
 use crate::vfs_super::{Answer, GENERATION, Mounted, errno};
 
 /// A directory that is open.
@@ -117,8 +116,11 @@ impl Mounted {
                     let inode = view.inode(entry.ino).map_err(errno)?;
                     self.entry(tree, view, directory.node, &inode)?
                 }
-                // Of a branch in the control directory, a look-up tells more.
-                None if position >= DOTS => (NOTHING, Duration::ZERO),
+                None if position >= DOTS => match self.look_up_branch(name.as_bytes()) {
+                    Ok(found) => found,
+                    // It has ended since the list was made.
+                    Err(_) => continue,
+                },
                 None => self.attributes(node)?,
             };
             if reply.add(attr.ino, position + 1, name, &ttl, &attr, GENERATION) {

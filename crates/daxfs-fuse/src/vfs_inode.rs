@@ -289,7 +289,7 @@ fn check_name(name: &[u8]) -> Answer<()> {
 }
 
 /// The answer for a name that is not there; the kernel remembers it.
-pub(crate) const NOTHING: FileAttr = FileAttr {
+const NOTHING: FileAttr = FileAttr {
     ino: INodeNo(0),
     size: 0,
     blocks: 0,
