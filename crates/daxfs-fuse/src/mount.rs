@@ -56,6 +56,7 @@ pub fn attach(request: &Request<'_>) -> Result<OwnedFd> {
                 errno: errno.raw_os_error(),
             });
         }
+        Err(Errno::ACCESS | Errno::PERM) => return attach_by_helper(request),
         Err(errno) => return Err(Error::io("open", DEVICE)(errno)),
     };
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
@@ -135,9 +136,12 @@ fn attach_by_helper(request: &Request<'_>) -> Result<OwnedFd> {
         _ => {
             let said = String::from_utf8_lossy(&output.stderr);
             let said = said.trim().trim_start_matches("fusermount3: ");
-            let advice = match said.contains("user_allow_other") {
-                true => "add user_allow_other to /etc/fuse.conf, or leave allow_other out",
-                false => "ordinary users mount on directories that are their own",
+            let advice = if said.contains("user_allow_other") {
+                "add user_allow_other to /etc/fuse.conf, or leave allow_other out"
+            } else if said.contains(DEVICE) {
+                "whoever mounts must be allowed to read and write /dev/fuse"
+            } else {
+                "ordinary users mount on directories that are their own"
             };
             Err(Error::Backing {
                 what: format!("{HELPER} refused: {said}"),

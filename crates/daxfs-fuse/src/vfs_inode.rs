@@ -266,7 +266,7 @@ fn drop_capability(branch: &Branch, view: &View, inode: &Inode) -> Answer<()> {
 
 /// A file's mode without set-user-ID, and without set-group-ID where that gives privileges.
 fn without_privileges(mode: u32) -> u32 {
-    if mode & mode::TYPE != mode::REGULAR {
+    if mode & mode::TYPE == mode::DIRECTORY {
         return mode;
     }
     let group_runs = mode & libc::S_IXGRP != 0;

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from ._common import naming
+from ._common import Terminated, naming
 
 
 @click.command()
@@ -66,5 +66,10 @@ def helper(
 def _mount(source: str, mountpoint: str, options: str, foreground: bool) -> None:
     from ..mounting import mount
 
-    with naming(source):
-        mount(source, mountpoint, options, foreground=foreground)
+    try:
+        with naming(source):
+            mount(source, mountpoint, options, foreground=foreground)
+    except (KeyboardInterrupt, Terminated):
+        # The server has ended by the same signal, as it should.
+        if not foreground:
+            raise

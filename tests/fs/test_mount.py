@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Mounts come and go, and show exactly what is in the image."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import daxfs
+from support.mounts import Mounts, server_of, wait_for_end
+from support.snapshot import Record, compare, snapshot
+from support.trees import Options, random_tree
+
+
+@pytest.fixture
+def tree(scratch: Path) -> Path:
+    """Make a tree with everything that a tree can hold."""
+    root = scratch / "tree"
+    root.mkdir()
+    random_tree(root, random.Random(4), entries=300, options=Options(sparse_max=4 << 20))
+    return root
+
+
+def _as_stored(tree: Path) -> dict[bytes, Record]:
+    """Times of an image are ns in 64 bits; what lies beyond becomes the last that can be said."""
+    most = (1 << 63) - 1
+    return {
+        path: replace(record, mtime_ns=min(record.mtime_ns, most))
+        for path, record in snapshot(tree).items()
+    }
+
+
+@pytest.mark.parametrize("room", [None, "16M"])
+def test_a_mount_shows_the_tree(mounts: Mounts, tree: Path, room: str | None) -> None:
+    mounted = mounts.mount(mounts.build(tree, room))
+    expected = _as_stored(tree)
+    assert compare(expected, snapshot(mounted)) == []
+    # Once more, now from what the kernel keeps.
+    assert compare(expected, snapshot(mounted)) == []
+
+
+def test_validation_and_trust(mounts: Mounts, tree: Path, scratch: Path) -> None:
+    image = mounts.build(tree)
+    mounts.mount(image, "ro,validate")
+    with image.open("r+b") as file:
+        file.seek(image.stat().st_size // 2 // 4096 * 4096)
+        file.write(os.urandom(4096))
+    bad = scratch / "bad.daxfs"
+    bad.write_bytes(b"not an image" * 1000)
+    assert "not a daxfs image" in mounts.run("daxfs", "mount", bad, mounts.point(), status=1)
+
+
+def test_what_cannot_be_mounted_is_said_in_one_line(mounts: Mounts, tree: Path) -> None:
+    static, point = mounts.build(tree), mounts.point()
+    writable = mounts.build(tree, "16M")
+    for image, where, options, said in [
+        (static, point, "rw", "mkdaxfs -w"),
+        (writable, point, "branch=b", "no such branch: b"),
+        (writable, point, "nonsense", "mount option"),
+        (writable, point, "parent=main", "branch=NAME"),
+        (writable, point / "missing", "ro", "No such file"),
+        (writable, static, "ro", "not a directory"),
+        (static.with_name("missing"), point, "ro", "No such file"),
+        (writable, point, "kernel", "kernel"),
+    ]:
+        answer = mounts.run("daxfs", "mount", "-o", options, image, where, status=1)
+        assert said in answer
+        assert len(answer.splitlines()) == 1
+    assert "cannot unmount" in mounts.run("daxfs", "umount", point, status=1)
+
+
+def test_writing_to_main_names_the_branches_to_take(mounts: Mounts, empty: Path) -> None:
+    first = mounts.mount(empty, "branch=work,parent=main")
+    said = mounts.run("daxfs", "mount", "-o", "rw", empty, mounts.point(), status=1)
+    assert "branch=NAME: work" in said
+    # The branch itself is taken, too.
+    assert "work" in mounts.run(
+        "daxfs", "mount", "-o", "branch=work", empty, mounts.point(), status=1
+    )
+    (first / "made").touch()
+    mounts.unmount(first)
+    assert (mounts.mount(empty, "ro,branch=work") / "made").exists()
+    assert not (mounts.mount(empty, "ro") / "made").exists()
+
+
+def test_a_stale_mount_is_cleared_away(mounts: Mounts, tree: Path) -> None:
+    image = mounts.build(tree)
+    point = mounts.mount(image)
+    mounts.kill(point)
+    with pytest.raises(OSError) as caught:
+        os.listdir(point)
+    assert caught.value.errno == errno.ENOTCONN
+    mounts.mount(image, point=point)
+    assert compare(_as_stored(tree), snapshot(point)) == []
+    assert Path("/proc/mounts").read_text().count(str(point)) == 1
+
+
+def test_sigterm_ends_a_server_and_its_mount(mounts: Mounts, empty: Path) -> None:
+    point = mounts.mount(empty, "rw")
+    (point / "kept").write_text("kept")
+    server = server_of(point)
+    os.kill(server, signal.SIGTERM)
+    wait_for_end(server)
+    assert str(point) not in Path("/proc/mounts").read_text()
+    assert (mounts.mount(empty, "rw") / "kept").read_text() == "kept"
+
+
+def test_in_the_foreground_ctrl_c_ends_it(mounts: Mounts, tree: Path) -> None:
+    image, point = mounts.build(tree), mounts.point()
+    command = [Path(sys.executable).with_name("daxfs"), "mount", "-f", image, point]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        assert "mounted" in server.stderr.readline()
+        assert os.listdir(point)
+        server.send_signal(signal.SIGINT)
+        server.wait()
+        assert server.returncode == 0
+    assert not os.path.ismount(point)
+
+
+def test_an_ordinary_user_mounts(
+    mounts: Mounts, tree: Path, scratch: Path, install: Callable[[str, str], str]
+) -> None:
+    install("fusermount3", "fuse3")
+    # As udev makes it.
+    os.chmod("/dev/fuse", 0o666)
+    point = mounts.point()
+    (tree / "for all").write_text("hello")
+    image = mounts.build(tree)
+    os.chown(point, 65534, 65534)
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    program = (
+        "import sys, daxfs\n"
+        "daxfs.mount(sys.argv[1], sys.argv[2])\n"
+        "print(open(sys.argv[2] + '/for all').read())\n"
+        "daxfs.unmount(sys.argv[2])\n"
+    )
+    # The interpreter of the tests may lie where only root may look.
+    package = Path(daxfs.__file__).parent
+    shutil.copytree(package, scratch / "lib/daxfs")
+    done = subprocess.run(
+        [*user, "/usr/bin/python3", "-c", program, image, point],
+        env={**os.environ, "PYTHONPATH": str(scratch / "lib")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
+def test_mount_8_finds_the_helper(mounts: Mounts, tree: Path) -> None:
+    image, point = mounts.build(tree), mounts.point()
+    helper = Path(sys.executable).with_name("mount.daxfs")
+    # In a namespace of its own, so that the system's /sbin stays as it is.
+    script = (
+        f"mount -t tmpfs none /mnt && mkdir /mnt/up /mnt/work && "
+        f"mount -t overlay -o lowerdir=/sbin,upperdir=/mnt/up,workdir=/mnt/work none /sbin && "
+        f"ln -s {helper} /sbin/mount.daxfs && mount -t daxfs -o ro {image} {point} && "
+        f"ls {point} && grep fuse.daxfs /proc/mounts && umount {point}"
+    )
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert os.fsencode(image) in done.stdout
+
+
+def test_a_directory_that_changes_is_read_stably(mounts: Mounts, empty: Path) -> None:
+    point = mounts.mount(empty, "rw")
+    names = {f"name {number:04}" for number in range(3000)}
+    for name in names:
+        (point / name).touch()
+    seen = []
+    with os.scandir(point) as entries:
+        for number, entry in enumerate(entries):
+            seen.append(entry.name)
+            if number % 10 == 0:
+                (point / f"new {number}").touch()
+                (point / sorted(names)[number]).rename(point / f"moved {number}")
+    assert len(seen) == len(set(seen))
+    assert set(seen) == names
+    assert sum(1 for name in os.listdir(point) if name.startswith("new")) == 300
+
+
+def test_offsets_of_a_directory_lead_back(mounts: Mounts, tree: Path) -> None:
+    wide = tree / "wide"
+    wide.mkdir()
+    for number in range(2000):
+        (wide / f"{number}").touch()
+    point = mounts.mount(mounts.build(tree))
+    program = r"""
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+int main(int argc, char **argv) {
+    static long at[3000]; static char name[3000][256]; int count = 0;
+    DIR *dir = opendir(argv[1]); struct dirent *entry;
+    for (; at[count] = telldir(dir), entry = readdir(dir); count++)
+        strcpy(name[count], entry->d_name);
+    if (count != 2002) return 1;
+    for (int i = count - 1; i >= 0; i -= 7) {
+        seekdir(dir, at[i]);
+        if (!(entry = readdir(dir)) || strcmp(entry->d_name, name[i])) return 2;
+    }
+    rewinddir(dir);
+    return !(entry = readdir(dir)) || strcmp(entry->d_name, name[0]) ? 3 : 0;
+}
+"""
+    source = tree / "seek.c"
+    source.write_text(program)
+    subprocess.run(["cc", "-o", tree / "seek", source], check=True)
+    subprocess.run([tree / "seek", point / "wide"], check=True)
+
+
+def test_the_server_is_small(mounts: Mounts, tree: Path) -> None:
+    point = mounts.mount(mounts.build(tree))
+    snapshot(point)
+    status = Path(f"/proc/{server_of(point)}/status").read_text()
+    anonymous = next(line for line in status.splitlines() if line.startswith("RssAnon"))
+    assert int(anonymous.split()[1]) < 30 * 1024

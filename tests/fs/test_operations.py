@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The same random operations on a mount and on tmpfs have the same outcomes and leave the same."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support.mounts import Mounts
+from support.operations import Operations
+from support.snapshot import compare, snapshot
+
+STEPS = 3000
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_operations_as_on_tmpfs(
+    mounts: Mounts, empty: Path, scratch: Path, seed: int, stress: int
+) -> None:
+    reference = scratch / "reference"
+    reference.mkdir()
+    os.umask(0o022)
+    point = mounts.mount(empty, "branch=work,parent=main")
+    ours, theirs = Operations(point, seed), Operations(reference, seed)
+    for number in range(STEPS * stress):
+        assert ours.step() == theirs.step(), f"step {number}"
+    ours.close()
+    theirs.close()
+    expected = snapshot(reference)
+    assert compare(expected, snapshot(point), ignore=["mtime_ns"]) == []
+    mounts.unmount(point)
+    # What is replayed is what was there, and it is a sound image.
+    again = mounts.mount(empty, "ro,branch=work")
+    assert compare(expected, snapshot(again), ignore=["mtime_ns"]) == []
+    mounts.unmount(again)
+    mounts.sound(empty)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Build images, mount them, and find the servers of the mounts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+
+class Mounts:
+    """Mounts of one test.
+
+    Parameters
+    ----------
+    scratch
+        Where images and mount points are made.
+    programs
+        The directory that the commands are in.
+    """
+
+    def __init__(self, scratch: Path, programs: Path) -> None:
+        self._scratch = scratch
+        self._programs = programs
+        self._points: list[Path] = []
+        self._images = 0
+
+    def run(self, *command: str | Path, status: int = 0) -> str:
+        """Run one of the commands; return what it said, errors included."""
+        done = subprocess.run(
+            [self._programs / str(command[0]), *command[1:]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            text=True,
+        )
+        assert done.returncode == status, (command, done.returncode, done.stdout)
+        assert "Traceback" not in done.stdout
+        return done.stdout
+
+    def build(self, tree: Path, room: str | None = None) -> Path:
+        """Make an image of a tree, with room for branches if that is said."""
+        self._images += 1
+        image = self._scratch / f"{self._images}.daxfs"
+        branches = () if room is None else ("-w", "--delta-size", room)
+        self.run("mkdaxfs", "-d", tree, "-o", image, *branches)
+        return image
+
+    def point(self) -> Path:
+        """Make a directory to mount on."""
+        point = self._scratch / f"mnt{len(self._points)}"
+        point.mkdir()
+        self._points.append(point)
+        return point
+
+    def mount(self, image: Path | str, options: str = "ro", point: Path | None = None) -> Path:
+        """Mount an image."""
+        point = point or self.point()
+        self.run("daxfs", "mount", "-o", options, image, point)
+        return point
+
+    def unmount(self, point: Path) -> None:
+        """Take a mount away, and wait until its server has let everything go."""
+        server = server_of(point)
+        self.run("daxfs", "umount", point)
+        wait_for_end(server)
+
+    def kill(self, point: Path) -> None:
+        """Kill the server of a mount, as a crash would."""
+        server = server_of(point)
+        os.kill(server, signal.SIGKILL)
+        wait_for_end(server)
+
+    def sound(self, image: Path) -> None:
+        """Prove an image."""
+        self.run("fsck.daxfs", image)
+
+    def clear(self) -> None:
+        """Take every mount away."""
+        for point in self._points:
+            while str(point) in Path("/proc/mounts").read_text():
+                subprocess.run(["umount", "-l", point], check=True)
+
+
+def server_of(point: Path) -> int:
+    """Return the process that serves a mount."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if b"mount" in words and os.fsencode(point) in words and _runs_from_root(process):
+                return int(process.name)
+    raise AssertionError(f"nobody serves {point}")
+
+
+def _runs_from_root(process: Path) -> bool:
+    """Servers in the background have left the directory that they were started in."""
+    try:
+        return os.readlink(process / "cwd") == "/" and (process / "exe").exists()
+    except OSError:
+        return False
+
+
+def wait_for_end(process: int) -> None:
+    """Wait until a process is gone."""
+    for _ in range(3000):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        if state == "Z":
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"process {process} does not end")
