@@ -88,7 +88,10 @@ impl Mounted {
             Order::Switch { name } if *name == mounted => {}
             Order::Switch { name } => {
                 let branch = self.open_for_mount(name)?;
-                tree.sync()?;
+                match tree.sync() {
+                    Ok(()) | Err(Error::Stale { .. }) => {}
+                    Err(error) => return Err(error),
+                }
                 self.show(&tree, branch);
             }
             Order::Commit { name } => {

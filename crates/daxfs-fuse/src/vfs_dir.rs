@@ -33,7 +33,7 @@ const DOTS: u64 = 2;
 
 impl Mounted {
     pub(crate) fn open_directory(&self, node: Node) -> Answer<(FileHandle, FopenFlags)> {
-        if node.tag != CONTROL {
+        if node.tag != CONTROL && !self.is_mounted_root(node) {
             self.tree(node)?.view().map_err(errno)?;
         }
         let handle = self.new_handle();

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use daxfs_core::base::Inode;
 use daxfs_core::branch::handle::Branch;
+use daxfs_core::error::Error;
 use daxfs_core::format::{BLOCK_SIZE, NAME_MAX, ROOT_INO, mode};
 use daxfs_core::view::View;
 use daxfs_core::write::{NewInode, Rename, SetAttr};
@@ -88,7 +89,13 @@ impl Mounted {
             return Ok((self.control_attributes()?, Duration::ZERO));
         }
         let tree = self.tree(node)?;
-        let view = tree.view().map_err(errno)?;
+        let view = match tree.view() {
+            // The way to what can be shown instead must stay open.
+            Err(Error::Stale { .. }) if self.is_mounted_root(node) => {
+                View::base(Arc::clone(&self.image))
+            }
+            view => view.map_err(errno)?,
+        };
         let inode = view.inode(node.ino).map_err(errno)?;
         tree.note(node.ino);
         Ok((attr(self.number(node), &view, &inode)?, self.ttl(&tree)))

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Branches are made, switched, committed and aborted through a mount, and nothing of one is ever
+taken for another's."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from daxfs import control
+from daxfs.errors import DaxfsError
+from support.mounts import Mounts
+
+
+@pytest.fixture
+def image(mounts: Mounts, scratch: Path) -> Path:
+    """Make a writable image of a small tree."""
+    tree = scratch / "tree"
+    (tree / "dir").mkdir(parents=True)
+    (tree / "file").write_text("base")
+    (tree / "dir/other").write_text("other")
+    return mounts.build(tree, "64M")
+
+
+def fails_with(number: int, work: Callable[[], object]) -> bool:
+    with pytest.raises(OSError) as caught:
+        work()
+    return caught.value.errno == number
+
+
+def dies_of_a_bus_error(work: Callable[[], object]) -> bool:
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGBUS
+
+
+def shown(point: Path) -> str:
+    return next(branch.name for branch in control.branches(point) if branch.mounted)
+
+
+def test_create_shows_the_new_branch(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "rw")
+    (point / "file").write_text("main's")
+    control.create(point, "work")
+    main, work = control.branches(point)
+    assert (main.name, main.mounted, main.parent) == ("main", False, None)
+    assert (work.name, work.mounted, work.parent) == ("work", True, "main")
+    assert work.owner_pid is not None
+    assert not work.owner_dead
+    assert (point / "file").read_text() == "main's"
+    (point / "file").write_text("work's")
+    control.create(point, "deeper")
+    assert shown(point) == "deeper"
+    assert (point / "file").read_text() == "work's"
+
+
+def test_commit_leaves_main_and_makes_what_is_open_stale(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "branch=work,parent=main")
+    inside = os.open(point / "dir", os.O_RDONLY)
+    with (point / "file").open("r+b") as file, mmap.mmap(file.fileno(), 4) as mapped:
+        mapped[:4] = b"MMAP"
+        control.commit(point)
+        assert shown(point) == "main"
+        for work in (
+            lambda: os.read(file.fileno(), 1),
+            lambda: os.write(file.fileno(), b"x"),
+            lambda: os.fstat(file.fileno()),
+            lambda: os.fsync(file.fileno()),
+            lambda: os.listdir(inside),
+            lambda: os.stat("other", dir_fd=inside),
+        ):
+            assert fails_with(errno.ESTALE, work)
+        assert dies_of_a_bus_error(lambda: mapped[0])
+    os.close(inside)
+    # What was changed through the mapping was committed.
+    assert (point / "file").read_text() == "MMAP"
+    assert [branch.name for branch in control.branches(point)] == ["main"]
+
+
+def test_abort_drops_everything_and_shows_the_parent(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "branch=work,parent=main")
+    (point / "file").write_text("work's")
+    (point / "made").touch()
+    held = os.open(point / "made", os.O_RDWR)
+    control.abort(point)
+    assert shown(point) == "main"
+    assert (point / "file").read_text() == "base"
+    assert not (point / "made").exists()
+    assert fails_with(errno.ESTALE, lambda: os.write(held, b"x"))
+    os.close(held)
+    (point / "file").write_text("main's again")
+
+
+def test_switch_shows_another_branch(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "branch=one,parent=main")
+    (point / "file").write_text("one's")
+    assert not (point / "only two").exists()
+    # `work` is made from `one`, which keeps its own content.
+    control.create(point, "two", "main")
+    (point / "only two").write_text("two's")
+    control.switch(point, "one")
+    assert (point / "file").read_text() == "one's"
+    assert not (point / "only two").exists()
+    control.switch(point, "two")
+    assert (point / "file").read_text() == "base"
+    assert (point / "only two").read_text() == "two's"
+
+
+def test_one_of_two_commits_wins(mounts: Mounts, image: Path) -> None:
+    one = mounts.mount(image, "branch=one,parent=main")
+    two = mounts.mount(image, "branch=two,parent=main")
+    (one / "file").write_text("one's")
+    (two / "file").write_text("two's")
+    with (two / "file").open("rb") as file, mmap.mmap(file.fileno(), 4, prot=mmap.PROT_READ) as old:
+        control.commit(one)
+        assert fails_with(errno.ESTALE, lambda: control.commit(two))
+        assert fails_with(errno.ESTALE, lambda: (two / "file").read_text())
+        assert fails_with(errno.ESTALE, lambda: (two / "new").touch())
+        assert fails_with(errno.ESTALE, lambda: os.listdir(two))
+        assert dies_of_a_bus_error(lambda: old[0])
+    control.switch(two, "main")
+    assert (two / "file").read_text() == (one / "file").read_text() == "one's"
+
+
+def test_a_reader_of_main_moves_on_with_a_commit(mounts: Mounts, image: Path) -> None:
+    reader = mounts.mount(image, "ro")
+    writer = mounts.mount(image, "branch=work,parent=main")
+    with (reader / "file").open() as file:
+        assert file.read() == "base"
+        (writer / "file").write_text("work's")
+        (writer / "dir/more").touch()
+        assert (reader / "file").read_text() == "base"
+        assert not (reader / "dir/more").exists()
+        control.commit(writer)
+        # What is open goes on, with what main is now.
+        assert os.pread(file.fileno(), 10, 0) == b"work's"
+    assert (reader / "dir/more").exists()
+
+
+def test_readers_see_what_is_written(mounts: Mounts, image: Path) -> None:
+    writer, reader = mounts.mount(image, "rw"), mounts.mount(image, "ro")
+    for number in range(50):
+        assert not (reader / f"new {number}").exists()
+        (writer / f"new {number}").touch()
+        (writer / "file").write_text(f"version {number}")
+        assert (reader / f"new {number}").exists()
+        assert (reader / "file").read_text() == f"version {number}"
+        (writer / f"new {number}").unlink()
+        assert not (reader / f"new {number}").exists()
+
+
+def test_every_branch_in_the_control_directory(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "branch=one,parent=main")
+    control.create(point, "two", "main")
+    assert ".daxfs" not in os.listdir(point)
+    assert sorted(os.listdir(point / ".daxfs")) == ["@main", "@one", "@two"]
+    one, two = point / ".daxfs/@one", point / ".daxfs/@two"
+    (one / "dir/in one").write_text("1")
+    (two / "dir/in two").write_text("2")
+    assert sorted(os.listdir(one / "dir")) == ["in one", "other"]
+    assert sorted(os.listdir(point / "dir")) == ["in two", "other"]
+    assert (one / "file").stat().st_ino != (two / "file").stat().st_ino
+    assert fails_with(errno.EXDEV, lambda: (one / "file").rename(two / "moved"))
+    assert fails_with(errno.EXDEV, lambda: os.link(one / "file", two / "moved"))
+    assert fails_with(errno.EROFS, lambda: (point / ".daxfs/@main/x").touch())
+    assert fails_with(errno.ENOENT, lambda: os.listdir(point / ".daxfs/@three"))
+    control.commit(point, "one")
+    # The other one lost, and what is mounted with it.
+    assert fails_with(errno.ESTALE, lambda: (point / "file").read_text())
+    control.switch(point, "main")
+    assert (point / "dir/in one").exists()
+
+
+def test_no_control_directory_if_not_wanted(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "rw,nocontrol")
+    assert not (point / ".daxfs").exists()
+
+
+def test_who_may_control(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "rw")
+
+    def as_nobody(work: Callable[[], object]) -> int:
+        child = os.fork()
+        if child == 0:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            try:
+                work()
+            except OSError as error:
+                os._exit(error.errno or 1)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert as_nobody(lambda: control.branches(point)) == 0
+    assert as_nobody(lambda: control.create(point, "mine")) == errno.EACCES
+    point.chmod(0o1777)
+    assert as_nobody(lambda: control.create(point, "mine")) == 0
+
+
+def test_what_makes_no_sense_is_refused(mounts: Mounts, image: Path, scratch: Path) -> None:
+    point = mounts.mount(image, "rw")
+    for number, work in [
+        (errno.ENOENT, lambda: control.switch(point, "nowhere")),
+        (errno.ENOENT, lambda: control.create(point, "x", "nowhere")),
+        (errno.EINVAL, lambda: control.create(point, "a/b")),
+        (errno.EINVAL, lambda: control.create(point, "n" * 40)),
+        (errno.EINVAL, lambda: control.commit(point)),
+        (errno.EINVAL, lambda: control.abort(point)),
+        (errno.ENOTTY, lambda: control.branches(point / "dir")),
+        (errno.ENOTTY, lambda: control.branches(scratch)),
+        (errno.ENOENT, lambda: control.branches(scratch / "missing")),
+    ]:
+        with pytest.raises(DaxfsError) as caught:
+            work()
+        assert caught.value.errno == number
+    reader = mounts.mount(image, "ro")
+    assert fails_with(errno.EROFS, lambda: control.create(reader, "x"))

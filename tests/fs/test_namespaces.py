@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Many containers on one image: a branch each, and the memory of the base once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from daxfs import control
+from support.mounts import Mounts, server_of
+
+MANY = 10
+MIB = 1 << 20
+
+# In a mount namespace of its own: mount a branch, read the base, write, wait to be told to end.
+CONTAINER = r"""
+import os, subprocess, sys
+daxfs, image, point, number = sys.argv[1:]
+options = f"branch=agent{number},parent=main"
+subprocess.run([daxfs, "mount", "-o", options, image, point], check=True)
+with open(point + "/large", "rb") as file:
+    assert sum(len(part) for part in iter(lambda: file.read(1 << 20), b"")) == 64 << 20
+with open(point + "/mine", "w") as file:
+    file.write(number)
+os.mkdir(point + f"/dir {number}")
+print("ready", flush=True)
+sys.stdin.read()
+assert sorted(os.listdir(point)) == [f"dir {number}", "large", "mine"]
+subprocess.run([daxfs, "umount", point], check=True)
+"""
+
+
+def test_ten_namespaces_have_a_branch_each(mounts: Mounts, scratch: Path) -> None:
+    tree = scratch / "tree"
+    tree.mkdir()
+    (tree / "large").write_bytes(os.urandom(64 * MIB))
+    image = mounts.build(tree, "32M")
+    point = mounts.point()
+    (tree / "large").unlink()
+    daxfs = Path(sys.executable).with_name("daxfs")
+    containers = [
+        subprocess.Popen(
+            ["unshare", "-m", sys.executable, "-c", CONTAINER, daxfs, image, point, str(number)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(MANY)
+    ]
+    try:
+        for container in containers:
+            assert container.stdout is not None
+            assert container.stdout.readline() == "ready\n"
+        # Here nothing is mounted, and all branches are seen from a mount of our own.
+        assert os.listdir(point) == []
+        ours = mounts.mount(image, "ro")
+        names = {branch.name for branch in control.branches(ours)}
+        assert names == {"main", *(f"agent{number}" for number in range(MANY))}
+        for number in range(MANY):
+            assert (ours / f".daxfs/@agent{number}/mine").read_text() == str(number)
+        # The base lies in memory once, whoever maps it: the image itself.
+        assert image.stat().st_blocks * 512 < 64 * MIB + 16 * MIB
+        private = _private(server_of(ours))
+        assert private < 30 * MIB
+    finally:
+        for container in containers:
+            container.communicate()
+    assert [container.returncode for container in containers] == [0] * MANY
+    mounts.sound(image)
+
+
+def _private(process: int) -> int:
+    rollup = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    private = [line for line in rollup if line.startswith("Private_")]
+    return sum(int(line.split()[1]) for line in private) * 1024
