@@ -80,3 +80,14 @@ def install() -> Callable[[str, str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def fsx() -> Path:
+    """Give the file system exerciser, built once and kept."""
+    root = Path(__file__).parents[2] / "target/tools"
+    program = root / "bin/fsx"
+    if not program.exists():
+        command = ["cargo", "install", "--quiet", "--root", root, "--version", "^0.3", "fsx"]
+        subprocess.run([*command, "--target-dir", root / "build"], check=True)
+    return program

@@ -96,8 +96,7 @@ impl Mounted {
             }
             Order::Commit { name } => {
                 let name = name.as_deref().unwrap_or(&mounted);
-                let branch = session.open_branch(name, Access::Write)?;
-                branch.commit()?;
+                self.take(&tree, name)?.commit()?;
                 self.end(&tree, name == mounted, MAIN_NAME)?;
             }
             Order::Abort { name } => {
@@ -105,19 +104,26 @@ impl Mounted {
                 let branches = session.branches()?;
                 let parent = branches.iter().find(|branch| branch.name == name);
                 let parent = parent.and_then(|branch| branch.parent.clone());
-                let branch = session.open_branch(name, Access::Write)?;
-                branch.abort()?;
+                self.take(&tree, name)?.abort()?;
                 self.end(&tree, name == mounted, parent.as_deref().unwrap_or(MAIN_NAME))?;
             }
         }
         Ok(())
     }
 
-    /// A branch as a mount shows it: for writing if the mount is, and if the branch lets itself be
-    /// written.
+    /// A branch that is to end; the one that is mounted may have ended already, and says so.
+    fn take(&self, mounted: &Tree, name: &str) -> Result<Branch> {
+        if mounted.name() == Some(name) {
+            return mounted.writer();
+        }
+        self.party()?.open_branch(name, Access::Write)
+    }
+
+    /// A branch as a mount shows it. Main is taken when it is written, as whoever holds it keeps
+    /// others from making branches; any other is there to be written, if it lets itself be.
     fn open_for_mount(&self, name: &str) -> Result<Branch> {
         let session = self.party()?;
-        if !self.writes {
+        if !self.writes || name == MAIN_NAME {
             return session.open_branch(name, Access::Read);
         }
         match session.open_branch(name, Access::Write) {

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex};
 
+use daxfs_core::base::Inode;
 use daxfs_core::format::{ROOT_INO, mode};
 use daxfs_core::view::{Entry, View};
 use fuser::{Errno, FileHandle, FopenFlags, ReplyDirectory, ReplyDirectoryPlus};
@@ -112,10 +113,11 @@ impl Mounted {
             let (node, name) = self.position(&directory, &listing, position);
             let entry = listing.from.as_ref().zip(listing.entry(position));
             let (attr, ttl) = match entry {
-                Some(((tree, view), entry)) => {
-                    let inode = view.inode(entry.ino).map_err(errno)?;
-                    self.entry(tree, view, directory.node, &inode)?
-                }
+                Some(((tree, _), entry)) => match self.current(tree, &directory, entry)? {
+                    Some((view, inode)) => self.entry(tree, &view, directory.node, &inode)?,
+                    // The kernel would take the name for one that is still there.
+                    None => continue,
+                },
                 None if position >= DOTS => match self.look_up_branch(name.as_bytes()) {
                     Ok(found) => found,
                     // It has ended since the list was made.
@@ -128,6 +130,23 @@ impl Mounted {
             }
         }
         Ok(())
+    }
+
+    /// An entry's inode as it is now, if the entry is still there.
+    fn current(
+        &self,
+        tree: &Tree,
+        directory: &Directory,
+        entry: &Entry,
+    ) -> Answer<Option<(View, Inode)>> {
+        let view = tree.view().map_err(errno)?;
+        if self.immutable {
+            let inode = view.inode(entry.ino).map_err(errno)?;
+            return Ok(Some((view, inode)));
+        }
+        let parent = view.inode(directory.node.ino).map_err(errno)?;
+        let found = view.lookup(&parent, &entry.name).map_err(errno)?;
+        Ok(found.filter(|inode| inode.ino == entry.ino).map(|inode| (view, inode)))
     }
 
     /// The node and name at a position.
