@@ -30,6 +30,7 @@ __all__ = [
     "dump",
     "extract",
     "extract_tar",
+    "mount",
     "parse_size",
     "validate",
 ]
@@ -37,6 +38,7 @@ __all__ = [
 __version__: str
 ERROR_NAMES: list[str]
 
+def mount(target: StrOrBytesPath, settings: list[tuple[str, str | None]], /) -> None: ...
 def parse_size(text: str, /) -> int: ...
 
 @final

@@ -4,7 +4,7 @@
 //! Each module uses only those above it: [`format`], [`error`], [`region`], [`persist`],
 //! [`superblock`], [`base`], [`delta`], [`extents`], [`index`], [`branch`], [`validate`],
 //! [`image`], [`view`]; beside them what only tools need:
-//! [`layout`], [`source`], [`build`], [`extract`], [`diff`], [`dump`].
+//! [`layout`], [`source`], [`build`], [`extract`], [`diff`], [`dump`], [`kernel`].
 
 pub mod base;
 pub mod branch;
@@ -19,6 +19,7 @@ pub mod finding;
 pub mod format;
 pub mod image;
 pub mod index;
+pub mod kernel;
 pub mod layout;
 pub mod persist;
 pub mod progress;

@@ -7,6 +7,7 @@ mod check;
 mod error;
 mod file;
 mod image;
+mod mount;
 mod paths;
 mod progress;
 mod stat;
@@ -30,6 +31,8 @@ mod _daxfs {
     use super::file::File;
     #[pymodule_export]
     use super::image::{Branch, Image, Span};
+    #[pymodule_export]
+    use super::mount::mount;
     #[pymodule_export]
     use super::progress::Progress;
     #[pymodule_export]
