@@ -154,22 +154,30 @@ static inline long compat_dax_first_page(struct dax_device *dax, pgoff_t at, lon
 }
 
 /*
- * Mapping a page or a huge page of device memory. Up to 6.16, "devmap" entries let
- * get_user_pages() find the struct pages. Huge entries of memory without struct pages must not be
- * taken for transparent huge pages: 6.12 has special ones, before that devmap entries serve, since
- * get_user_pages() looks for the pages of such an entry and finds none.
+ * Mapping a page or a huge page. get_user_pages() must find the struct pages where there are some,
+ * and must not take huge entries for transparent huge pages where there are none.
+ *
+ * Up to 6.16 "devmap" entries do both: it looks for the pages of such an entry, and finds them or
+ * not. Later it leaves mappings marked VM_PFNMAP alone, which private ones cannot be; those have
+ * small pages only. The struct pages of device memory are not used there.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+
+static inline unsigned long compat_mapping_flags(const struct vm_area_struct *vma)
+{
+	return is_cow_mapping(vma->vm_flags) ? VM_MIXEDMAP : VM_PFNMAP;
+}
 
 static inline vm_fault_t compat_insert_page(struct vm_area_struct *vma, unsigned long addr,
 					    unsigned long pfn, bool pages)
 {
-	return vmf_insert_mixed(vma, addr, pfn);
+	return vma->vm_flags & VM_PFNMAP ? vmf_insert_pfn(vma, addr, pfn) :
+					   vmf_insert_mixed(vma, addr, pfn);
 }
 
 static inline vm_fault_t compat_insert_huge(struct vm_fault *vmf, unsigned long pfn, bool pages)
 {
-	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP))
+	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) || !(vmf->vma->vm_flags & VM_PFNMAP))
 		return VM_FAULT_FALLBACK;
 	return vmf_insert_pfn_pmd(vmf, pfn, false);
 }
@@ -177,6 +185,11 @@ static inline vm_fault_t compat_insert_huge(struct vm_fault *vmf, unsigned long 
 #define compat_page_entry(pfn, prot, pages) pte_mkspecial(pfn_pte(pfn, prot))
 
 #else
+
+static inline unsigned long compat_mapping_flags(const struct vm_area_struct *vma)
+{
+	return VM_MIXEDMAP;
+}
 
 static inline vm_fault_t compat_insert_page(struct vm_area_struct *vma, unsigned long addr,
 					    unsigned long pfn, bool pages)
@@ -187,10 +200,7 @@ static inline vm_fault_t compat_insert_page(struct vm_area_struct *vma, unsigned
 #if defined(CONFIG_TRANSPARENT_HUGEPAGE) && defined(CONFIG_ARCH_HAS_PTE_DEVMAP)
 static inline vm_fault_t compat_insert_huge(struct vm_fault *vmf, unsigned long pfn, bool pages)
 {
-	bool special = IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP);
-	u64 flags = PFN_DEV | (pages || !special ? PFN_MAP : 0);
-
-	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, flags), false);
+	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, PFN_DEV | PFN_MAP), false);
 }
 #else
 static inline vm_fault_t compat_insert_huge(struct vm_fault *vmf, unsigned long pfn, bool pages)

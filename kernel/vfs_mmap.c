@@ -2,8 +2,7 @@
 /*
  * Mapping files: the memory itself, 2 MiB at a time where alignment allows.
  *
- * Mappings are VM_MIXEDMAP, since private ones must be able to hold pages of their own beside
- * the memory's. Page table entries are never writable: who writes to a private mapping gets a
+ * Private mappings are VM_MIXEDMAP, as they hold pages of their own beside the memory's. Page table entries are never writable: who writes to a private mapping gets a
  * copy from the kernel, and shared ones cannot be written, as nothing here can be opened for it.
  */
 #include "compat.h"
@@ -176,6 +175,6 @@ int daxfs_mmap(struct file *file, struct vm_area_struct *vma)
 	if (!PAGE_ALIGNED(DAXFS_I(inode)->data))
 		return -EUCLEAN;
 	vma->vm_ops = &daxfs_vm_operations;
-	compat_vm_flags_set(vma, VM_MIXEDMAP);
+	compat_vm_flags_set(vma, compat_mapping_flags(vma));
 	return 0;
 }

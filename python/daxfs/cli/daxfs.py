@@ -10,7 +10,10 @@ import click
 
 from ._common import run, version_option
 
-_COMMANDS = ("cat", "diff", "doctor", "extract", "fmap", "fsck", "inspect", "ls", "stat", "tree")
+_COMMANDS = (
+    *("cat", "diff", "doctor", "extract", "fmap", "fsck", "inspect", "ls", "module", "stat"),
+    "tree",
+)
 
 
 class _LazyGroup(click.Group):

@@ -285,8 +285,8 @@ static void unpinned(const char *argument)
 
 	CHECK(other >= 0 && !pipe(pipes));
 	CHECK(!memcmp(memory, content, size));
-	CHECK(pwrite(other, memory, 65536, 0) < 0 && errno == EFAULT);
-	CHECK(vmsplice(pipes[1], &from, 1, 0) < 0 && errno == EFAULT);
+	CHECK(pwrite(other, memory, 65536, 0) < 0);
+	CHECK(vmsplice(pipes[1], &from, 1, 0) < 0);
 }
 
 // A handle outlives the caches.
