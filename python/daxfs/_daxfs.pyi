@@ -30,6 +30,7 @@ __all__ = [
     "dump",
     "extract",
     "extract_tar",
+    "module_sources",
     "mount",
     "parse_size",
     "validate",
@@ -38,6 +39,7 @@ __all__ = [
 __version__: str
 ERROR_NAMES: list[str]
 
+def module_sources() -> list[tuple[str, str]]: ...
 def mount(target: StrOrBytesPath, settings: list[tuple[str, str | None]], /) -> None: ...
 def parse_size(text: str, /) -> int: ...
 

@@ -11,7 +11,6 @@ import stat
 import subprocess
 import tempfile
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -147,7 +146,9 @@ def mount(source: str, target: str | os.PathLike[str], options: Iterable[str] = 
     """
     settings = settings_of(source, options)
     if settings is None:
-        raise InvalidError(f"{source}: the kernel mounts devices, phys: and dmabuf: only")
+        raise InvalidError(
+            errno.EINVAL, f"{source}: the kernel mounts devices, phys: and dmabuf: only"
+        )
     if not _is_loaded():
         _modprobe()
     _daxfs.mount(target, settings)
@@ -235,10 +236,8 @@ def _built(release: str | None, headers: str | None) -> Iterator[Path]:
     if shutil.which("make") is None or shutil.which("gcc") is None:
         raise _missing("make or gcc is missing", "install them, on Debian with apt install gcc make")
     with tempfile.TemporaryDirectory(prefix="daxfs-") as scratch:
-        sources = resources.files(__package__) / "module"
-        for file in sources.iterdir():
-            if file.is_file():
-                Path(scratch, file.name).write_bytes(file.read_bytes())
+        for name, text in _daxfs.module_sources():
+            Path(scratch, name).write_text(text)
         _run(["make", "-s", "-C", scratch, *variables], "the messages above say why")
         yield Path(scratch)
 

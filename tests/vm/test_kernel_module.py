@@ -265,6 +265,11 @@ def test_a_handle_finds_the_file_again(mounted: Mounted) -> None:
 @everywhere
 def test_programs_run_from_it(mounted: Mounted) -> None:
     """The loader maps programs and libraries privately; everything comes from the image."""
+    if mounted.where.endswith("cxl"):
+        # QEMU emulates each access to such memory, so what runs from there must be short.
+        found = mounted.guest.check(["chroot", mounted.where, "/bin/echo", "42"], timeout=600)
+        assert found == "42\n"
+        return
     script = (
         "set -e; perl -e 'print 6 * 7, qq(\\n)'; dpkg-query -f '${Version}\\n' -W base-files;"
         " find / -xdev -name passwd | sort | head -3; sort /etc/passwd | tail -n 1"

@@ -13,6 +13,40 @@ use rustix::mount::{
 
 use crate::error::{Error, Result, reason};
 
+macro_rules! sources {
+    ($($name:literal,)+) => {
+        &[$(($name, include_str!(concat!("../../../kernel/", $name)))),+]
+    };
+}
+
+/// The module's sources, by name: whoever has the package can build it.
+pub const SOURCES: &[(&str, &str)] = sources![
+    "Kbuild",
+    "Kconfig",
+    "Makefile",
+    "backing.c",
+    "base.c",
+    "branch.c",
+    "compat.h",
+    "daxfs_format.h",
+    "dkms.conf",
+    "engine.h",
+    "error.h",
+    "image.c",
+    "region.c",
+    "superblock.c",
+    "validate.c",
+    "vfs.h",
+    "vfs_dir.c",
+    "vfs_file.c",
+    "vfs_inode.c",
+    "vfs_mmap.c",
+    "vfs_super.c",
+    "vfs_symlink.c",
+    "vfs_xattr.c",
+    "xattr.c",
+];
+
 /// Longest message of the kernel that is read.
 const MESSAGE_MAX: usize = 1024;
 

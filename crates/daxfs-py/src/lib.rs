@@ -32,7 +32,7 @@ mod _daxfs {
     #[pymodule_export]
     use super::image::{Branch, Image, Span};
     #[pymodule_export]
-    use super::mount::mount;
+    use super::mount::{module_sources, mount};
     #[pymodule_export]
     use super::progress::Progress;
     #[pymodule_export]

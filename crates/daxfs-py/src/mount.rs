@@ -24,3 +24,9 @@ pub(crate) fn mount(
         .collect();
     Ok(py.detach(|| kernel::mount(&settings, &target.0))?)
 }
+
+/// The sources of the kernel's module: names and texts.
+#[pyfunction]
+pub(crate) fn module_sources() -> Vec<(&'static str, &'static str)> {
+    kernel::SOURCES.to_vec()
+}

@@ -63,14 +63,14 @@ static uint64_t load(size_t at, size_t len)
 {
 	uint64_t value = 0;
 
-	if (at + len <= size)
+	if (at <= size && len <= size - at)
 		memcpy(&value, memory + at, len);
 	return value;
 }
 
 static void store(size_t at, uint64_t value, size_t len)
 {
-	if (at + len <= size)
+	if (at <= size && len <= size - at)
 		memcpy(memory + at, &value, len);
 }
 
@@ -116,8 +116,7 @@ static void tamper(void)
 	}
 	if (next(&state) % 4 == 0)
 		return;
-	base = load(24, 8);
-	if (base + 4096 <= size)
+	if (load(24, 8) == base)
 		store(base + 4092, crc32c(0, memory + base, 4092), 4);
 	for (ino = 0; ino < count && table + (ino + 1) * 64ull <= size; ino++)
 		store(table + ino * 64 + 60, crc32c(0, memory + table + ino * 64, 60), 4);
