@@ -120,9 +120,9 @@ def can_serve(source: str, options: Iterable[str] = ()) -> bool:
         As for `settings_of`.
     """
     settings = settings_of(source, options)
-    return (
-        settings is not None and all(key in OPTIONS for key, _ in settings if key != "source") and is_available()
-    )
+    if settings is None or any(key not in (*OPTIONS, "source") for key, _ in settings):
+        return False
+    return is_available()
 
 
 def mount(source: str, target: str | os.PathLike[str], options: Iterable[str] = ()) -> None:
@@ -234,7 +234,9 @@ def _built(release: str | None, headers: str | None) -> Iterator[Path]:
             f"install them, on Debian with apt install linux-headers-{variables[0][5:]}",
         )
     if shutil.which("make") is None or shutil.which("gcc") is None:
-        raise _missing("make or gcc is missing", "install them, on Debian with apt install gcc make")
+        raise _missing(
+            "make or gcc is missing", "install them, on Debian with apt install gcc make"
+        )
     with tempfile.TemporaryDirectory(prefix="daxfs-") as scratch:
         for name, text in _daxfs.module_sources():
             Path(scratch, name).write_text(text)

@@ -97,7 +97,6 @@ def loaded(path: Path, address: int) -> Device:
     return Device(qemu=("-device", f"loader,file={path},addr={address:#x},force-raw=on"))
 
 
-
 def nvdimm(path: Path, size: int) -> Device:
     """Return an NVDIMM kept in the file `path`, so that it outlives the guest.
 

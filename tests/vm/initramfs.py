@@ -78,7 +78,7 @@ def write_initramfs(
         shutil.copy(INSIDE / "init", root / "init")
         (root / "init").chmod(0o755)
         names = []
-        needed = ROOT_MODULES if module is None else (*ROOT_MODULES, "libcrc32c", "crc32c_generic")
+        needed = ROOT_MODULES if module is None else (*ROOT_MODULES, "crc32c_generic", "libcrc32c")
         for file in [*kernel.load_order(needed), *([] if module is None else [module])]:
             content = file.read_bytes()
             if file.suffix == ".xz":

@@ -105,13 +105,18 @@ def look_for_leaks(guest: Guest) -> None:
 @pytest.mark.parametrize("name", ["ours", "static", "branching"])
 @pytest.mark.parametrize("proof", ["", "validate"], ids=["trusted", "proved"])
 @everywhere
-def test_tampered_images(
-    guest: Guest, programs: Path, image: Path, proof: str, name: str
-) -> None:
+def test_tampered_images(guest: Guest, programs: Path, image: Path, proof: str, name: str) -> None:
     """Each is mounted, walked, read and mapped; with a proof fewer get that far."""
     chosen = image if name == "ours" else VECTORS / f"{name}.daxfs"
     rounds = ROUNDS if name == "ours" else ROUNDS // 2
-    command = [programs / "storm", chosen, f"{RESERVED_ADDRESS:#x}", "/run/mnt", str(rounds), "7"]
+    command: list[str | Path] = [
+        programs / "storm",
+        chosen,
+        f"{RESERVED_ADDRESS:#x}",
+        "/run/mnt",
+        str(rounds),
+        "7",
+    ]
     found = guest.check([*command, proof], timeout=900)
     mounted = int(found.split()[0])
     assert 0 < mounted < rounds
@@ -122,7 +127,14 @@ def test_tampered_images(
 def test_images_that_change_under_use(
     guest: Guest, programs: Path, image: Path, proof: str
 ) -> None:
-    command = [programs / "storm", image, f"{RESERVED_ADDRESS:#x}", "/run/mnt", str(ROUNDS), "11"]
+    command: list[str | Path] = [
+        programs / "storm",
+        image,
+        f"{RESERVED_ADDRESS:#x}",
+        "/run/mnt",
+        str(ROUNDS),
+        "11",
+    ]
     guest.check([*command, "scribble", proof], timeout=900)
 
 
@@ -184,9 +196,7 @@ def test_loading_and_mounting_over_and_over_leaks_nothing(guest: Guest, image: P
     found = guest.run(script, timeout=900)
     before, after, regions = found.stdout.splitlines()
     assert regions == "0"
-    free, virtual = (
-        int(b) - int(a) for a, b in zip(before.split(), after.split(), strict=True)
-    )
+    free, virtual = (int(b) - int(a) for a, b in zip(before.split(), after.split(), strict=True))
     # Each round maps the image and makes inodes: lost once each, it would be more than this.
     assert free > -4096, "KiB less than before"
     assert virtual < 512, "KiB more than before"

@@ -172,9 +172,7 @@ class Machines:
                 *(RESERVED, loaded(self._image, RESERVED_ADDRESS)),
                 *(loaded(self._image, PMEM_ADDRESS), PMEM, RELAXED),
             ]
-        return Guest(
-            series, workdir, memory="3G", devices=devices, modules=["libcrc32c", "brd"]
-        )
+        return Guest(series, workdir, memory="3G", devices=devices, modules=["libcrc32c", "brd"])
 
     def end(self) -> None:
         """End every guest."""
@@ -230,8 +228,10 @@ def test_the_tree_is_the_source(mounted: Mounted, programs: Path, tree_of_source
 @everywhere
 @pytest.mark.parametrize(
     "check",
-    ["shared", "private", "torn", "beyond", "seeking", "moving", "advice", "direct"]
-    + ["bad-buffer", "debugged"],
+    [
+        *("shared", "private", "torn", "beyond", "seeking", "moving", "advice", "direct"),
+        *("bad-buffer", "debugged"),
+    ],
 )
 def test_a_file_behaves(mounted: Mounted, check: str) -> None:
     mounted.probe(check)
@@ -406,9 +406,7 @@ def test_images_of_others_show_their_manifests(mounted: Mounted, vector: str) ->
 
 def put(guest: Guest, image: Path) -> None:
     """Copy an image into the spare physical memory."""
-    guest.check(
-        f"dd if={image} of=/dev/mem bs=4096 seek={SPARE // 4096} conv=notrunc 2>/dev/null"
-    )
+    guest.check(f"dd if={image} of=/dev/mem bs=4096 seek={SPARE // 4096} conv=notrunc 2>/dev/null")
 
 
 def manifest_of(guest: Guest, where: str) -> list[dict[str, object]]:
@@ -485,8 +483,10 @@ def test_memory_that_fails_ends_who_touches_it(mounted: Mounted) -> None:
 @with_pages
 def test_memory_that_is_taken_away_is_not_served(mounted: Mounted) -> None:
     """The driver leaves the device while it is mounted and mapped."""
-    drivers = "/sys/bus/nd/drivers/nd_pmem" if "pmem" in mounted.where else (
-        "/sys/bus/dax/drivers/device_dax"
+    drivers = (
+        "/sys/bus/nd/drivers/nd_pmem"
+        if "pmem" in mounted.where
+        else ("/sys/bus/dax/drivers/device_dax")
     )
     name = "namespace0.0" if "pmem" in mounted.where else "dax0.0"
     mounted.probe("gone", f"echo {name} >{drivers}/unbind")

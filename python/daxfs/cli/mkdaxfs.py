@@ -85,7 +85,7 @@ def command(
     if program and heap is None:
         raise click.UsageError("a program to run goes with -H only: -H HEAP ... -- PROGRAM")
     if heap is not None and not (dry_run or program or target):
-        raise click.UsageError("nobody would have the buffer: give -m DIR, or -- PROGRAM")
+        raise click.UsageError("-H needs -m DIR, or a program to run: -H HEAP ... -- PROGRAM")
     if target is not None:
         _check_target(target, rest["output"])
     output = _output(rest["output"], rest["physical"], heap, dry_run)
