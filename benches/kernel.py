@@ -98,7 +98,7 @@ def main() -> None:
     options.add_argument("--kernel", default="6.12", help="series to boot (%(default)s)")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     chosen = options.parse_args()
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         costs = run(chosen.kernel, Path(scratch))
     if chosen.json:
         chosen.json.write_text(json.dumps(costs, indent=2) + "\n")

@@ -46,6 +46,7 @@ struct daxfs_super {
 	bool validated;
 	bool gone;			/* the memory was taken away */
 	atomic64_t room;		/* directory entries that may still be indexed */
+	struct rcu_head rcu;
 };
 
 struct daxfs_inode {

@@ -217,18 +217,11 @@ static int set_root(struct super_block *sb, struct fs_context *fc)
 
 static int daxfs_fill_super(struct super_block *sb, struct fs_context *fc)
 {
-	struct request *request = fc->fs_private;
-	struct daxfs_super *super;
+	const struct request *request = fc->fs_private;
+	struct daxfs_super *super = DAXFS_SB(sb);
 	struct daxfs_error err;
 	int ret;
 
-	super = kzalloc(sizeof(*super), GFP_KERNEL);
-	if (!super)
-		return -ENOMEM;
-	sb->s_fs_info = super;
-	/* From here on the superblock holds the memory, and kill_sb lets it go. */
-	swap(super->backing, request->backing);
-	swap(super->device, request->device);
 	super->backing.sb = sb;
 	ret = sb->s_bdev ? daxfs_block_open(&super->backing, sb->s_bdev, fc) : 0;
 	if (!ret)
@@ -259,11 +252,19 @@ static int daxfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	return ret ?: set_root(sb, fc);
 }
 
-/* Mounts of the same memory are one file system. */
+/*
+ * Mounts of the same memory are one file system. Superblocks are on the list that is searched from
+ * before they are filled until after they are killed, so the key comes with them, and goes when no
+ * search can look at it any more.
+ */
 static int same_memory(struct super_block *sb, struct fs_context *fc)
 {
-	const struct daxfs_backing *wanted = &((struct request *)fc->fs_private)->backing;
-	const struct daxfs_backing *there = &DAXFS_SB(sb)->backing;
+	const struct daxfs_super *super = READ_ONCE(sb->s_fs_info);
+	const struct daxfs_backing *wanted = &((struct daxfs_super *)fc->s_fs_info)->backing;
+	const struct daxfs_backing *there = &super->backing;
+
+	if (!super)
+		return false;
 
 	return wanted->kind == there->kind && wanted->phys == there->phys &&
 	       wanted->size == there->size && wanted->dmabuf == there->dmabuf;
@@ -315,6 +316,35 @@ static int open_source(struct request *request, struct fs_context *fc)
 	return daxfs_device_open(&request->backing, fc->source, fc);
 }
 
+static void free_super(struct daxfs_super *super)
+{
+	daxfs_backing_close(&super->backing);
+	daxfs_image_close(&super->image);
+	kfree(super->device);
+	kfree_rcu(super, rcu);
+}
+
+static int get_tree(struct fs_context *fc, struct request *request)
+{
+	struct daxfs_super *super = kzalloc(sizeof(*super), GFP_KERNEL);
+	int ret;
+
+	if (!super)
+		return -ENOMEM;
+	/* From here on the superblock holds the memory. */
+	swap(super->backing, request->backing);
+	swap(super->device, request->device);
+	fc->s_fs_info = super;
+	fc->sb_flags |= SB_RDONLY;
+	ret = super->backing.kind == DAXFS_BLOCK ? get_tree_bdev(fc, daxfs_fill_super) :
+						   get_tree_memory(fc);
+	/* Unless there was one before. */
+	if (fc->s_fs_info)
+		free_super(fc->s_fs_info);
+	fc->s_fs_info = NULL;
+	return ret;
+}
+
 static int daxfs_get_tree(struct fs_context *fc)
 {
 	struct request *request = fc->fs_private;
@@ -339,9 +369,7 @@ static int daxfs_get_tree(struct fs_context *fc)
 	}
 	if (ret)
 		return ret;
-	fc->sb_flags |= SB_RDONLY;
-	ret = request->backing.kind == DAXFS_BLOCK ? get_tree_bdev(fc, daxfs_fill_super) :
-						     get_tree_memory(fc);
+	ret = get_tree(fc, request);
 	if (ret)
 		return ret;
 	/* The file system may have been there before, mounted without a proof. */
@@ -404,12 +432,9 @@ static void daxfs_kill_sb(struct super_block *sb)
 		kill_block_super(sb);
 	else
 		kill_anon_super(sb);
-	if (!super)
-		return;
-	daxfs_backing_close(&super->backing);
-	daxfs_image_close(&super->image);
-	kfree(super->device);
-	kfree(super);
+	WRITE_ONCE(sb->s_fs_info, NULL);
+	if (super)
+		free_super(super);
 }
 
 static struct file_system_type daxfs_type = {
