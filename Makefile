@@ -9,7 +9,7 @@ DIR ?=
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(wildcard crates/*/Cargo.toml) \
-	$(shell find crates/*/src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' 2>/dev/null)
+	$(wildcard kernel/*) $(shell find crates/*/src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-rust test-python test-vm lint fmt bench clean
@@ -36,7 +36,7 @@ install: $(VENV)/.installed ## Build and install into .venv
 demo: install ## Build, prove, read, branch, commit and compare an image of a real tree
 	PATH="$(abspath $(BIN)):$$PATH" ./demo.sh $(DIR)
 
-test: test-rust test-python fuzz-quick test-vm ## Run everything: Rust, Python, fuzzing, virtual machines
+test: test-rust test-python test-parity fuzz-quick test-vm ## Run everything: Rust, Python, the C engine, fuzzing, virtual machines
 
 # Tools that the engine's tests compare with.
 PEERS := bsdtar:libarchive-tools bzip2:bzip2 cpio:cpio python3:python3 xz:xz-utils zstd:zstd
@@ -74,3 +74,4 @@ clean: ## Remove what was built
 	rm -rf target $(VENV) dist .mypy_cache .ruff_cache .pytest_cache
 
 include fuzz.mk
+include kernel.mk

@@ -38,7 +38,9 @@ __all__ = [
     "extract",
     "extract_tar",
     "log",
+    "module_sources",
     "mount_fuse",
+    "mount_kernel",
     "parse_size",
     "unmount",
     "validate",
@@ -47,6 +49,8 @@ __all__ = [
 __version__: str
 ERROR_NAMES: list[str]
 
+def module_sources() -> list[tuple[str, str]]: ...
+def mount_kernel(target: StrOrBytesPath, settings: list[tuple[str, str | None]], /) -> None: ...
 def parse_size(text: str, /) -> int: ...
 def mount_fuse(
     source: StrOrBytesPath | int,

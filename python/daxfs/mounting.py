@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING
 
 from . import _daxfs
-from .errors import UnsupportedError
+from .errors import InvalidError
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
@@ -23,7 +24,7 @@ def mount(
     *,
     foreground: bool = False,
 ) -> None:
-    """Mount an image.
+    """Mount an image: by the kernel's module where it is there and takes the source, else by FUSE.
 
     A process of its own serves the mount in the background; it is forked from this one, so call
     this from small programs, before threads are started, or run the command `daxfs mount`.
@@ -50,14 +51,19 @@ def mount(
     DaxfsError
         The image cannot be opened or mounted.
     """
-    words = options.split(",")
-    if "kernel" in words:
-        raise UnsupportedError(
-            errno.EOPNOTSUPP,
-            "unsupported: -o kernel, as no module of the kernel serves this source",
-        )
-    rest = ",".join(word for word in words if word != "fuse")
-    _daxfs.mount_fuse(source, mountpoint, rest, foreground=foreground)
+    words = [word for word in options.split(",") if word]
+    rest = [word for word in words if word not in ("fuse", "kernel")]
+    forced = "kernel" in words
+    if forced and (foreground or isinstance(source, int)):
+        raise InvalidError(errno.EINVAL, "the kernel mounts by name, without a server to run here")
+    if not (isinstance(source, int) or foreground or "fuse" in words):
+        from . import kmod
+
+        name, target = os.fsdecode(os.fspath(source)), os.fsdecode(os.fspath(mountpoint))
+        if forced or kmod.can_serve(name, rest):
+            kmod.mount(name, target, rest)
+            return
+    _daxfs.mount_fuse(source, mountpoint, ",".join(rest), foreground=foreground)
 
 
 def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:

@@ -61,26 +61,40 @@ PMEM = Device(
     node="/dev/pmem*",
 )
 
-# A CXL memory expander: /dev/daxN.0. The kernel refuses to commit a region when the CPU says that
-# it runs under a hypervisor.
 CXL_SIZE = 512 * MIB
-CXL = Device(
-    machine=("cxl=on", "cxl-fmw.0.targets.0=cxl.1", "cxl-fmw.0.size=4G"),
-    memory=("maxmem=8G", "slots=8"),
-    qemu=(
-        *("-object", f"memory-backend-ram,id=vmem0,share=on,size={CXL_SIZE}"),
-        *("-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1"),
-        *("-device", "cxl-rp,port=0,bus=cxl.1,id=rp0,chassis=0,slot=2"),
-        *("-device", "cxl-type3,bus=rp0,volatile-memdev=vmem0,id=cxl0"),
-    ),
-    cpu="max,-hypervisor",
-    modules=(
-        *("cxl_acpi", "cxl_pmem", "cxl_pci", "cxl_mem"),
-        *("dax_hmem", "device_dax", "dax_pmem", "dax_cxl"),
-    ),
-    setup=("sh", f"{INSIDE}/cxl-region", f"{CXL_SIZE:#x}"),
-    node="/dev/dax*",
-)
+
+
+def cxl(path: Path | None = None) -> Device:
+    """Return a CXL memory expander, /dev/daxN.0, kept in the file `path` if one is given.
+
+    The kernel refuses to commit a region when the CPU says that it runs under a hypervisor.
+    """
+    backend = "memory-backend-ram" if path is None else f"memory-backend-file,mem-path={path}"
+    return Device(
+        machine=("cxl=on", "cxl-fmw.0.targets.0=cxl.1", "cxl-fmw.0.size=4G"),
+        memory=("maxmem=8G", "slots=8"),
+        qemu=(
+            *("-object", f"{backend},id=vmem0,share=on,size={CXL_SIZE}"),
+            *("-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1"),
+            *("-device", "cxl-rp,port=0,bus=cxl.1,id=rp0,chassis=0,slot=2"),
+            *("-device", "cxl-type3,bus=rp0,volatile-memdev=vmem0,id=cxl0"),
+        ),
+        cpu="max,-hypervisor",
+        modules=(
+            *("cxl_acpi", "cxl_pmem", "cxl_pci", "cxl_mem"),
+            *("dax_hmem", "device_dax", "dax_pmem", "dax_cxl"),
+        ),
+        setup=("sh", f"{INSIDE}/cxl-region", f"{CXL_SIZE:#x}"),
+        node="/dev/dax*",
+    )
+
+
+CXL = cxl()
+
+
+def loaded(path: Path, address: int) -> Device:
+    """Return memory at a physical address that holds the file `path` when the guest starts."""
+    return Device(qemu=("-device", f"loader,file={path},addr={address:#x},force-raw=on"))
 
 
 def nvdimm(path: Path, size: int) -> Device:

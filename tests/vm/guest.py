@@ -77,6 +77,9 @@ class Guest:
         Further kernel modules to load.
     boot_timeout :
         Seconds until a silent boot is given up.
+    image, daxfs :
+        Options with which the module, the file `daxfs`, mounts the guest's root, instead of the
+        host's. The working directory is then at /mnt.
     """
 
     def __init__(
@@ -90,6 +93,8 @@ class Guest:
         append: Sequence[str] = (),
         modules: Sequence[str] = (),
         boot_timeout: float = 180,
+        image: str = "",
+        daxfs: Path | None = None,
     ) -> None:
         self.kernel = Kernel.find(kernel)
         self.workdir = workdir.resolve(strict=True)
@@ -97,7 +102,7 @@ class Guest:
         self._jobs = 0
         self._received = b""
         initrd = self.workdir / "initramfs"
-        write_initramfs(initrd, self.kernel, self.workdir)
+        write_initramfs(initrd, self.kernel, self.workdir, image, daxfs)
         (self.workdir / "agent").write_bytes((INSIDE / "agent").read_bytes())
         parameters = (
             *("console=ttyS0", "loglevel=5", "panic=-1", "mitigations=off", "nokaslr"),
@@ -205,6 +210,20 @@ class Guest:
         """End the guest at once, as a loss of power does."""
         self._qemu.kill()
         self._qemu.communicate()
+
+    def memory_of(self, file: Path) -> tuple[int, int]:
+        """Return how much of the host's memory the guest has of a file, and its share of that.
+
+        Both in KiB: resident, and divided by the number of processes that have it.
+        """
+        text = Path(f"/proc/{self._qemu.pid}/smaps").read_text()
+        found = re.search(
+            rf"^\S+ \S+ \S+ \S+ \S+ +{re.escape(str(file))}\n(?:\w+: .*\n)+", text, re.MULTILINE
+        )
+        if found is None:
+            raise GuestError(f"the guest does not map {file}")
+        sizes = dict(re.findall(r"^(\w+): +(\d+) kB$", found[0], re.MULTILINE))
+        return int(sizes["Rss"]), int(sizes["Pss"])
 
     def _load(self, modules: Sequence[str]) -> None:
         if modules:

@@ -60,8 +60,13 @@ class Kernel:
         return [root / file for file in order]
 
 
-def write_initramfs(target: Path, kernel: Kernel, share: Path) -> None:
-    """Write to `target` the file system from which `kernel` starts with `share` writable."""
+def write_initramfs(
+    target: Path, kernel: Kernel, share: Path, image: str = "", module: Path | None = None
+) -> None:
+    """Write to `target` the file system from which `kernel` starts with `share` writable.
+
+    Without options of an `image`, which daxfs, the `module`, is to mount, the root is the host's.
+    """
     busybox = shutil.which("busybox")
     if busybox is None:
         raise FileNotFoundError(f"no busybox: run {Path(__file__).parent}/setup.py")
@@ -73,7 +78,8 @@ def write_initramfs(target: Path, kernel: Kernel, share: Path) -> None:
         shutil.copy(INSIDE / "init", root / "init")
         (root / "init").chmod(0o755)
         names = []
-        for file in kernel.load_order(ROOT_MODULES):
+        needed = ROOT_MODULES if module is None else (*ROOT_MODULES, "crc32c_generic", "libcrc32c")
+        for file in [*kernel.load_order(needed), *([] if module is None else [module])]:
             content = file.read_bytes()
             if file.suffix == ".xz":
                 content = lzma.decompress(content)
@@ -83,6 +89,7 @@ def write_initramfs(target: Path, kernel: Kernel, share: Path) -> None:
             f"modules={shlex.quote(' '.join(names))}\n"
             f"module_dir={shlex.quote(str(kernel.modules))}\n"
             f"share={shlex.quote(str(share))}\n"
+            f"image={shlex.quote(image)}\n"
         )
         members = b"\0".join(bytes(path.relative_to(root)) for path in root.rglob("*"))
         with target.open("wb") as archive:

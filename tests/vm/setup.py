@@ -25,6 +25,11 @@ from vmconfig import KERNELS, kernel_cache
 TOOLS = {
     "busybox": "busybox-static",
     "cpio": "cpio",
+    "gcc-12": "gcc-12",
+    "make": "make",
+    "mkfs.erofs": "erofs-utils",
+    "pahole": "pahole",
+    "sparse": "sparse",
     "depmod": "kmod",
     "qemu-system-x86_64": "qemu-system-x86",
 }
@@ -111,10 +116,22 @@ def kernel_packages(metapackage: str) -> set[str]:
     return found
 
 
+def relocate_headers(root: Path, target: Path, release: str) -> None:
+    """Make the headers of a kernel usable below `target`, where `root` will be."""
+    headers = Path("usr/src", f"linux-headers-{release}")
+    if not (root / headers).is_dir():
+        return
+    makefile = root / headers / "Makefile"
+    makefile.write_text(makefile.read_text().replace(" /usr/src/", f" {target}/usr/src/"))
+    build = root / "lib/modules" / release / "build"
+    build.unlink()
+    build.symlink_to(target / headers)
+
+
 def unpack_kernel(series: str, metapackages: Sequence[str], cache: Path) -> None:
     """Unpack a kernel into `cache`, complete or not at all."""
     target = cache / series
-    stamp = "\n".join(metapackages) + "\n"
+    stamp = "\n".join([*metapackages, "relocated", ""])
     if (target / "packages").is_file() and (target / "packages").read_text() == stamp:
         return
     cache.mkdir(parents=True, exist_ok=True)
@@ -131,6 +148,7 @@ def unpack_kernel(series: str, metapackages: Sequence[str], cache: Path) -> None
             output("dpkg", "-x", package, root)
         for modules in (root / "lib/modules").iterdir():
             output("depmod", "-b", root, modules.name)
+            relocate_headers(root, target, modules.name)
         (root / "packages").write_text(stamp)
         if target.exists():
             target.rename(Path(scratch, "old"))

@@ -8,9 +8,17 @@ from pathlib import Path
 
 # Kernel series → the Debian metapackages whose files are unpacked for it.
 KERNELS = {
-    "6.1": ["linux-image-amd64"],
-    "6.12": ["linux-image-6.12-amd64"],
+    "6.1": ["linux-image-amd64", "linux-headers-amd64"],
+    "6.12": ["linux-image-6.12-amd64", "linux-headers-6.12-amd64"],
 }
+
+# The kernel that debug_kernel.py builds.
+DEBUG = "debug"
+
+
+def module_kernels() -> list[str]:
+    """Return the kernels that the module is tested in: those above unless the environment says."""
+    return os.environ.get("DAXFS_TEST_KERNELS", " ".join(KERNELS)).split()
 
 
 def kernel_cache() -> Path:

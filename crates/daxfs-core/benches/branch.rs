@@ -181,7 +181,7 @@ fn depth() {
     }
     let mut times = Vec::new();
     for branch in [&all[0], &all[63]] {
-        let mut round = || {
+        let round = || {
             let mut buffer = [0; PAGE];
             for number in 0..1000 {
                 let view = branch.view().expect("alive");
@@ -193,7 +193,7 @@ fn depth() {
             }
         };
         round();
-        times.push(median((0..9).map(|_| timed(&mut round).0 / 1000.0).collect()));
+        times.push(median((0..9).map(|_| timed(round).0 / 1000.0).collect()));
     }
     row("look-up and 4 KiB read, depth 1", times[0]);
     row("look-up and 4 KiB read, depth 64", times[1]);

@@ -4,9 +4,8 @@
 //! Each module uses only those above it: [`format`], [`error`], [`region`], [`persist`],
 //! [`superblock`], [`base`], [`alloc`], [`name`], [`map`], [`delta`], [`extents`], [`index`],
 //! [`merge`], [`opener`], [`branch`], [`validate`], [`image`], [`view`], [`paths`], [`session`],
-//! [`write`];
-//! beside them what only tools need: [`layout`], [`source`], [`build`], [`extract`], [`diff`],
-//! [`changes`], [`describe`], [`dump`].
+//! [`write`]; beside them what only tools need: [`layout`], [`source`], [`build`], [`extract`], [`diff`],
+//! [`changes`], [`describe`], [`dump`], [`kernel`].
 
 pub mod alloc;
 pub mod base;
@@ -26,6 +25,7 @@ pub mod finding;
 pub mod format;
 pub mod image;
 pub mod index;
+pub mod kernel;
 pub mod layout;
 mod log;
 pub mod map;

@@ -8,6 +8,7 @@ mod check;
 mod error;
 mod file;
 mod image;
+mod kernel;
 mod mount;
 mod paths;
 mod progress;
@@ -35,6 +36,8 @@ mod _daxfs {
     use super::file::File;
     #[pymodule_export]
     use super::image::{Image, Maintained, Span};
+    #[pymodule_export]
+    use super::kernel::{module_sources, mount_kernel};
     #[pymodule_export]
     use super::mount::{mount_fuse, unmount};
     #[pymodule_export]

@@ -20,6 +20,7 @@ _COMMANDS = (
     "fsck",
     "inspect",
     "ls",
+    "module",
     "mount",
     "stat",
     "tree",

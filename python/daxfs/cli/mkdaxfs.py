@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 @click.option("--tar", metavar="FILE", help="Take it from a tar archive; - is standard input.")
 @click.option("-o", "--output", metavar="IMAGE", help="Write to a file or a device.")
 @click.option("-p", "--physical", type=size, metavar="ADDR", help="Write to physical memory.")
-@click.option("-H", "--heap", metavar="HEAP", help="Write to a DMA heap, then run PROGRAM.")
+@click.option("-H", "--heap", metavar="HEAP", help="Write to a DMA heap; with -m, or PROGRAM.")
+@click.option("-m", "--mount", "target", metavar="DIR", help="Mount it there afterwards.")
 @click.option(
     "-s", "--size", "image_size", type=size, metavar="SIZE", help="Size of the whole image."
 )
@@ -71,8 +72,8 @@ def command(
     """Build a daxfs image.
 
     The same tree gives the same bytes. If SOURCE_DATE_EPOCH is set, later modification times
-    become that one. A DMA buffer lives as long as a process holds it: PROGRAM inherits it, as the
-    descriptor that DAXFS_FD says.
+    become that one. A DMA buffer lives as long as somebody holds it: a mount, or PROGRAM, which
+    inherits it as the descriptor that DAXFS_FD says.
     """
     name = click.get_current_context().command_path
     if (directory is None) == (tar is None):
@@ -80,8 +81,13 @@ def command(
     if delta_size is not None and not writable:
         raise click.UsageError("-D is of no use without -w")
     heap: str | None = rest["heap"]
-    if (heap is not None and not dry_run) != bool(program):
-        raise click.UsageError("-H and a program to run belong together: -H HEAP ... -- PROGRAM")
+    target: str | None = rest["target"]
+    if program and heap is None:
+        raise click.UsageError("a program to run goes with -H only: -H HEAP ... -- PROGRAM")
+    if heap is not None and not (dry_run or program or target):
+        raise click.UsageError("-H needs -m DIR, or a program to run: -H HEAP ... -- PROGRAM")
+    if target is not None:
+        _check_target(target, rest["output"])
     output = _output(rest["output"], rest["physical"], heap, dry_run)
     owner, group = _owners(rest["owner"], rest["group"], rest["all_root"])
 
@@ -128,6 +134,11 @@ def command(
             fail(name, str(finding))
         fail(name, "the image that was built is not sound")
         return 1
+    if target is not None and not dry_run:
+        from .. import kmod
+
+        assert output is not None
+        kmod.mount(output if result.fd is None else f"dmabuf:{result.fd}", target)
     if program:
         assert result.fd is not None
         _become(name, program, result.fd)
@@ -144,6 +155,16 @@ def _output(file: str | None, address: int | None, heap: str | None, dry_run: bo
     if len(given) > 1 or not (given or dry_run):
         raise click.UsageError("give one of -o, -p and -H")
     return given[0] if given else None
+
+
+def _check_target(target: str, file: str | None) -> None:
+    """Refuse, before anything is built, what could not be mounted afterwards."""
+    from .. import kmod
+
+    if file is not None and kmod.settings_of(file) is None:
+        raise click.UsageError("-m mounts what lies in memory: a device, -p or -H")
+    if not os.path.isdir(target):
+        raise click.UsageError(f"{target}: not a directory to mount on")
 
 
 def _owners(owner: str | None, group: str | None, all_root: bool) -> tuple[int | None, int | None]:

@@ -110,7 +110,7 @@ def _module_loaded(machine: Machine) -> Check:
     if "daxfs" in machine.filesystems:
         version = machine.value("/sys/module/daxfs/version")
         return Check(name, "ok", f"daxfs {version or 'of unknown version'} is loaded")
-    advice = "sudo modprobe daxfs"
+    advice = "sudo daxfs module load"
     if machine.lockdown in ("integrity", "confidentiality"):
         advice += "\nlockdown takes signed modules only: enrol the signing key, mokutil --import"
     return Check(name, "missing", "the kernel has no daxfs; mounting uses FUSE", "", advice)
@@ -135,7 +135,7 @@ def _module_file(machine: Machine) -> Check:
         name,
         "missing",
         f"no daxfs.ko below {machine.modules}",
-        advice=machine.tool("dkms", "dkms") + "in kernel/ of the daxfs source: sudo dkms install .",
+        advice="sudo daxfs module install",
     )
 
 

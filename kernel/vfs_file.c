@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Regular files: one copy, from the memory to the reader.
+ */
+#include <linux/uio.h>
+
+#include "compat.h"
+#include "vfs.h"
+
+static int daxfs_open(struct inode *inode, struct file *file)
+{
+	/* There is no cache to go round. */
+	file->f_mode |= FMODE_CAN_ODIRECT;
+	return generic_file_open(inode, file);
+}
+
+/* Poisoned memory and a bad buffer look alike; reading a byte tells. */
+static int why_nothing(struct inode *inode, u64 offset)
+{
+	struct daxfs_error err;
+	u8 byte;
+	int ret = daxfs_region_read(&DAXFS_SB(inode->i_sb)->image.region, offset, &byte, 1, &err);
+
+	return ret ? daxfs_report(inode->i_sb, ret, &err) : -EFAULT;
+}
+
+static ssize_t daxfs_read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	const struct daxfs_region *region = &DAXFS_SB(inode->i_sb)->image.region;
+	size_t count = iov_iter_count(to), copied;
+	loff_t pos = iocb->ki_pos, size = inode->i_size;
+	u64 data = DAXFS_I(inode)->data;
+
+	if (daxfs_is_gone(inode->i_sb))
+		return -EIO;
+	if (!count || pos >= size)
+		return 0;
+	count = min_t(u64, count, size - pos);
+	/* The record was checked when the inode was read; what is used here has not changed since. */
+	if (WARN_ON_ONCE(!daxfs_region_holds(region, data + pos, count)))
+		return -EUCLEAN;
+	copied = _copy_mc_to_iter(region->start + data + pos, count, to);
+	iocb->ki_pos = pos + copied;
+	return copied ?: why_nothing(inode, data + pos);
+}
+
+const struct file_operations daxfs_file_operations = {
+	.open = daxfs_open,
+	/* Files are stored in one piece: all of it is data, and the hole is its end. */
+	.llseek = generic_file_llseek,
+	.read_iter = daxfs_read_iter,
+	.splice_read = compat_splice_read,
+	.mmap = daxfs_mmap,
+	.get_unmapped_area = thp_get_unmapped_area,
+};

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Mapping files: the memory itself, 2 MiB at a time where alignment allows.
+ *
+ * Private mappings are VM_MIXEDMAP, as they hold pages of their own beside the memory's. Page table entries are never writable: who writes to a private mapping gets a
+ * copy from the kernel, and shared ones cannot be written, as nothing here can be opened for it.
+ */
+#include "compat.h"
+#include "vfs.h"
+
+/* The part of a file that one fault may map: pages of it, as far as its mapping goes. */
+struct window {
+	const struct daxfs_backing *backing;
+	struct mm_struct *mm;
+	pgprot_t prot;
+	unsigned long addr;	/* first page in the process */
+	unsigned long pages;
+	u64 offset;		/* of the first page in the image */
+};
+
+/* Bytes of whole pages that a file has, where the region has them too. */
+static u64 mapped_size(const struct inode *inode)
+{
+	u64 size = PAGE_ALIGN(inode->i_size), data = DAXFS_I(inode)->data;
+	u64 region = round_down(DAXFS_SB(inode->i_sb)->image.region.size, PAGE_SIZE);
+
+	return data < region ? min(size, region - data) : 0;
+}
+
+/* What of [@start, @end) lies in the mapping and in the file; the address of the fault does. */
+static bool window_around(const struct vm_fault *vmf, unsigned long start, unsigned long end,
+			  struct window *window)
+{
+	const struct vm_area_struct *vma = vmf->vma;
+	const struct inode *inode = file_inode(vma->vm_file);
+	unsigned long addr = vmf->address & PAGE_MASK;
+	u64 size = mapped_size(inode), offset = (u64)vmf->pgoff << PAGE_SHIFT;
+
+	if (offset >= size)
+		return false;
+	start = max3(start, vma->vm_start, addr - min_t(u64, offset, addr));
+	end = min(end, vma->vm_end);
+	end = min_t(u64, end, addr + (size - offset));
+	window->backing = &DAXFS_SB(inode->i_sb)->backing;
+	window->mm = vma->vm_mm;
+	window->prot = vma->vm_page_prot;
+	window->addr = start;
+	window->pages = (end - start) >> PAGE_SHIFT;
+	window->offset = DAXFS_I(inode)->data + offset - (addr - start);
+	return true;
+}
+
+static unsigned long pfn_at(const struct window *window, unsigned long addr)
+{
+	return daxfs_backing_pfn(window->backing, window->offset + (addr - window->addr));
+}
+
+/* Memory that is known to be broken is not mapped. */
+static bool is_poisoned(const struct window *window, unsigned long pfn)
+{
+	return window->backing->pages && PageHWPoison(pfn_to_page(pfn));
+}
+
+static int map_one(pte_t *entry, unsigned long addr, void *private)
+{
+	const struct window *window = private;
+	unsigned long pfn;
+
+	if (!pte_none(ptep_get(entry)))
+		return 0;
+	pfn = pfn_at(window, addr);
+	if (!is_poisoned(window, pfn))
+		set_pte_at(window->mm, addr, entry,
+			   compat_page_entry(pfn, window->prot, window->backing->pages));
+	return 0;
+}
+
+/*
+ * One fault fills the page table it needs anyway, as far as mapping and file go. The page asked
+ * for comes first and by itself, so that whatever goes wrong is told.
+ */
+static vm_fault_t map_pages(struct vm_fault *vmf)
+{
+	unsigned long table = vmf->address & PMD_MASK, pfn;
+	struct window window;
+	vm_fault_t ret;
+
+	if (!window_around(vmf, table, table + PMD_SIZE, &window))
+		return VM_FAULT_SIGBUS;
+	pfn = pfn_at(&window, vmf->address & PAGE_MASK);
+	if (is_poisoned(&window, pfn))
+		return VM_FAULT_HWPOISON;
+	ret = compat_insert_page(vmf->vma, vmf->address & PAGE_MASK, pfn, window.backing->pages);
+	if (ret == VM_FAULT_NOPAGE && window.pages > 1)
+		apply_to_page_range(window.mm, window.addr, window.pages << PAGE_SHIFT,
+				    map_one, &window);
+	return ret;
+}
+
+static vm_fault_t map_huge(struct vm_fault *vmf)
+{
+	unsigned long start = vmf->address & PMD_MASK, pfn, i;
+	struct window window;
+
+	/* A copy is of one page. */
+	if (vmf->flags & FAULT_FLAG_WRITE)
+		return VM_FAULT_FALLBACK;
+	if (!window_around(vmf, start, start + PMD_SIZE, &window) ||
+	    window.pages != PMD_SIZE / PAGE_SIZE || window.backing->kind == DAXFS_DMABUF)
+		return VM_FAULT_FALLBACK;
+	pfn = pfn_at(&window, start);
+	if (pfn % (PMD_SIZE / PAGE_SIZE))
+		return VM_FAULT_FALLBACK;
+	for (i = 0; window.backing->poisoned && i < PMD_SIZE / PAGE_SIZE; i++)
+		if (is_poisoned(&window, pfn + i))
+			return VM_FAULT_FALLBACK;
+	return compat_insert_huge(vmf, pfn, window.backing->pages);
+}
+
+/* When the memory is taken away, mappings go and none may come after. */
+static vm_fault_t fault_locked(struct vm_fault *vmf, vm_fault_t (*map)(struct vm_fault *vmf))
+{
+	struct inode *inode = file_inode(vmf->vma->vm_file);
+	vm_fault_t ret;
+
+	filemap_invalidate_lock_shared(inode->i_mapping);
+	ret = daxfs_is_gone(inode->i_sb) ? VM_FAULT_SIGBUS : map(vmf);
+	filemap_invalidate_unlock_shared(inode->i_mapping);
+	return ret;
+}
+
+static vm_fault_t daxfs_fault(struct vm_fault *vmf)
+{
+	return fault_locked(vmf, map_pages);
+}
+
+static vm_fault_t daxfs_huge_fault(struct vm_fault *vmf, compat_fault_size_t size)
+{
+	if (!compat_fault_is_pmd(size))
+		return VM_FAULT_FALLBACK;
+	return fault_locked(vmf, map_huge);
+}
+
+/* Debuggers read what has no struct pages through this. */
+static int daxfs_access(struct vm_area_struct *vma, unsigned long addr, void *buf, int len,
+			int write)
+{
+	const struct inode *inode = file_inode(vma->vm_file);
+	u64 offset = ((u64)vma->vm_pgoff << PAGE_SHIFT) + (addr - vma->vm_start);
+	u64 size = mapped_size(inode);
+	struct daxfs_error err;
+
+	if (write || offset >= size || daxfs_is_gone(inode->i_sb))
+		return -EFAULT;
+	len = min_t(u64, len, size - offset);
+	if (daxfs_region_read(&DAXFS_SB(inode->i_sb)->image.region, DAXFS_I(inode)->data + offset,
+			      buf, len, &err))
+		return -EFAULT;
+	return len;
+}
+
+static const struct vm_operations_struct daxfs_vm_operations = {
+	.fault = daxfs_fault,
+	.huge_fault = daxfs_huge_fault,
+	.access = daxfs_access,
+};
+
+int daxfs_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	const struct inode *inode = file_inode(file);
+
+	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == (VM_SHARED | VM_MAYWRITE))
+		return -EINVAL;
+	/* Sound images have every file on a page of its own. */
+	if (!PAGE_ALIGNED(DAXFS_I(inode)->data))
+		return -EUCLEAN;
+	vma->vm_ops = &daxfs_vm_operations;
+	compat_vm_flags_set(vma, compat_mapping_flags(vma));
+	return 0;
+}

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""`daxfs module`."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from ._common import json_option
+
+_release = click.option(
+    "--release", metavar="RELEASE", help="For this kernel, named as uname -r does."
+)
+_headers = click.option(
+    "--headers", metavar="DIR", help="The kernel's build directory, if not where it belongs."
+)
+
+
+@click.group()
+def command() -> None:
+    """Build, install and load the kernel's module; its sources come with this package."""
+
+
+@command.command()
+@click.option("-o", "--output", metavar="DIR", default=".", help="Where daxfs.ko goes.")
+@_release
+@_headers
+def build(output: str, release: str | None, headers: str | None) -> None:
+    """Build daxfs.ko."""
+    from .. import kmod
+
+    print(kmod.build(output, release=release, headers=headers))
+
+
+@command.command()
+@_release
+@_headers
+def install(release: str | None, headers: str | None) -> None:
+    """Build it and install it where modprobe finds it."""
+    from .. import kmod
+
+    kmod.install(release=release, headers=headers)
+    print(f"installed for {release or os.uname().release}; daxfs module load loads it")
+
+
+@command.command()
+def load() -> None:
+    """Load the installed module."""
+    from .. import kmod
+
+    kmod.load()
+
+
+@command.command()
+@json_option
+def status(as_json: bool) -> int:
+    """Say whether it is loaded, installed, and can be built; exit status 0 if it is loaded."""
+    from pathlib import Path
+
+    from ..doctor.machine import Machine
+    from ..doctor.mount import check_module
+
+    checks = list(check_module(Machine(Path("/"))))
+    if as_json:
+        from ._common import print_json
+
+        print_json(
+            [
+                {"check": check.name, "status": check.status, "summary": check.summary}
+                for check in checks
+            ]
+        )
+    else:
+        for check in checks:
+            print(f"{check.name}: {check.summary}")
+            if check.advice and check.status != "ok":
+                print("  " + check.advice.replace("\n", "\n  "))
+    return int(checks[0].status != "ok")

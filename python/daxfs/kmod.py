@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The kernel's module: mounting with it, and building it from the sources in this package."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import _daxfs
+from .errors import BackingError, InvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = [
+    "OPTIONS",
+    "build",
+    "can_serve",
+    "install",
+    "is_available",
+    "load",
+    "mount",
+    "settings_of",
+]
+
+Settings = list[tuple[str, str | None]]
+"""What the file system is told: keys, with values or without."""
+
+# What mount(8) and fstab say that is not the file system's business.
+_GENERIC = frozenset(
+    ("auto", "defaults", "noauto", "nofail", "nouser", "owner", "rw", "user", "users", "_netdev")
+)
+OPTIONS = frozenset(("dax", "dmabuf", "phys", "size", "validate"))
+"""What the file system itself understands."""
+
+
+def is_available() -> bool:
+    """Tell whether the running kernel has the file system, or can load it.
+
+    Returns
+    -------
+    bool
+        True if it is registered, or a module of this name lies where modprobe looks.
+    """
+    if _is_loaded():
+        return True
+    if shutil.which("modprobe") is None:
+        return False
+    found = subprocess.run(
+        ["modprobe", "--quiet", "--dry-run", "daxfs"], capture_output=True, check=False
+    )
+    return found.returncode == 0
+
+
+def _is_loaded() -> bool:
+    try:
+        text = Path("/proc/filesystems").read_text()
+    except OSError:
+        return False
+    return any(line.split()[-1:] == ["daxfs"] for line in text.splitlines())
+
+
+def settings_of(source: str, options: Iterable[str] = ()) -> Settings | None:
+    """Return what the kernel is to be told of a source.
+
+    Parameters
+    ----------
+    source : str
+        A DAX or block device, ``phys:ADDRESS[+SIZE]``, ``dmabuf:FD``, or ``none`` if the options
+        say where the image lies.
+    options : iterable of str, optional
+        As given to mount with ``-o``: words, and ``key=value``.
+
+    Returns
+    -------
+    list of tuple or None
+        None if the kernel cannot mount such a source: ordinary files are for FUSE.
+    """
+    settings: Settings = []
+    for option in options:
+        key, equals, value = option.partition("=")
+        if key not in _GENERIC and key != "ro" and not key.startswith("x-"):
+            settings.append((key, value if equals else None))
+    if any(key in ("phys", "dax", "dmabuf") for key, _ in settings):
+        return [("source", source or "none"), *settings]
+    if source.startswith("phys:"):
+        address, plus, size = source.removeprefix("phys:").partition("+")
+        where: Settings = [("phys", hex(_daxfs.parse_size(address)))]
+        if plus:
+            where.append(("size", str(_daxfs.parse_size(size))))
+        return [("source", source), *where, *settings]
+    if source.startswith("dmabuf:"):
+        return [("source", source), ("dmabuf", source.removeprefix("dmabuf:")), *settings]
+    try:
+        mode = os.stat(source).st_mode
+    except OSError:
+        # A device in another mode has no node; the kernel says so.
+        is_device = re.match(r"/dev/(dax|pmem)\d", source) is not None
+    else:
+        is_device = stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
+    return [("source", source), *settings] if is_device else None
+
+
+def can_serve(source: str, options: Iterable[str] = ()) -> bool:
+    """Tell whether the kernel's module is there and takes such a source with such options.
+
+    Parameters
+    ----------
+    source : str
+        As for `settings_of`.
+    options : iterable of str, optional
+        As for `settings_of`.
+    """
+    settings = settings_of(source, options)
+    if settings is None or any(key not in (*OPTIONS, "source") for key, _ in settings):
+        return False
+    return is_available()
+
+
+def mount(source: str, target: str | os.PathLike[str], options: Iterable[str] = ()) -> None:
+    """Mount an image with the kernel's module, read-only.
+
+    Parameters
+    ----------
+    source : str
+        As for `settings_of`.
+    target : str or os.PathLike
+        The directory to mount on.
+    options : iterable of str, optional
+        As for `settings_of`.
+
+    Raises
+    ------
+    InvalidError
+        The kernel cannot mount such a source.
+    BackingError
+        The kernel refused; the message is its own.
+    """
+    settings = settings_of(source, options)
+    if settings is None:
+        raise InvalidError(
+            errno.EINVAL, f"{source}: the kernel mounts devices, phys: and dmabuf: only"
+        )
+    if not _is_loaded():
+        _modprobe()
+    _daxfs.mount_kernel(target, settings)
+
+
+def _modprobe() -> None:
+    # What it says is of no use to those who never installed the module; the mount says it better.
+    if shutil.which("modprobe") is not None:
+        subprocess.run(["modprobe", "--quiet", "daxfs"], capture_output=True, check=False)
+
+
+def load() -> None:
+    """Load the installed module.
+
+    Raises
+    ------
+    BackingError
+        It is not installed, or the kernel refused it.
+    """
+    _run(["modprobe", "daxfs"], "`daxfs module install` builds and installs it")
+
+
+def build(
+    target: str | os.PathLike[str], *, release: str | None = None, headers: str | None = None
+) -> Path:
+    """Build the module from the sources in this package.
+
+    Parameters
+    ----------
+    target : str or os.PathLike
+        The directory that ``daxfs.ko`` goes to.
+    release : str, optional
+        The kernel to build for, as ``uname -r`` prints it; the running one if left out.
+    headers : str, optional
+        The kernel's build directory; that of `release` if left out.
+
+    Returns
+    -------
+    pathlib.Path
+        The module.
+
+    Raises
+    ------
+    BackingError
+        Compiler, make or the kernel's headers are missing, or it does not build.
+    """
+    with _built(release, headers) as directory:
+        module = Path(target) / "daxfs.ko"
+        shutil.copy(directory / "daxfs.ko", module)
+    return module
+
+
+def install(*, release: str | None = None, headers: str | None = None) -> None:
+    """Build the module and install it where modprobe finds it.
+
+    Parameters
+    ----------
+    release, headers : str, optional
+        As for `build`.
+
+    Raises
+    ------
+    BackingError
+        As for `build`, or the modules' directory cannot be written.
+    """
+    with _built(release, headers) as directory:
+        advice = "run it as root"
+        _run(["make", "-s", "-C", str(directory), *_variables(release, headers), "install"], advice)
+
+
+def _variables(release: str | None, headers: str | None) -> list[str]:
+    release = release or os.uname().release
+    return [f"KVER={release}", f"KDIR={headers or f'/lib/modules/{release}/build'}"]
+
+
+@contextmanager
+def _built(release: str | None, headers: str | None) -> Iterator[Path]:
+    variables = _variables(release, headers)
+    build_directory = variables[1].partition("=")[2]
+    if not Path(build_directory, "Makefile").exists():
+        raise _missing(
+            f"{build_directory}: no headers of this kernel",
+            f"install them, on Debian with apt install linux-headers-{variables[0][5:]}",
+        )
+    if shutil.which("make") is None or shutil.which("gcc") is None:
+        raise _missing(
+            "make or gcc is missing", "install them, on Debian with apt install gcc make"
+        )
+    with tempfile.TemporaryDirectory(prefix="daxfs-") as scratch:
+        for name, text in _daxfs.module_sources():
+            Path(scratch, name).write_text(text)
+        _run(["make", "-s", "-C", scratch, *variables], "the messages above say why")
+        yield Path(scratch)
+
+
+def _missing(what: str, advice: str) -> BackingError:
+    return BackingError(errno.ENOENT, f"{what}; {advice}")
+
+
+def _run(command: list[str], advice: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise _missing(f"{command[0]} is missing", "install it") from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()
+        raise BackingError(errno.EIO, f"{said or ' '.join(command)}; {advice}")

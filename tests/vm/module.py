@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""The kernel module and the programs that test it, built for the kernels that are booted."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from initramfs import Kernel
+from vmconfig import kernel_cache
+
+KERNEL = Path(__file__).parents[2] / "kernel"
+PROGRAMS = Path(__file__).parent / "programs"
+SOURCES = ("*.c", "*.h", "Kbuild", "Makefile")
+
+
+class BuildError(Exception):
+    """Something did not build, or not without a warning."""
+
+
+def build_module(series: str) -> Path:
+    """Return daxfs.ko for a kernel, built if this source was not built for it before.
+
+    Warnings, of the compiler and of sparse, are errors.
+    """
+    kernel = Kernel.find(series)
+    files = sorted(file for pattern in SOURCES for file in KERNEL.glob(pattern))
+    digest = hashlib.sha256(kernel.release.encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    target = kernel_cache() / "modules" / f"{series}-{digest.hexdigest()[:16]}" / "daxfs.ko"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            _build(kernel, files, target)
+    return target
+
+
+def _build(kernel: Kernel, files: list[Path], target: Path) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        for file in files:
+            shutil.copy(file, scratch)
+        done = subprocess.run(
+            [
+                *("make", "-s", f"-j{os.cpu_count()}", "-C", scratch),
+                *("W=1", "C=2", "CF=-D__CHECK_ENDIAN__ -Wsparse-error"),
+                f"KDIR={kernel.modules / kernel.release / 'build'}",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = [line for line in done.stderr.splitlines() if "BTF" not in line]
+        if done.returncode or said:
+            raise BuildError(f"the module for {kernel.release}:\n" + "\n".join(said))
+        partial = target.with_suffix(".partial")
+        shutil.copy(Path(scratch, "daxfs.ko"), partial)
+        partial.rename(target)
+
+
+def build_program(name: str, directory: Path) -> Path:
+    """Compile one of the programs, statically, into `directory`."""
+    target = directory / name
+    if not target.exists():
+        command = ["gcc", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
+        subprocess.run(
+            [*command, "-static", "-pthread", "-o", target, PROGRAMS / f"{name}.c"], check=True
+        )
+    return target
