@@ -387,6 +387,32 @@ workdir=/run/box/$i/work overlay /run/box/$i/root &&
     assert "more" not in found[-1]
 
 
+@in_memory
+def test_the_commands_mount_physical_memory(mounted: Mounted) -> None:
+    guest, where = mounted.guest, "/run/command"
+    guest.check(["mkdir", "-p", where])
+    command = [BIN / "mkdaxfs", "-q", "-d", INSIDE, "-p", f"{SPARE:#x}", "-s", "1M", "--force"]
+    guest.check([*command, "-m", where])
+    guest.check(["diff", "-r", INSIDE, where])
+    guest.check(["umount", where])
+    guest.check([BIN / "mount.daxfs", f"phys:{SPARE:#x}", where, "-o", "ro,validate"])
+    assert "validate" in guest.check(["grep", where, "/proc/mounts"])
+    guest.check(["umount", where])
+
+
+@pytest.mark.parametrize(
+    "mounted", [*on_cxl[1:2], *on_heaps[:1]], indirect=True, ids="-".join, scope="module"
+)
+def test_the_commands_mount_a_buffer(mounted: Mounted) -> None:
+    """The mount alone holds the buffer, once mkdaxfs has ended."""
+    guest, where = mounted.guest, "/run/command"
+    guest.check(["mkdir", "-p", where])
+    guest.check([BIN / "mkdaxfs", "-q", "-d", INSIDE, "-H", "system", "-m", where])
+    guest.check(["diff", "-r", INSIDE, where])
+    assert "dmabuf" in guest.check(["grep", where, "/proc/mounts"])
+    guest.check(["umount", where])
+
+
 @pytest.mark.parametrize("vector", ["static", "branching", "delta"])
 @in_memory
 def test_images_of_others_show_their_manifests(mounted: Mounted, vector: str) -> None:
