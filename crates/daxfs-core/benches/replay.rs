@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How many log entries a core replays in a second, when a branch is opened.
+//! How many log entries a core replays in a second, when a branch is opened; what a look-up costs
+//! in the tree that came of it; and what siblings add to a proof.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -8,6 +9,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use common::{Log, base, image, open};
+use daxfs_core::validate::{Depth, validate};
 use daxfs_core::view::View;
 
 const ENTRIES: u64 = 1_000_000;
@@ -15,15 +17,52 @@ const ROUNDS: u32 = 5;
 
 fn measure(question: &str, log: &Log) {
     let image = open(&image(&[("main", 0, log)])).expect("a sound image");
-    let mut best = f64::INFINITY;
-    for _ in 0..ROUNDS {
-        let start = Instant::now();
-        let view = View::open(image.clone(), "main").expect("a sound log");
-        best = best.min(start.elapsed().as_secs_f64());
-        black_box(&view);
-    }
-    let rate = log.starts.len() as f64 / best / 1e6;
+    let time = best(|| {
+        black_box(&View::open(image.clone(), "main").expect("a sound log"));
+    });
+    let rate = log.starts.len() as f64 / time / 1e6;
     println!("{question:40} {rate:8.2} million entries/s");
+}
+
+/// The best of some rounds, in seconds.
+fn best(mut work: impl FnMut()) -> f64 {
+    let round = |_| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64()
+    };
+    (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
+}
+
+fn look_up(log: &Log) {
+    let image = open(&image(&[("main", 0, log)])).expect("a sound image");
+    let view = View::open(image, "main").expect("a sound log");
+    let directory = view.inode(base::DIR).expect("a directory");
+    let names: Vec<String> = (0..ENTRIES)
+        .map(|at| format!("file-{:08}", at.wrapping_mul(0x9e37_79b9_7f4a_7c15) % ENTRIES))
+        .collect();
+    let time = best(|| {
+        for name in &names {
+            black_box(view.lookup(&directory, name.as_bytes()).expect("sound"));
+        }
+    });
+    println!("{:40} {:8.0} ns", "look-up among a million, at random", time / ENTRIES as f64 * 1e9);
+}
+
+fn siblings(main: &Log) {
+    let small = Log::default().create(base::DIR, 1 << 30, "own");
+    let names: Vec<String> = (0..255).map(|at| format!("b{at}")).collect();
+    let mut table = vec![("main", 0, main)];
+    table.extend(names.iter().map(|name| (name.as_str(), 1, &small)));
+    let prove = |bytes: &[u8]| {
+        let region = common::region(bytes);
+        best(|| {
+            let findings = validate(&region, Depth::Metadata).expect("an image").findings;
+            assert_eq!(findings.errors(), 0, "{:?}", findings.list());
+        })
+    };
+    let (alone, all) = (prove(&image(&table[..1])), prove(&image(&table)));
+    println!("{:40} {:8.2} times main's alone", "proof of main and 255 siblings", all / alone);
 }
 
 fn main() {
@@ -39,12 +78,12 @@ fn main() {
             log.write(base::BASE_TXT, offset, &[1; 16])
         }),
     );
-    measure(
-        "create in one directory, in order",
-        &range.clone().fold(Log::default(), |log, at| {
-            log.create(base::DIR, 100 + at, &format!("file-{at:08}"))
-        }),
-    );
+    let files = range
+        .clone()
+        .fold(Log::default(), |log, at| log.create(base::DIR, 100 + at, &format!("file-{at:08}")));
+    measure("create in one directory, in order", &files);
+    look_up(&files);
+    siblings(&files);
     measure(
         "create and write, 1000 a directory",
         &(0..ENTRIES / 2).fold(Log::default(), |log, at| {

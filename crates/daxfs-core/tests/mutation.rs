@@ -216,6 +216,7 @@ const MUTABLE: &[&str] = &[
     "free record: parent_id",
     "free record: stamp",
     // While the log has no capacity: a crash may come between the two stores.
+    "main's record: delta_log_capacity",
     "main's record: delta_log_offset",
     "main's record: flags",
     "main's record: owner",
