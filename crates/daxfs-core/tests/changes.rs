@@ -32,8 +32,11 @@ fn changes(before: &View, after: &View) -> Vec<PathChange> {
     between(before, after, DiffOptions::default(), &Progress::default()).unwrap()
 }
 
+/// Mode, owner, group, device, time, and contents or target.
+type Shown = (u32, u32, u32, u32, i64, Vec<u8>);
+
 /// Everything that a path shows, by path, without what a directory's names do to it.
-fn listing(view: &View) -> BTreeMap<Vec<u8>, (u32, u32, u32, u32, i64, Vec<u8>)> {
+fn listing(view: &View) -> BTreeMap<Vec<u8>, Shown> {
     let list = view.walk(view.inode(ROOT_INO).unwrap()).map(|found| {
         let (path, inode) = found.unwrap();
         let bytes = if inode.is_file() {
