@@ -72,7 +72,7 @@ fn racer() {
             }
             Err(error) => panic!("{error}"),
         }
-        if std::process::id() % 4 == 0 {
+        if std::process::id().is_multiple_of(4) {
             session.maintain().expect("maintained");
         }
     }
