@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rayon::prelude::*;
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use super::Output;
@@ -107,9 +109,19 @@ impl Sink {
         }
     }
 
-    /// Makes a range zero that may not be.
+    /// Makes a range zero that may not be, and has memory behind it: what shares a mapping of a
+    /// file must not meet holes there that a full file system cannot fill.
     pub(super) fn zero(&self, start: u64, end: u64) -> Result<()> {
-        let Self::Memory { region, .. } = self else { return Ok(()) };
+        let region = match self {
+            Self::Memory { region, .. } => region,
+            Self::File { file, path, .. } => {
+                let flags = FallocateFlags::empty();
+                return match rustix::fs::fallocate(file.as_file(), flags, start, end - start) {
+                    Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+                    Err(errno) => Err(Error::io("allocate", path)(errno)),
+                };
+            }
+        };
         (0..(end - start).div_ceil(PIECE)).into_par_iter().try_for_each(|piece| {
             let at = start + piece * PIECE;
             region.zero(at, (end - at).min(PIECE))
