@@ -3,6 +3,7 @@
 //! trees it has replayed.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::alloc::Heap;
@@ -65,6 +66,8 @@ pub struct Session {
     // By the id of the record; main, whose record changes, under 0.
     open: Mutex<HashMap<u64, Weak<Open>>>,
     trees: Mutex<HashMap<u64, (Cursor, Index)>>,
+    /// Where the last free slot of the branch table was found.
+    pub(crate) slot_hint: AtomicU64,
     // Inode numbers taken and not yet given out.
     inos: Mutex<std::ops::Range<u64>>,
 }
@@ -107,6 +110,7 @@ impl Session {
             region,
             open: Mutex::default(),
             trees: Mutex::default(),
+            slot_hint: AtomicU64::new(0),
             inos: Mutex::new(0..0),
         }))
     }

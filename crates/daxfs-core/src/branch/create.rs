@@ -4,6 +4,7 @@
 //! Step names in comments are those of `docs/branches.md` and the model.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::handle::{Branch, Open};
 use super::record::{Name, NewRecord, holder};
@@ -149,12 +150,16 @@ impl Session {
     /// word.
     pub(crate) fn claim_slot(&self, fold: bool) -> Result<Option<u64>> {
         let (records, me) = (&self.records, self.opener.id);
-        for slot in records.open_slots(fold) {
+        let slots = records.open_slots(fold);
+        // Where the last one was found: those before it are in use, as a rule.
+        let hint = self.slot_hint.load(Relaxed).min(slots.end);
+        for slot in (hint..slots.end).chain(0..hint) {
             if records.state(slot)? != state::FREE || !records.take(slot, 0, me)? {
                 continue;
             }
             // It may have been used and given back in between.
             if records.state(slot)? == state::FREE {
+                self.slot_hint.store(slot, Relaxed);
                 return Ok(Some(slot));
             }
             self.let_go(slot)?;
