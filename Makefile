@@ -55,8 +55,8 @@ test-python: $(VENV)/.installed-test ## Run the tests of the package and the com
 test-fs: $(VENV)/.installed-test ## Run programs, stressors and crashes on mounts
 	$(SUDO) $(abspath $(BIN))/python -m pytest tests/fs
 
-stress: $(VENV)/.installed-test ## The same for hours, and a Debian upgraded in a branch
-	$(SUDO) $(abspath $(BIN))/python -m pytest tests/fs --stress 30
+stress: $(VENV)/.installed-test ## The same for much longer, and a Debian worked on in a branch
+	$(SUDO) $(abspath $(BIN))/python -m pytest tests/fs tests/stress --stress 30
 
 test-vm: $(VENV)/.installed-test ## Run the commands on real shared memory in booted kernels
 	$(BIN)/python tests/vm/setup.py

@@ -59,9 +59,11 @@ class Bench:
 
     def call(self, *command: str | Path) -> None:
         """Run a command that is not timed."""
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        done = subprocess.run(command, stdout=null, stderr=pipe, check=False)
         if done.returncode != 0:
-            raise BenchError(f"{command[0]} failed:\n{done.stderr[-2000:]}")
+            said = done.stderr[-2000:].decode(errors="replace")
+            raise BenchError(f"{command[0]} failed:\n{said}")
 
     def readers(self, tree: Path) -> list[FileSystem]:
         """Make images of a tree, and say how each is mounted."""
