@@ -12,7 +12,7 @@ SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(wildcard crates/*/
 	$(wildcard kernel/*) $(shell find crates/*/src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-rust test-python test-vm lint fmt bench clean
+.PHONY: help install demo test test-rust test-python test-fs stress test-vm lint fmt bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -33,10 +33,11 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 install: $(VENV)/.installed ## Build and install into .venv
 
-demo: install ## Build, prove, read, branch, commit and compare an image of a real tree
+demo: install ## Build, prove, read, branch, mount, commit and compare an image of a real tree
+	@command -v git >/dev/null || $(SUDO) apt-get install -y git
 	PATH="$(abspath $(BIN)):$$PATH" ./demo.sh $(DIR)
 
-test: test-rust test-python test-parity fuzz-quick test-vm ## Run everything: Rust, Python, the C engine, fuzzing, virtual machines
+test: test-rust test-python test-fs test-parity fuzz-quick test-vm ## Run everything: Rust, Python, mounts, the C engine, fuzzing, virtual machines
 
 # Tools that the engine's tests compare with.
 PEERS := bsdtar:libarchive-tools bzip2:bzip2 cpio:cpio python3:python3 xz:xz-utils zstd:zstd
@@ -49,6 +50,13 @@ test-rust: ## Run the engine's tests
 test-python: $(VENV)/.installed-test ## Run the tests of the package and the commands
 	@command -v patch >/dev/null || $(SUDO) apt-get install -y patch
 	$(BIN)/python -m pytest tests/python
+
+# Mounting needs root here; what an ordinary user may do is tested as one.
+test-fs: $(VENV)/.installed-test ## Run programs, stressors and crashes on mounts
+	$(SUDO) $(abspath $(BIN))/python -m pytest tests/fs
+
+stress: $(VENV)/.installed-test ## The same for much longer, and a Debian worked on in a branch
+	$(SUDO) $(abspath $(BIN))/python -m pytest tests/fs tests/stress --stress 30
 
 test-vm: $(VENV)/.installed-test ## Run the commands on real shared memory in booted kernels
 	$(BIN)/python tests/vm/setup.py
@@ -69,6 +77,7 @@ fmt: $(VENV)/.installed-test ## Format the sources
 bench: $(VENV)/.installed-test ## Measure beside peers (takes a while, wants a quiet machine)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benches/build.py
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benches/read.py
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benches/mount.py
 
 clean: ## Remove what was built
 	rm -rf target $(VENV) dist .mypy_cache .ruff_cache .pytest_cache

@@ -70,6 +70,32 @@ step 'See what changed' daxfs-branch diff feature -i "$image"
 step 'And which branches there are' daxfs-branch list -i "$image"
 step 'Commit it' daxfs-branch commit feature -i "$image"
 step 'Find it in main, with another program run' daxfs cat "$image" NOTES
+if [ -e /dev/fuse ]; then
+    mnt=$work/mnt
+    mkdir "$mnt"
+    trap 'daxfs umount "$mnt" 2>/dev/null || :; rm -rf "$work"' EXIT
+    step 'Mount a new branch' daxfs mount -o branch=work,parent=main "$image" "$mnt"
+    git init -q -b trunk "$mnt/project"
+    printf '#include <stdio.h>\nint main(void) { puts("compiled and run in a branch"); }\n' \
+        > "$mnt/project/hello.c"
+    step 'Compile a program there' cc -o "$mnt/project/hello" "$mnt/project/hello.c"
+    step 'Run it' "$mnt/project/hello"
+    git -C "$mnt/project" add hello.c
+    step 'Commit its source with git' \
+        git -C "$mnt/project" -c user.name=Demo -c user.email=demo@localhost commit -qm 'Say hello'
+    # On disk, what was written is there for others once it is durable.
+    sync "$mnt"
+    printf '\n# See what that changed\n$ daxfs-branch diff --stat work -i %s\n' "$image"
+    daxfs-branch diff --stat work -i "$image" | tail -n 5
+    step 'Commit the branch through the mount' daxfs-branch commit work -m "$mnt"
+    step 'Take the mount away' daxfs umount "$mnt"
+    step 'Mount main' daxfs mount "$image" "$mnt"
+    step 'Find it there' "$mnt/project/hello"
+    step 'And with git' git -C "$mnt/project" log --oneline
+    step 'Take the mount away' daxfs umount "$mnt"
+else
+    echo 'demo: no /dev/fuse here, so nothing is mounted' >&2
+fi
 step 'Make it a new base without history' daxfs compact "$image"
 step 'Prove it again' fsck.daxfs "$image"
 printf '\n# And the new base has it: %s\n' "$(daxfs cat "$image" NOTES)"

@@ -25,6 +25,8 @@ PACKAGES = {
     "mksquashfs": "squashfs-tools",
     "mkfs.erofs": "erofs-utils",
     "fsck.erofs": "erofs-utils",
+    "squashfuse_ll": "squashfuse",
+    "fuse-overlayfs": "fuse-overlayfs",
 }
 
 

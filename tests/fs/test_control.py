@@ -5,6 +5,7 @@ taken for another's."""
 from __future__ import annotations
 
 import errno
+import faulthandler
 import mmap
 import os
 import signal
@@ -37,6 +38,7 @@ def fails_with(number: int, work: Callable[[], object]) -> bool:
 def dies_of_a_bus_error(work: Callable[[], object]) -> bool:
     child = os.fork()
     if child == 0:
+        faulthandler.disable()
         work()
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGBUS

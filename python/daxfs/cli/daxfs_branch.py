@@ -104,6 +104,16 @@ def abort(source: str | None, mount: str | None, name: str) -> None:
 
 
 @command.command()
+@click.argument("name")
+@click.option("-m", "--mount", metavar="DIR", required=True, help="Where the image is mounted.")
+def switch(mount: str, name: str) -> None:
+    """Show another branch on a mount."""
+    from .. import control
+
+    control.switch(mount, name)
+
+
+@command.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("-r", "--recursive", is_flag=True, help="And the branches that were made from it.")
 @image_option

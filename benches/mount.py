@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""How fast is a mounted image, next to other file systems in user space and to tmpfs?
+
+    python benches/mount.py [--quick] [--json FILE] [--only CASE]...
+
+Run it as root, with the Python that daxfs is installed in. CPU counts the servers' as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from rich.console import Console
+
+import results
+import setting
+import trees
+from measure import BenchError
+from setting import GIB
+from trees import MIB
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """One way to mount a tree: how it is mounted, and how its server is recognised."""
+
+    name: str
+    mount: Callable[[Path], list[str | Path]]
+    server: str
+
+
+class Bench:
+    """The place and the options of one run."""
+
+    def __init__(self, options: argparse.Namespace, work: Path, console: Console) -> None:
+        self.work = work
+        self.console = console
+        self.quick: bool = options.quick
+        self.rounds = setting.rounds(options)
+        self.mkdaxfs = setting.daxfs_command("mkdaxfs", options.mkdaxfs)
+        self.daxfs = self.mkdaxfs.with_name("daxfs")
+        setting.install(["mksquashfs", "squashfuse_ll", "fuse-overlayfs"])
+        versions = setting.versions({"daxfs": [self.daxfs, "--version"]})
+        self.result = results.start("mount", self.rounds, versions)
+        self.point = work / "mnt"
+        self.point.mkdir()
+
+    def call(self, *command: str | Path) -> None:
+        """Run a command that is not timed."""
+        pipe, null = subprocess.PIPE, subprocess.DEVNULL
+        done = subprocess.run(command, stdout=null, stderr=pipe, check=False)
+        if done.returncode != 0:
+            said = done.stderr[-2000:].decode(errors="replace")
+            raise BenchError(f"{command[0]} failed:\n{said}")
+
+    def readers(self, tree: Path) -> list[FileSystem]:
+        """Make images of a tree, and say how each is mounted."""
+        image, squash = self.work / "tree.daxfs", self.work / "tree.squashfs"
+        image.unlink(missing_ok=True)
+        squash.unlink(missing_ok=True)
+        self.call(self.mkdaxfs, "-d", tree, "-o", image)
+        self.call("mksquashfs", tree, squash, "-noI", "-noD", "-noF", "-noX", "-quiet")
+        return [
+            FileSystem("tmpfs, bound", lambda to: ["mount", "--bind", tree, to], ""),
+            FileSystem("squashfuse_ll", lambda to: ["squashfuse_ll", squash, to], "squashfuse_ll"),
+            FileSystem("daxfs", lambda to: [self.daxfs, "mount", image, to], "daxfs"),
+        ]
+
+    def writers(self, tree: Path) -> list[FileSystem]:
+        """Make what can be written over a tree, and say how each is mounted."""
+        image, upper, scratch = (self.work / name for name in ("w.daxfs", "upper", "scratch"))
+        for path in (upper, scratch):
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir()
+        image.unlink(missing_ok=True)
+        self.call(self.mkdaxfs, "-d", tree, "-o", image, "-w", "--delta-size", "1G")
+        layers = f"lowerdir={tree},upperdir={upper},workdir={scratch}"
+        ours = "branch=work,parent=main"
+        return [
+            FileSystem(
+                "fuse-overlayfs",
+                lambda to: ["fuse-overlayfs", "-o", layers, to],
+                "fuse-overlayfs",
+            ),
+            FileSystem("daxfs", lambda to: [self.daxfs, "mount", "-o", ours, image, to], "daxfs"),
+        ]
+
+    @contextmanager
+    def mounted(self, system: FileSystem) -> Iterator[Callable[[], float]]:
+        """Mount; gives a function for the CPU seconds that the server has used."""
+        self.call(*system.mount(self.point))
+        server = _server(system.server, self.point) if system.server else None
+        try:
+            yield lambda: _cpu(server) if server else 0.0
+        finally:
+            self.call("umount", self.point)
+
+    def measure(
+        self,
+        case: str,
+        prepare: Callable[[], list[FileSystem]],
+        work: list[str | Path],
+        baseline: str,
+        warm: bool = False,
+    ) -> list[results.Row]:
+        """Time a command on every file system, each freshly mounted in every round."""
+        wall: dict[str, list[float]] = {}
+        cpu: dict[str, list[float]] = {}
+        for number in range(self.rounds):
+            systems = prepare()
+            first = number % len(systems)
+            for system in (*systems[first:], *systems[:first]):
+                with self.mounted(system) as used:
+                    if warm:
+                        self.call(*work)
+                    before, children, start = used(), os.times(), perf_counter()
+                    self.call(*work)
+                    took, after = perf_counter() - start, os.times()
+                    client = (
+                        after.children_user + after.children_system
+                        - children.children_user - children.children_system
+                    )  # fmt: skip
+                    wall.setdefault(system.name, []).append(took)
+                    cpu.setdefault(system.name, []).append(client + used() - before)
+                self.console.log(f"{case}, round {number + 1}: {system.name} {took:.3f} s")
+        return [
+            results.Row(
+                case=case,
+                competitor=name,
+                unit="run",
+                wall=median(wall[name]),
+                wall_min=min(wall[name]),
+                wall_max=max(wall[name]),
+                ratios={baseline: _ratio(wall[name], wall[baseline])},
+                cpu=median(cpu[name]),
+                cpu_ratios={baseline: _ratio(cpu[name], cpu[baseline])},
+            )
+            for name in wall
+        ]
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return median(our / max(their, 1e-9) for our, their in zip(ours, theirs, strict=True))
+
+
+def _server(name: str, point: Path) -> str:
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            named = any(os.path.basename(word) == name.encode() for word in words[:2])
+            if named and os.fsencode(point) in words:
+                return process.name
+    raise BenchError(f"nobody serves {point}")
+
+
+def _cpu(process: str) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def walk(bench: Bench) -> list[results.Row]:
+    """Walk a tree with stat, freshly mounted."""
+    tree = trees.small_files(bench.work / "small", 2_000 if bench.quick else 200_000).path
+    command: list[str | Path] = ["find", bench.point, "-printf", "%s%m"]
+    case = "walk with stat, fresh mount"
+    systems = bench.readers(tree)
+    rows = bench.measure(case, lambda: systems, command, "squashfuse_ll")
+    return rows + bench.measure(
+        "walk with stat, warm", lambda: systems, command, "tmpfs, bound", warm=True
+    )
+
+
+def read(bench: Bench) -> list[results.Row]:
+    """Read every file, freshly mounted."""
+    tree = trees.small_files(bench.work / "files", 2_000 if bench.quick else 50_000).path
+    systems = bench.readers(tree)
+    # Not tar, which does not read what it writes to nowhere.
+    command: list[str | Path] = ["sh", "-c", f"find {bench.point} -type f -print0 | xargs -0 cat"]
+    return bench.measure("read everything, fresh mount", lambda: systems, command, "squashfuse_ll")
+
+
+def sequential(bench: Bench) -> list[results.Row]:
+    """Read a large file by 1 MiB, cold and warm."""
+    size = (32 if bench.quick else 512) * MIB
+    tree = trees.large_files(bench.work / "large", 1, size).path
+    (file,) = tree.iterdir()
+    systems = bench.readers(tree)
+    command: list[str | Path] = ["dd", f"if={bench.point / file.name}", "of=/dev/null", "bs=1M"]
+    case = f"1 MiB reads of {size // MIB} MiB"
+    rows = bench.measure(f"{case}, cold", lambda: systems, command, "squashfuse_ll")
+    return rows + bench.measure(
+        f"{case}, warm", lambda: systems, command, "tmpfs, bound", warm=True
+    )
+
+
+def write(bench: Bench) -> list[results.Row]:
+    """Create small files, and unpack a tree."""
+    count = 500 if bench.quick else 10_000
+    base = trees.small_files(bench.work / "base", 500).path
+    source = trees.small_files(bench.work / "source", count).path
+    archive = bench.work / "source.tar"
+    bench.call("tar", "-cf", archive, "-C", source, ".")
+    create = f"import os\nfor n in range({count}): open(f'{bench.point}/{{n}}', 'w').write('x')"
+
+    def systems() -> list[FileSystem]:
+        return bench.writers(base)
+
+    return bench.measure(
+        f"create {count:,} files", systems, [sys.executable, "-c", create], "fuse-overlayfs"
+    ) + bench.measure(
+        f"unpack {count:,} files", systems, ["tar", "-xf", archive, "-C", bench.point],
+        "fuse-overlayfs",
+    )  # fmt: skip
+
+
+CASES: dict[str, Callable[[Bench], list[results.Row]]] = {
+    "walk": walk,
+    "read": read,
+    "sequential": sequential,
+    "write": write,
+}
+
+
+def main() -> int:
+    """Run the chosen cases, show their tables, write the record."""
+    parser = setting.parser("How fast is a mounted image?")
+    parser.add_argument("--only", action="append", choices=CASES, help="run this case; repeatable")
+    options = parser.parse_args()
+    console = setting.console()
+    try:
+        with setting.workspace(options.directory) as work:
+            setting.require_memory(work, GIB if options.quick else 8 * GIB)
+            bench = Bench(options, work, Console(stderr=True))
+            for name in options.only or CASES:
+                rows = CASES[name](bench)
+                bench.result.rows += rows
+                for case in dict.fromkeys(row.case for row in rows):
+                    bench.result.show(console, case)
+                if options.json:
+                    bench.result.write(options.json)
+    except BenchError as error:
+        print(f"mount: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
