@@ -104,7 +104,7 @@ def main() -> None:
         chosen.json.write_text(json.dumps(costs, indent=2) + "\n")
     table = Table("case", "tmpfs, instructions", *(name for name in costs if name != "tmpfs"))
     for case, base in costs["tmpfs"].items():
-        ratios = (f"{costs[name][case] / base:.2f}" for name in costs if name != "tmpfs")
+        ratios = (f"{costs[name][case] / base:.3g}" for name in costs if name != "tmpfs")
         table.add_row(case, f"{base:,.0f}", *ratios)
     console().print(table)
 

@@ -391,7 +391,17 @@ workdir=/run/box/$i/work overlay /run/box/$i/root &&
 def test_the_commands_mount_physical_memory(mounted: Mounted) -> None:
     guest, where = mounted.guest, "/run/command"
     guest.check(["mkdir", "-p", where])
-    command = [BIN / "mkdaxfs", "-q", "-d", INSIDE, "-p", f"{SPARE:#x}", "-s", "1M", "--force"]
+    command: list[str | Path] = [
+        BIN / "mkdaxfs",
+        "-q",
+        "-d",
+        INSIDE,
+        "-p",
+        f"{SPARE:#x}",
+        "-s",
+        "1M",
+        "--force",
+    ]
     guest.check([*command, "-m", where])
     guest.check(["diff", "-r", INSIDE, where])
     guest.check(["umount", where])
