@@ -189,17 +189,19 @@ def test_loading_and_mounting_over_and_over_leaks_nothing(guest: Guest, image: P
     round() {{ for j in $(seq $1); do use 3; rmmod daxfs && insmod {module} || exit 1; done; }}
     left() {{
         sync; echo 3 >/proc/sys/vm/drop_caches; sleep 0.3; echo 3 >/proc/sys/vm/drop_caches
-        sed -n 's/\\(MemFree\\|VmallocUsed\\): *\\([0-9]*\\).*/\\2/p' /proc/meminfo | xargs
+        sed -n 's/\\(MemFree\\|Slab\\|VmallocUsed\\|Percpu\\): *\\([0-9]*\\).*/\\2/p' \\
+            /proc/meminfo | xargs
     }}
     round 2; left; round 12; left; grep -c daxfs /proc/iomem
     """
     found = guest.run(script, timeout=900)
     before, after, regions = found.stdout.splitlines()
     assert regions == "0"
-    free, virtual = (int(b) - int(a) for a, b in zip(before.split(), after.split(), strict=True))
+    free, *used = (int(b) - int(a) for a, b in zip(before.split(), after.split(), strict=True))
     # Each round maps the image and makes inodes: lost once each, it would be more than this.
-    assert free > -4096, "KiB less than before"
-    assert virtual < 512, "KiB more than before"
+    assert all(kind < 512 for kind in used), "KiB more in slabs, vmalloc or per-CPU memory"
+    # Free pages wait in lists of the processors, too, so this is a coarse look.
+    assert free > -32 * 1024, "KiB less than before"
 
 
 def guest_series(guest: Guest) -> str:

@@ -209,7 +209,7 @@ def mounted(
     else:
         for name in ("system", "udmabuf"):
             guest.run(["umount", f"/run/{name}"])
-        guest.check([INSIDE / "dmabuf-mount", backing, image, where])
+        guest.check([BIN / "python", INSIDE / "dmabuf-mount", backing, image, where])
     return Mounted(guest, series, where)
 
 
