@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use crate::base::{Inode, Xattr};
 use crate::branch::Table;
+use crate::branch::record::EPOCH;
 use crate::delta::LogSpace;
 use crate::error::{Error, Result};
 pub use crate::extents::Extent;
 use crate::extents::Extents;
-use crate::format::{BLOCK_SIZE, ROOT_INO};
+use crate::format::{BLOCK_SIZE, ROOT_INO, feature};
 use crate::image::Image;
 use crate::index::{DEPTH_MAX, Directory, Index};
 use crate::opener::Pin;
@@ -49,18 +50,47 @@ pub struct View {
     image: Arc<Image>,
     // What the branch's chain changed; absent where that is nothing.
     index: Option<Index>,
-    // Keeps what it shows from being given back.
-    _pin: Option<Arc<Pin>>,
+    guard: Guard,
 }
+
+/// What makes sure that blocks of branches still hold what they held.
+#[derive(Debug, Clone)]
+enum Guard {
+    /// Nobody gives any back: there are none, or they are those of plain v3.
+    None,
+    /// They are kept as long as this is.
+    Pin(#[expect(dead_code, reason = "it works by being held")] Arc<Pin>),
+    /// Who is not registered looks after each copy whether the epoch of the beginning still is.
+    Epoch(u64, Arc<str>),
+}
+
+/// Times that an unregistered reader starts over because space is given back meanwhile.
+const TRIES: usize = 64;
 
 impl View {
     /// The tree of the base image.
     pub fn base(image: Arc<Image>) -> Self {
-        Self { image, index: None, _pin: None }
+        Self { image, index: None, guard: Guard::None }
     }
 
     /// The tree of a branch, found by replaying the logs of its chain.
     pub fn open(image: Arc<Image>, branch: &str) -> Result<Self> {
+        if !image.superblock().has(feature::BRANCHES) {
+            return Self::replay(image, branch);
+        }
+        for _ in 0..TRIES {
+            let epoch = image.region().load(EPOCH)?;
+            let view = Self::replay(Arc::clone(&image), branch);
+            if image.region().load(EPOCH)? == epoch {
+                let guard = Guard::Epoch(epoch, branch.into());
+                return view.map(|view| Self { guard, ..view });
+            }
+        }
+        let why = "space is given back all the time; open the image for writing to keep it".into();
+        Err(Error::Busy { name: branch.into(), why })
+    }
+
+    fn replay(image: Arc<Image>, branch: &str) -> Result<Self> {
         let table = Table::read(image.region(), image.superblock())?;
         let space = LogSpace::of(image.superblock());
         let mut index = Index::default();
@@ -76,12 +106,12 @@ impl View {
     /// The tree that an index lays over the base image.
     pub fn new(image: Arc<Image>, index: Index) -> Self {
         let index = (!index.is_empty()).then_some(index);
-        Self { image, index, _pin: None }
+        Self { image, index, guard: Guard::None }
     }
 
     /// The same, while a pin keeps what it shows.
     pub(crate) fn pinned(image: Arc<Image>, index: Index, pin: Arc<Pin>) -> Self {
-        Self { _pin: Some(pin), ..Self::new(image, index) }
+        Self { guard: Guard::Pin(pin), ..Self::new(image, index) }
     }
 
     /// The image that the tree lies in.
@@ -175,7 +205,29 @@ impl View {
         };
         let len = file.size.saturating_sub(offset).min(buffer.len() as u64) as usize;
         extents.read(self.image.region(), offset, &mut buffer[..len])?;
-        Ok(len)
+        match &self.guard {
+            Guard::Epoch(epoch, name) if self.image.region().load(EPOCH)? != *epoch => {
+                let why = "space was given back since it was opened for reading; open it again";
+                Err(Error::Stale { name: name.to_string(), why })
+            }
+            _ => Ok(len),
+        }
+    }
+
+    /// Whether an extent's bytes stay what they are as long as this view is held.
+    fn keeps(&self, extent: &Extent) -> bool {
+        let base = self.image.base().range();
+        !matches!(self.guard, Guard::Epoch(..)) || base.contains(&extent.image_offset)
+    }
+
+    /// An extent's bytes in place. Those of a branch only while they are kept.
+    pub fn window(&self, extent: &Extent) -> Result<DataView> {
+        if !self.keeps(extent) {
+            let what = "bytes of a branch in place, when the image is open for reading only: \
+                        nothing would keep them; open it for writing, or copy them";
+            return Err(Error::Unsupported { what: what.into() });
+        }
+        self.image.region().view(extent.image_offset, extent.len)
     }
 
     /// Where a file's bytes lie; what no extent covers reads as zeroes.
@@ -226,7 +278,7 @@ impl View {
         held.div_ceil(BLOCK_SIZE).saturating_mul(BLOCK_SIZE / 512)
     }
 
-    /// A file's bytes without a copy, if they lie in one piece in the image.
+    /// A file's bytes without a copy, if they lie in one piece in the image and are kept.
     pub fn contiguous(&self, file: &Inode, offset: u64, len: u64) -> Result<Option<DataView>> {
         let region = self.image.region();
         if len == 0 {
@@ -234,7 +286,7 @@ impl View {
         }
         let range = offset..offset.saturating_add(len);
         match self.extents_within(file, range).next() {
-            Some(run) if run.file_offset == offset && run.len == len => {
+            Some(run) if run.file_offset == offset && run.len == len && self.keeps(&run) => {
                 region.view(run.image_offset, len).map(Some)
             }
             _ => Ok(None),

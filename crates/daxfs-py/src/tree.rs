@@ -197,9 +197,7 @@ impl Tree {
         let region = view.image().region();
         let data = match *view.extents(&inode)?.as_slice() {
             [] if inode.size == 0 => region.view(0, 0)?,
-            [one] if one.file_offset == 0 && one.len == inode.size => {
-                region.view(one.image_offset, one.len)?
-            }
+            [one] if one.file_offset == 0 && one.len == inode.size => view.window(&one)?,
             ref several => {
                 let (shown, pieces) = (daxfs_core::error::show(&path.0), several.len());
                 let what = format!(
