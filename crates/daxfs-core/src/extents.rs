@@ -84,24 +84,32 @@ impl Extents {
 
     fn insert_among(&mut self, mut extent: Extent) {
         let (map, _) = self.many();
-        if map.last().is_some_and(|(_, last)| last.end() > extent.file_offset) {
+        let around = |map: &Map<u64, Extent>| {
+            let before = map.below(&extent.file_offset).map(|(_, run)| *run);
+            // What is written last mostly comes last, and then there is nothing behind it.
+            let behind = map.last().is_some_and(|(at, _)| *at >= extent.file_offset);
+            let after = behind.then(|| map.first_from(&extent.file_offset));
+            (before, after.flatten().map(|(_, run)| *run))
+        };
+        let (mut before, mut after) = around(map);
+        if before.is_some_and(|run| run.end() > extent.file_offset)
+            || after.is_some_and(|run| run.file_offset < extent.end())
+        {
             self.remove(extent.file_offset..extent.end());
+            (before, after) = around(self.many().0);
         }
         let (map, held) = self.many();
         *held += extent.len;
-        if let Some((_, after)) = map.first_from(&extent.end())
-            && extent.continues_in(after)
-        {
-            let (at, len) = (after.file_offset, after.len);
-            map.remove(&at);
-            extent.len += len;
+        if let Some(after) = after.filter(|after| extent.continues_in(after)) {
+            map.remove(&after.file_offset);
+            extent.len += after.len;
         }
-        if let Some((&at, before)) = map.below(&extent.file_offset)
-            && before.continues_in(&extent)
-        {
-            map.get_mut(&at).expect("it was just found").len += extent.len;
-        } else {
-            map.insert(extent.file_offset, extent);
+        match before.filter(|before| before.continues_in(&extent)) {
+            Some(before) => {
+                let run = map.get_mut(&before.file_offset).expect("it was just found");
+                run.len += extent.len;
+            }
+            None => drop(map.insert(extent.file_offset, extent)),
         }
     }
 

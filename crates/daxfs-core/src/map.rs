@@ -193,7 +193,7 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
         while let Some(node) = next.take() {
             match node {
                 Node::Leaf { keys, .. } => {
-                    path.push((node, keys.partition_point(|other| other < key)));
+                    path.push((node, count(keys, |other| other < key)));
                 }
                 Node::Inner { bounds, children } => {
                     let at = rank(bounds, key);
@@ -206,16 +206,26 @@ impl<K: Ord + Clone, V: Clone> Map<K, V> {
     }
 }
 
-/// How many keys come before `key` or are it; in an inner node, the child that it belongs to.
+/// How many keys, from the first on, are such that `before` holds.
 #[inline]
-fn rank<K: Ord>(keys: &[K], key: &K) -> usize {
+fn count<K>(keys: &[K], before: impl Fn(&K) -> bool) -> usize {
     // With branches: the processor goes ahead on its guess instead of waiting for each key.
     let (mut low, mut high) = (0, keys.len());
     while low < high {
         let middle = low + (high - low) / 2;
-        if keys[middle] <= *key { low = middle + 1 } else { high = middle }
+        if before(&keys[middle]) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
     }
     low
+}
+
+/// How many keys come before `key` or are it; in an inner node, the child that it belongs to.
+#[inline]
+fn rank<K: Ord>(keys: &[K], key: &K) -> usize {
+    count(keys, |other| other <= key)
 }
 
 /// The same for a key to be inserted, which mostly comes after all others.
@@ -297,11 +307,11 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
     fn below(&self, key: &K) -> Option<(&K, &V)> {
         match self {
             Self::Leaf { keys, values } => {
-                let found = keys.partition_point(|other| other < key).checked_sub(1)?;
+                let found = count(keys, |other| other < key).checked_sub(1)?;
                 Some((&keys[found], &values[found]))
             }
             Self::Inner { bounds, children } => {
-                let at = bounds.partition_point(|bound| bound < key);
+                let at = count(bounds, |bound| bound < key);
                 // Of children before the first candidate each holds smaller keys only.
                 children[at].below(key).or_else(|| children[..at].last()?.last())
             }
@@ -311,7 +321,7 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
     fn first_from(&self, key: &K) -> Option<(&K, &V)> {
         match self {
             Self::Leaf { keys, values } => {
-                let found = keys.partition_point(|other| other < key);
+                let found = count(keys, |other| other < key);
                 keys.get(found).zip(values.get(found))
             }
             Self::Inner { bounds, children } => {
