@@ -186,15 +186,14 @@ impl Tree {
     pub(crate) fn look(&self) -> Change {
         let What::Branch { reader, .. } = &self.what else { return Change::None };
         let mut last = self.last.lock().expect("no panic holds it");
-        match reader.version() {
-            Ok(version) => {
-                if last.as_ref().is_some_and(|seen| seen.version == version) {
-                    return Change::None;
-                }
-                let Ok(view) = reader.view() else { return Change::None };
-                let first = last.replace(Seen { version, view }).is_none();
+        // An old view would keep the space of what has ended since.
+        match reader.version().and_then(|version| Ok(Seen { version, view: reader.view()? })) {
+            Ok(seen) => {
+                let version = seen.version;
+                let before = last.replace(seen).map(|seen| seen.version);
+                let same = before.is_none_or(|before| before == version);
                 // What this mount writes itself, the kernel knows.
-                if first || self.is_ours() { Change::None } else { Change::Changed }
+                if same || self.is_ours() { Change::None } else { Change::Changed }
             }
             Err(Error::Stale { .. }) => Change::Ended(last.take().map(|seen| seen.view)),
             Err(_) => Change::None,
