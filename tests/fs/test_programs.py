@@ -179,7 +179,7 @@ def test_locks_keep_others_out(point: Path) -> None:
     )
     for kind in ("posix", "flock"):
         (point / kind).write_text("0")
-        command = [sys.executable, "-c", program, point / kind, kind]
+        command = [sys.executable, "-c", program, str(point / kind), kind]
         counters = [subprocess.Popen(command) for _ in range(3)]
         assert [counter.wait() for counter in counters] == [0, 0, 0]
         assert (point / kind).read_text() == "900"
