@@ -234,6 +234,6 @@ def test_file_system_exerciser(
         "punch_hole = 3\nposix_fallocate = 3\ncopy_file_range = 3\nsendfile = 1\n"
     )
     for seed in range(2):
-        run(fsx, "-f", config, "-N", f"{3000 * stress}", "-S", f"{seed}", point / f"file {seed}")
+        run(fsx, "-f", config, "-N", f"{15000 * stress}", "-S", f"{seed}", point / f"file {seed}")
     mounts.unmount(point)
     mounts.sound(empty)
