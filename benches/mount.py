@@ -3,7 +3,8 @@
 
     python benches/mount.py [--quick] [--json FILE] [--only CASE]...
 
-Run it as root, with the Python that daxfs is installed in. CPU counts the servers' as well.
+Run it as root, with the Python that daxfs is installed in. CPU counts the servers' as
+well; peak memory is what the servers have of their own.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Bench:
         setting.install(["mksquashfs", "squashfuse_ll", "fuse-overlayfs"])
         versions = setting.versions({"daxfs": [self.daxfs, "--version"]})
         self.result = results.start("mount", self.rounds, versions)
+        self.rss = 0
         self.point = work / "mnt"
         self.point.mkdir()
 
@@ -101,10 +103,12 @@ class Bench:
     def mounted(self, system: FileSystem) -> Iterator[Callable[[], float]]:
         """Mount; gives a function for the CPU seconds that the server has used."""
         self.call(*system.mount(self.point))
+        self.rss = 0
         server = _server(system.server, self.point) if system.server else None
         try:
             yield lambda: _cpu(server) if server else 0.0
         finally:
+            self.rss = _private_kib(server) if server else 0
             self.call("umount", self.point)
 
     def measure(
@@ -118,6 +122,7 @@ class Bench:
         """Time a command on every file system, each freshly mounted in every round."""
         wall: dict[str, list[float]] = {}
         cpu: dict[str, list[float]] = {}
+        rss: dict[str, int] = {}
         for number in range(self.rounds):
             systems = prepare()
             first = number % len(systems)
@@ -134,6 +139,7 @@ class Bench:
                     )  # fmt: skip
                     wall.setdefault(system.name, []).append(took)
                     cpu.setdefault(system.name, []).append(client + used() - before)
+                rss[system.name] = max(self.rss, rss.get(system.name, 0))
                 self.console.log(f"{case}, round {number + 1}: {system.name} {took:.3f} s")
         return [
             results.Row(
@@ -146,6 +152,7 @@ class Bench:
                 ratios={baseline: _ratio(wall[name], wall[baseline])},
                 cpu=median(cpu[name]),
                 cpu_ratios={baseline: _ratio(cpu[name], cpu[baseline])},
+                rss=rss[name],
             )
             for name in wall
         ]
@@ -171,6 +178,12 @@ def _server(name: str, point: Path) -> str:
 def _cpu(process: str) -> float:
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def _private_kib(process: str) -> int:
+    """Return the memory that is the server's own; what it maps of the image is everybody's."""
+    status = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
 
 
 def walk(bench: Bench) -> list[results.Row]:

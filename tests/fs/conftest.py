@@ -88,6 +88,6 @@ def fsx() -> Path:
     root = Path(__file__).parents[2] / "target/tools"
     program = root / "bin/fsx"
     if not program.exists():
-        command = ["cargo", "install", "--quiet", "--root", root, "--version", "^0.3", "fsx"]
-        subprocess.run([*command, "--target-dir", root / "build"], check=True)
+        command = ["cargo", "install", "--quiet", "--version", "^0.3", "fsx", "--root", str(root)]
+        subprocess.run([*command, "--target-dir", str(root / "build")], check=True)
     return program

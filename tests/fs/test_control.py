@@ -210,7 +210,7 @@ def test_who_may_control(mounts: Mounts, image: Path) -> None:
 
 def test_what_makes_no_sense_is_refused(mounts: Mounts, image: Path, scratch: Path) -> None:
     point = mounts.mount(image, "rw")
-    for number, work in [
+    calls: list[tuple[int, Callable[[], object]]] = [
         (errno.ENOENT, lambda: control.switch(point, "nowhere")),
         (errno.ENOENT, lambda: control.create(point, "x", "nowhere")),
         (errno.EINVAL, lambda: control.create(point, "a/b")),
@@ -220,7 +220,8 @@ def test_what_makes_no_sense_is_refused(mounts: Mounts, image: Path, scratch: Pa
         (errno.ENOTTY, lambda: control.branches(point / "dir")),
         (errno.ENOTTY, lambda: control.branches(scratch)),
         (errno.ENOENT, lambda: control.branches(scratch / "missing")),
-    ]:
+    ]
+    for number, work in calls:
         with pytest.raises(DaxfsError) as caught:
             work()
         assert caught.value.errno == number

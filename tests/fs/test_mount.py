@@ -117,7 +117,8 @@ def test_sigterm_ends_a_server_and_its_mount(mounts: Mounts, empty: Path) -> Non
 
 def test_in_the_foreground_ctrl_c_ends_it(mounts: Mounts, tree: Path) -> None:
     image, point = mounts.build(tree), mounts.point()
-    command = [Path(sys.executable).with_name("daxfs"), "mount", "-f", image, point]
+    daxfs_command = str(Path(sys.executable).with_name("daxfs"))
+    command = [daxfs_command, "mount", "-f", str(image), str(point)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         assert "mounted" in server.stderr.readline()

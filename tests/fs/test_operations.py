@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -36,3 +37,21 @@ def test_operations_as_on_tmpfs(
     assert compare(expected, snapshot(again), ignore=["mtime_ns"]) == []
     mounts.unmount(again)
     mounts.sound(empty)
+
+
+def test_allocation_keeps_what_lies_behind_it(mounts: Mounts, empty: Path) -> None:
+    point = mounts.mount(empty, "rw")
+    with (point / "file").open("w+b") as file:
+        file.write(b"x" * 8192)
+        file.flush()
+        # A hole that ends within a page, and space for a part of that hole.
+        assert _LIBC.fallocate(file.fileno(), 3, _offset(0), _offset(6000)) == 0
+        os.posix_fallocate(file.fileno(), 100, 5000)
+    # Not from what the kernel keeps.
+    mounts.unmount(point)
+    again = mounts.mount(empty, "ro")
+    assert (again / "file").read_bytes() == bytes(6000) + b"x" * 2192
+
+
+_LIBC = ctypes.CDLL(None)
+_offset = ctypes.c_longlong

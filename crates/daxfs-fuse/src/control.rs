@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::{Error, Result};
@@ -28,6 +28,9 @@ use crate::vfs_super::{Mounted, errno};
 /// branch that has ended.
 const PERIOD: Duration = Duration::from_millis(10);
 
+/// Between two times of giving back space that nobody needs any more.
+const MAINTENANCE: Duration = Duration::from_secs(10);
+
 /// A request about branches; no name means the branch that is mounted.
 #[derive(Debug)]
 pub(crate) enum Order {
@@ -43,17 +46,26 @@ pub(crate) enum Order {
 
 /// Carries out orders and watches, until the mount is gone.
 pub(crate) fn run(mounted: Weak<Mounted>, orders: &Receiver<(Order, ReplyIoctl)>) {
+    let mut maintained = Instant::now();
     loop {
         let order = orders.recv_timeout(PERIOD);
         let Some(mounted) = mounted.upgrade() else { return };
         match order {
-            Ok((order, reply)) => match mounted.carry_out(&order) {
-                Ok(()) => reply.ioctl(0, &[]),
-                Err(error) => {
-                    log::warn!("{}: {error}", mounted.mountpoint.display());
-                    reply.error(errno(error));
+            Ok((order, reply)) => {
+                match mounted.carry_out(&order) {
+                    Ok(()) => reply.ioctl(0, &[]),
+                    Err(error) => {
+                        log::warn!("{}: {error}", mounted.mountpoint.display());
+                        reply.error(errno(error));
+                    }
                 }
-            },
+                // A branch may have ended, and its space can come back.
+                maintained = mounted.maintain();
+            }
+            Err(RecvTimeoutError::Timeout) if maintained.elapsed() > MAINTENANCE => {
+                mounted.look_around();
+                maintained = mounted.maintain();
+            }
             Err(RecvTimeoutError::Timeout) => mounted.look_around(),
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -162,6 +174,17 @@ impl Mounted {
             log::error!("{error}");
         }
         self.forget(old, last.as_ref(), true);
+    }
+
+    /// Gives back space that nobody needs any more; says when.
+    fn maintain(&self) -> Instant {
+        if self.writes
+            && let Some(session) = &self.session
+            && let Err(error) = session.maintain()
+        {
+            log::warn!("{}: {error}", self.mountpoint.display());
+        }
+        Instant::now()
     }
 
     /// Looks what became of the trees that are shown.

@@ -64,7 +64,7 @@ impl Mounted {
     }
 
     pub(crate) fn is_mounted_root(&self, node: Node) -> bool {
-        node.ino == ROOT_INO && self.number(node).0 == ROOT_INO
+        node == self.node(INodeNo::ROOT)
     }
 
     /// The attributes of an inode that a name in `parent` leads to.

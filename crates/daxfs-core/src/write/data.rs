@@ -59,7 +59,9 @@ impl Branch {
         let view = operation.view()?;
         let inode = operation.writable(&view, ino)?;
         expect_file(&inode)?;
-        let holes = holes(&view, &inode, page(range.start)..range.end);
+        // Whole pages: what lies behind the range in its last one must not be taken for a hole.
+        let pages = page(range.start)..range.end.next_multiple_of(BLOCK_SIZE);
+        let holes = holes(&view, &inode, pages);
         drop(view);
         let grown = !keep_size && range.end > inode.size;
         let mut entries: Vec<Entry> = Vec::new();
@@ -113,7 +115,7 @@ fn holes(view: &View, inode: &Inode, range: Range<u64>) -> Vec<Range<u64>> {
         at = at.max((run.file_offset + run.len).next_multiple_of(BLOCK_SIZE));
     }
     if at < range.end {
-        holes.push(at..range.end.next_multiple_of(BLOCK_SIZE));
+        holes.push(at..range.end);
     }
     holes
 }
