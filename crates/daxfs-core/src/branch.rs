@@ -169,9 +169,11 @@ impl Table {
 
     fn examine_head(&mut self, region: &Region) -> Result<()> {
         let head = region.load(HEAD)?;
-        if self.record(head).is_none() {
+        let Some(tip) = self.by_id.get(&head) else {
             return Err(Error::corrupt("head", HEAD, "an active record", head));
-        }
+        };
+        // Whatever it was called before its commit.
+        self.records[*tip].name = MAIN_NAME.into();
         self.head = Some(head);
         Ok(())
     }

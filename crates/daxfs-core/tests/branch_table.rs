@@ -251,7 +251,8 @@ fn a_commit_makes_main_what_the_branch_was() {
     assert_eq!(messages(&bytes, Severity::Error), [""; 0]);
     let image = open(&bytes).unwrap();
     let live = image.branches().unwrap();
-    assert_eq!(live.iter().map(|branch| branch.id).collect::<Vec<_>>(), [2]);
+    let named = live.iter().map(|branch| (branch.id, branch.name.as_str()));
+    assert_eq!(named.collect::<Vec<_>>(), [(2, "main")]);
     let view = View::open(image.clone(), "main").unwrap();
     assert!(common::names(&view, "/").contains(&"y".into()));
     for dead in ["b", "lost"] {

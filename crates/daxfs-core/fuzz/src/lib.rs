@@ -87,7 +87,7 @@ impl Segments {
     /// Nothing is in the log yet.
     #[expect(clippy::new_without_default, reason = "it builds an image")]
     pub fn new() -> Self {
-        let mut image = ours::Ours::new(32);
+        let mut image = ours::Ours::new(64);
         let first = image.allocate(MAIN_ID, Self::BLOCKS).start;
         image.record(0, |record| {
             record.delta_log_offset.set(first);
