@@ -166,8 +166,8 @@ def test_mount_8_finds_the_helper(mounts: Mounts, tree: Path) -> None:
     script = (
         f"mount -t tmpfs none /mnt && mkdir /mnt/up /mnt/work && "
         f"mount -t overlay -o lowerdir=/sbin,upperdir=/mnt/up,workdir=/mnt/work none /sbin && "
-        f"ln -s {helper} /sbin/mount.daxfs && mount -t daxfs -o ro {image} {point} && "
-        f"ls {point} && grep fuse.daxfs /proc/mounts && umount {point}"
+        f"ln -s {helper} /sbin/mount.daxfs && mount -t daxfs {image} {point} && "
+        f"ls {point} && grep 'fuse.daxfs ro,' /proc/mounts && umount {point}"
     )
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -59,8 +59,21 @@ def helper(
     kind: str | None,
 ) -> None:
     """Mount an image for mount(8); `daxfs mount --help` tells the options."""
-    if not fake:
-        _mount(source, mountpoint, ",".join(options), foreground=False)
+    if fake:
+        return
+    from ..errors import UnsupportedError
+
+    words = ",".join(options).split(",")
+    try:
+        _mount(source, mountpoint, ",".join(words), foreground=False)
+    except (UnsupportedError, PermissionError):
+        # mount(8) says rw where nobody said anything; what cannot be written is mounted all the
+        # same, as it does with every read-only medium.
+        if "rw" not in words or any(word.startswith("branch=") for word in words):
+            raise
+        click.echo(f"mount.daxfs: {source}: cannot be written, mounted read-only", err=True)
+        words[words.index("rw")] = "ro"
+        _mount(source, mountpoint, ",".join(words), foreground=False)
 
 
 def _mount(source: str, mountpoint: str, options: str, foreground: bool) -> None:
