@@ -56,7 +56,7 @@ def test_what_the_module_does_not_know_is_not_for_it() -> None:
 def test_a_file_is_refused_in_words(run: Run, tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidError, match="devices"):
         kmod.mount("/etc/passwd", tmp_path)
-    done = run("mount.daxfs", "/etc/passwd", tmp_path, status=1)
+    done = run("mount.daxfs", "-o", "kernel", "/etc/passwd", tmp_path, status=1)
     assert b"/etc/passwd: the kernel mounts devices" in done.stderr
     done = run("mkdaxfs", "-d", tmp_path, "-o", tmp_path / "x", "-m", tmp_path, status=2)
     assert b"-m mounts what lies in memory" in done.stderr

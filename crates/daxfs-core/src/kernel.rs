@@ -29,6 +29,7 @@ pub const SOURCES: &[(&str, &str)] = sources![
     "branch.c",
     "compat.h",
     "daxfs_format.h",
+    "daxfs_ioctl.h",
     "dkms.conf",
     "engine.h",
     "error.h",
