@@ -92,9 +92,9 @@ fn main() {
             log.write(base::BASE_TXT, offset, &[1; 16])
         }),
     );
-    let files = range
-        .clone()
-        .fold(Log::default(), |log, at| log.create(base::DIR, 100 + at, &format!("file-{at:08}")));
+    let files = range.clone().fold(Log::default().mkdir(base::DIR, MANY, "many"), |log, at| {
+        log.create(MANY, 100 + at, &format!("file-{at:08}"))
+    });
     measure("create in one directory, in order", &files);
     look_up(&files);
     siblings(&files);

@@ -108,3 +108,28 @@ proptest! {
         agree(&map, &model);
     }
 }
+
+#[test]
+fn many_levels() {
+    let mut map = Map::default();
+    map.insert(99u64, 99u64);
+    map.insert(10, 10);
+    for key in 100..300_000u64 {
+        map.insert(key, key);
+        if key % 9973 == 0 || key < 3000 {
+            for key in [10, 99, 100, key / 2, key] {
+                assert_eq!(
+                    map.get(&key).copied(),
+                    (key >= 99 || key == 10).then_some(key),
+                    "{key}"
+                );
+            }
+        }
+    }
+    for key in (0..300_000u64).map(|at| at * 7919 % 300_000) {
+        let there = key == 10 || key >= 99;
+        assert_eq!(map.get(&key).is_some(), there, "{key}");
+        assert_eq!(map.remove(&key).is_some(), there, "{key}");
+    }
+    assert!(map.is_empty());
+}
