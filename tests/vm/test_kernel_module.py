@@ -500,7 +500,7 @@ def test_what_cannot_be_mounted_is_refused_in_words(mounted: Mounted, case: str)
     settings, words = REFUSALS[case]
     code = (
         "import daxfs._daxfs as d, sys, json\n"
-        "try: d.mount('/mnt', [(key, value) for key, value in json.loads(sys.argv[1])])\n"
+        "try: d.mount_kernel('/mnt', [(key, value) for key, value in json.loads(sys.argv[1])])\n"
         "except OSError as error: print(error)"
     )
     answer = mounted.guest.check([BIN / "python", "-c", code, json.dumps(settings)])
