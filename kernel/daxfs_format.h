@@ -268,9 +268,10 @@ DAXFS_AT(daxfs_branch_record, stamp, 120);
 struct daxfs_opener_entry {
 	__le64 opener_id;
 	__le64 pin;
-	__u8 boot_id[16];
+	__le64 host;
+	__le64 boot;
 	__le32 pid;
-	__u8 reserved[4];
+	__le32 proof;
 	__le64 pid_namespace;
 	__le64 start_time;
 	__le64 heartbeat;
@@ -279,9 +280,10 @@ struct daxfs_opener_entry {
 static_assert(sizeof(struct daxfs_opener_entry) == 64);
 DAXFS_AT(daxfs_opener_entry, opener_id, 0);
 DAXFS_AT(daxfs_opener_entry, pin, 8);
-DAXFS_AT(daxfs_opener_entry, boot_id, 16);
+DAXFS_AT(daxfs_opener_entry, host, 16);
+DAXFS_AT(daxfs_opener_entry, boot, 24);
 DAXFS_AT(daxfs_opener_entry, pid, 32);
-DAXFS_AT(daxfs_opener_entry, reserved, 36);
+DAXFS_AT(daxfs_opener_entry, proof, 36);
 DAXFS_AT(daxfs_opener_entry, pid_namespace, 40);
 DAXFS_AT(daxfs_opener_entry, start_time, 48);
 DAXFS_AT(daxfs_opener_entry, heartbeat, 56);
@@ -357,7 +359,7 @@ struct daxfs_rename_body {
 	__le64 ino;
 	__le16 old_name_len;
 	__le16 new_name_len;
-	__le32 reserved;
+	__le32 flags;
 };
 
 static_assert(sizeof(struct daxfs_rename_body) == 32);
@@ -366,7 +368,7 @@ DAXFS_AT(daxfs_rename_body, new_parent, 8);
 DAXFS_AT(daxfs_rename_body, ino, 16);
 DAXFS_AT(daxfs_rename_body, old_name_len, 24);
 DAXFS_AT(daxfs_rename_body, new_name_len, 26);
-DAXFS_AT(daxfs_rename_body, reserved, 28);
+DAXFS_AT(daxfs_rename_body, flags, 28);
 
 /* SETATTR */
 struct daxfs_setattr_body {
@@ -399,5 +401,99 @@ DAXFS_AT(daxfs_symlink_body, new_ino, 8);
 DAXFS_AT(daxfs_symlink_body, name_len, 16);
 DAXFS_AT(daxfs_symlink_body, target_len, 18);
 DAXFS_AT(daxfs_symlink_body, reserved, 20);
+
+/* SETATTR times */
+struct daxfs_setattr_times {
+	__le64 atime;
+	__le64 mtime;
+	__le64 ctime;
+};
+
+static_assert(sizeof(struct daxfs_setattr_times) == 24);
+DAXFS_AT(daxfs_setattr_times, atime, 0);
+DAXFS_AT(daxfs_setattr_times, mtime, 8);
+DAXFS_AT(daxfs_setattr_times, ctime, 16);
+
+/* CONTINUE */
+struct daxfs_continue_body {
+	__le64 next;
+	__le64 capacity;
+};
+
+static_assert(sizeof(struct daxfs_continue_body) == 16);
+DAXFS_AT(daxfs_continue_body, next, 0);
+DAXFS_AT(daxfs_continue_body, capacity, 8);
+
+/* MKNOD */
+struct daxfs_mknod_body {
+	__le64 parent_ino;
+	__le32 mode;
+	__le32 uid;
+	__le32 gid;
+	__le32 rdev;
+	__le16 name_len;
+	__le16 target_len;
+	__u8 reserved[4];
+};
+
+static_assert(sizeof(struct daxfs_mknod_body) == 32);
+DAXFS_AT(daxfs_mknod_body, parent_ino, 0);
+DAXFS_AT(daxfs_mknod_body, mode, 8);
+DAXFS_AT(daxfs_mknod_body, uid, 12);
+DAXFS_AT(daxfs_mknod_body, gid, 16);
+DAXFS_AT(daxfs_mknod_body, rdev, 20);
+DAXFS_AT(daxfs_mknod_body, name_len, 24);
+DAXFS_AT(daxfs_mknod_body, target_len, 26);
+DAXFS_AT(daxfs_mknod_body, reserved, 28);
+
+/* LINK */
+struct daxfs_link_body {
+	__le64 parent_ino;
+	__le16 name_len;
+	__u8 reserved[6];
+};
+
+static_assert(sizeof(struct daxfs_link_body) == 16);
+DAXFS_AT(daxfs_link_body, parent_ino, 0);
+DAXFS_AT(daxfs_link_body, name_len, 8);
+DAXFS_AT(daxfs_link_body, reserved, 10);
+
+/* EXTENT */
+struct daxfs_extent_body {
+	__le64 offset;
+	__le64 len;
+	__le64 image_offset;
+	__le32 flags;
+	__u8 reserved[4];
+};
+
+static_assert(sizeof(struct daxfs_extent_body) == 32);
+DAXFS_AT(daxfs_extent_body, offset, 0);
+DAXFS_AT(daxfs_extent_body, len, 8);
+DAXFS_AT(daxfs_extent_body, image_offset, 16);
+DAXFS_AT(daxfs_extent_body, flags, 24);
+DAXFS_AT(daxfs_extent_body, reserved, 28);
+
+/* PUNCH */
+struct daxfs_punch_body {
+	__le64 offset;
+	__le64 len;
+};
+
+static_assert(sizeof(struct daxfs_punch_body) == 16);
+DAXFS_AT(daxfs_punch_body, offset, 0);
+DAXFS_AT(daxfs_punch_body, len, 8);
+
+/* XATTR */
+struct daxfs_xattr_body {
+	__le16 name_len;
+	__le16 flags;
+	__le32 value_len;
+};
+
+static_assert(sizeof(struct daxfs_xattr_body) == 8);
+DAXFS_AT(daxfs_xattr_body, name_len, 0);
+DAXFS_AT(daxfs_xattr_body, flags, 2);
+DAXFS_AT(daxfs_xattr_body, value_len, 4);
 
 #endif

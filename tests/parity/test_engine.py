@@ -45,7 +45,11 @@ def structures() -> Iterator[tuple[str, str, int, int]]:
 
 def c_name(title: str) -> str:
     """Return the name in C of a structure of the specification."""
-    names = {"log entry header": "entry_header", "CREATE, MKDIR": "create_body"}
+    names = {
+        "log entry header": "entry_header",
+        "CREATE, MKDIR": "create_body",
+        "SETATTR times": "setattr_times",
+    }
     if title in names:
         return names[title]
     return f"{title.lower()}_body" if title.isupper() else title.replace(" ", "_")
@@ -53,7 +57,7 @@ def c_name(title: str) -> str:
 
 def test_structures_are_laid_out_as_specified(tmp_path: Path) -> None:
     fields = list(structures())
-    assert len({title for title, *_ in fields}) == 16
+    assert len({title for title, *_ in fields}) == 23
     rows = "".join(
         f'printf("%zu %zu\\n", offsetof(struct daxfs_{c_name(title)}, {field}),'
         f" sizeof(((struct daxfs_{c_name(title)} *)0)->{field}));\n"
