@@ -99,7 +99,8 @@ def test_a_stale_mount_is_cleared_away(mounts: Mounts, tree: Path) -> None:
     mounts.kill(point)
     with pytest.raises(OSError) as caught:
         os.listdir(point)
-    assert caught.value.errno == errno.ENOTCONN
+    # The first to ask may still find the connection going down.
+    assert caught.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     mounts.mount(image, point=point)
     assert compare(_as_stored(tree), snapshot(point)) == []
     assert Path("/proc/mounts").read_text().count(str(point)) == 1

@@ -75,7 +75,7 @@ impl Mount {
         self.mountpoint = std::fs::canonicalize(&self.mountpoint)
             .or_else(|error| match error.raw_os_error() {
                 // A stale mount cannot be resolved; it is cleared away later.
-                Some(libc::ENOTCONN) => std::path::absolute(&self.mountpoint),
+                Some(libc::ENOTCONN | libc::ECONNABORTED) => std::path::absolute(&self.mountpoint),
                 _ => Err(error),
             })
             .map_err(Error::io("mount on", &self.mountpoint))?;
