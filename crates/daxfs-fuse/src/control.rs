@@ -91,6 +91,7 @@ impl Mounted {
             return Err(Error::ReadOnly { name: mounted, why });
         }
         flush_mappings(&self.mountpoint);
+        self.wait_for_pages(&tree);
         match order {
             Order::Create { name, parent } => {
                 let parent = parent.as_deref().unwrap_or(&mounted);
@@ -204,6 +205,15 @@ impl Mounted {
                     }
                 }
             }
+        }
+    }
+
+    /// Waits for pages that the kernel is writing: to have begun is enough for it to call a file
+    /// system of this kind synced. It forgets them only once they are written.
+    fn wait_for_pages(&self, tree: &Tree) {
+        let Some(notifier) = self.notifier.get() else { return };
+        for ino in tree.cached() {
+            let _ = notifier.inval_inode(self.number(Node { tag: tree.tag, ino }), 0, 0);
         }
     }
 

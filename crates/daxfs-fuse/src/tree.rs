@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The trees that a mount shows, and how their inodes are numbered for the kernel.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, RwLock};
 
 use daxfs_core::branch::handle::Branch;
@@ -53,7 +54,9 @@ pub(crate) struct Tree {
     pub(crate) tag: u64,
     what: What,
     /// Inodes that the kernel was told of.
-    known: Mutex<Vec<u64>>,
+    known: InoSet,
+    /// Files of whose bytes the kernel may keep some, and change them through mappings.
+    cached: InoSet,
     /// What it was when somebody last looked whether it changed.
     last: Mutex<Option<Seen>>,
 }
@@ -87,14 +90,18 @@ pub(crate) enum Change {
 impl Tree {
     /// A tree that does not change.
     pub(crate) fn fixed(tag: u64, view: View) -> Self {
-        Self { tag, what: What::Fixed(view), known: Mutex::default(), last: Mutex::default() }
+        Self::new(tag, What::Fixed(view))
     }
 
     /// A branch; `may_write` says whether it may be taken for writing when that is asked for.
     pub(crate) fn branch(tag: u64, branch: Branch, may_write: bool) -> Self {
         let writer = branch.is_writable().then(|| branch.clone());
-        let what = What::Branch { reader: branch, writer: RwLock::new(writer), may_write };
-        Self { tag, what, known: Mutex::default(), last: Mutex::default() }
+        Self::new(tag, What::Branch { reader: branch, writer: RwLock::new(writer), may_write })
+    }
+
+    fn new(tag: u64, what: What) -> Self {
+        let (known, cached, last) = Default::default();
+        Self { tag, what, known, cached, last }
     }
 
     /// What it is now.
@@ -161,25 +168,26 @@ impl Tree {
 
     /// Notes that the kernel is told of an inode.
     pub(crate) fn note(&self, ino: u64) {
-        if matches!(self.what, What::Fixed(_)) {
-            return;
+        if matches!(self.what, What::Branch { .. }) {
+            self.known.insert(ino);
         }
-        let (word, bit) = ((ino / 64) as usize, 1 << (ino % 64));
-        let mut known = self.known.lock().expect("no panic holds it");
-        if known.len() <= word {
-            known.resize(word + 1, 0);
+    }
+
+    /// Notes that the kernel gets, or had, some of a file's bytes.
+    pub(crate) fn note_bytes(&self, ino: u64) {
+        if matches!(self.what, What::Branch { .. }) {
+            self.cached.insert(ino);
         }
-        known[word] |= bit;
     }
 
     /// The inodes that the kernel may know.
     pub(crate) fn known(&self) -> Vec<u64> {
-        let known = self.known.lock().expect("no panic holds it");
-        let bits = |(word, bits): (usize, &u64)| {
-            let bits = *bits;
-            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word as u64 * 64 + bit)
-        };
-        known.iter().enumerate().flat_map(bits).collect()
+        self.known.list()
+    }
+
+    /// The files of whose bytes the kernel may keep some.
+    pub(crate) fn cached(&self) -> Vec<u64> {
+        self.cached.list()
     }
 
     /// Looks whether others changed or ended it since the last look.
@@ -198,6 +206,36 @@ impl Tree {
             Err(Error::Stale { .. }) => Change::Ended(last.take().map(|seen| seen.view)),
             Err(_) => Change::None,
         }
+    }
+}
+
+/// A set of inode numbers, which grows.
+#[derive(Debug, Default)]
+struct InoSet(RwLock<Vec<AtomicU64>>);
+
+impl InoSet {
+    fn insert(&self, ino: u64) {
+        let (word, bit) = ((ino / 64) as usize, 1 << (ino % 64));
+        if let Some(word) = self.0.read().expect("no panic holds it").get(word) {
+            if word.load(Relaxed) & bit == 0 {
+                word.fetch_or(bit, Relaxed);
+            }
+            return;
+        }
+        let mut words = self.0.write().expect("no panic holds it");
+        if words.len() <= word {
+            words.resize_with(word + 1, AtomicU64::default);
+        }
+        words[word].fetch_or(bit, Relaxed);
+    }
+
+    fn list(&self) -> Vec<u64> {
+        let words = self.0.read().expect("no panic holds it");
+        let bits = |(word, bits): (usize, &AtomicU64)| {
+            let bits = bits.load(Relaxed);
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word as u64 * 64 + bit)
+        };
+        words.iter().enumerate().flat_map(bits).collect()
     }
 }
 

@@ -40,7 +40,13 @@ impl Mounted {
     }
 
     pub(crate) fn read_file(&self, node: Node, offset: u64, size: u32, reply: ReplyData) {
-        let (view, inode) = match self.file(node) {
+        let found = self.tree(node).and_then(|tree| {
+            tree.note_bytes(node.ino);
+            let view = tree.view().map_err(errno)?;
+            let inode = view.inode(node.ino).map_err(errno)?;
+            Ok((view, inode))
+        });
+        let (view, inode) = match found {
             Ok(found) => found,
             Err(errno) => return reply.error(errno),
         };
@@ -63,6 +69,7 @@ impl Mounted {
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             drop_privileges(&branch, node.ino)?;
         }
+        self.tree(node)?.note_bytes(node.ino);
         branch.write(node.ino, offset, data).map_err(errno)?;
         Ok(data.len() as u32)
     }
@@ -99,13 +106,15 @@ impl Mounted {
         if request.uid() != 0 {
             drop_privileges(&branch, to.ino)?;
         }
-        let (view, inode) = self.file(from)?;
-        let end = inode.size.min(from_offset.saturating_add(len.min(COPY_MAX)));
+        let end = self.file(from)?.1.size.min(from_offset.saturating_add(len.min(COPY_MAX)));
         let mut at = from_offset;
         let mut buffer = vec![0; end.saturating_sub(at).min(COPY_SIZE as u64) as usize];
         while at < end {
             let part = (end - at).min(COPY_SIZE as u64) as usize;
+            // Not held while writing, which may wait for those who read.
+            let (view, inode) = self.file(from)?;
             let read = view.read(&inode, at, &mut buffer[..part]).map_err(errno)?;
+            drop(view);
             let target = to_offset + (at - from_offset);
             match branch.write(to.ino, target, &buffer[..read]) {
                 Ok(()) => at += read as u64,
