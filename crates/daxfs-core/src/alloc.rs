@@ -189,10 +189,15 @@ impl Heap {
 
     /// Gives every block of `old` to `new`, 0 = nobody; returns how many there were.
     pub fn reassign(&self, old: u64, new: u64) -> Result<u64> {
+        self.reassign_some(old, new, |_| true)
+    }
+
+    fn reassign_some(&self, old: u64, new: u64, which: impl Fn(u64) -> bool) -> Result<u64> {
         let mut count = 0;
         let mut first = None;
         for block in 0..self.blocks {
             if self.owner(block)? == old
+                && which(block)
                 && self.region.compare_exchange(self.word(block), old, new)?
             {
                 first.get_or_insert(block);
@@ -236,6 +241,19 @@ impl Heap {
             }
         }
         Ok(())
+    }
+
+    /// Gives back the blocks of a record that lie outside all of `used`, ranges of the image;
+    /// returns how many there were.
+    pub fn release_unused(&self, id: u64, used: impl Iterator<Item = Range<u64>>) -> Result<u64> {
+        let mut marks = vec![0u64; self.blocks.div_ceil(64) as usize];
+        let heap = self.range();
+        for range in used.filter(|range| heap.contains(&range.start)) {
+            let first = (range.start - self.start) / BLOCK_SIZE;
+            let end = (range.end.min(heap.end) - self.start).div_ceil(BLOCK_SIZE);
+            (first..end).for_each(|block| marks[(block / 64) as usize] |= 1 << (block % 64));
+        }
+        self.reassign_some(id, 0, |block| marks[(block / 64) as usize] >> (block % 64) & 1 == 0)
     }
 
     /// Blocks that nobody owns and that growth may take.

@@ -180,6 +180,11 @@ impl Extents {
         }
     }
 
+    /// All runs, those behind the file's size included, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Extent> + '_ {
+        self.overlapping(0..u64::MAX)
+    }
+
     /// The runs that reach into `range`, clipped to it, in order; it must not be reversed.
     pub fn overlapping(&self, range: Range<u64>) -> impl Iterator<Item = Extent> + '_ {
         let (one, map) = match &self.runs {

@@ -29,6 +29,8 @@ pub const DEPTH_MAX: usize = 2048;
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     nodes: Map<u64, Node>,
+    /// Files that lost their last names and may still be in use.
+    nameless: Map<u64, ()>,
 }
 
 /// A touched inode.
@@ -38,6 +40,8 @@ struct Node {
     content: Content,
     // Absent while they are as in the base.
     xattrs: Option<Arc<Xattrs>>,
+    /// Whether its blocks may hold other bytes by now: it has no name, and nobody uses it.
+    gone: bool,
 }
 
 /// The extended attributes of an inode: values by names.
@@ -105,6 +109,44 @@ impl Index {
     /// A touched inode.
     pub fn inode(&self, ino: u64) -> Option<&Inode> {
         self.nodes.get(&ino).map(|node| &node.inode)
+    }
+
+    /// The same, unless it lost its last name and what it held is not kept.
+    pub fn inode_in_use(&self, ino: u64) -> Result<Option<&Inode>> {
+        match self.nodes.get(&ino) {
+            Some(node) if node.gone => {
+                Err(Error::NotFound { path: format!("inode {ino}").into_bytes() })
+            }
+            node => Ok(node.map(|node| &node.inode)),
+        }
+    }
+
+    /// Gives up the files that lost their last names, but for those in use: their blocks may hold
+    /// other bytes from now on. What lies in the base image stays.
+    pub fn bury(&mut self, base: &Base, in_use: impl Fn(u64) -> bool) {
+        let unused: Vec<u64> =
+            self.nameless.iter().map(|(ino, ())| *ino).filter(|ino| !in_use(*ino)).collect();
+        for ino in unused {
+            self.nameless.remove(&ino);
+            if let Some(Node { content: Content::File(extents), gone, .. }) =
+                self.nodes.get_mut(&ino)
+                && extents.iter().any(|run| !base.range().contains(&run.image_offset))
+            {
+                *gone = true;
+                *extents = Extents::default();
+            }
+        }
+    }
+
+    /// Where the bytes of every touched file lie.
+    pub fn stored(&self) -> impl Iterator<Item = Extent> + '_ {
+        self.nodes.iter().filter(|(_, node)| !node.gone).flat_map(|(_, node)| {
+            let extents = match &node.content {
+                Content::File(extents) => Some(extents),
+                _ => None,
+            };
+            extents.into_iter().flat_map(Extents::iter)
+        })
     }
 
     /// Every touched inode, in the order of their numbers.
@@ -298,6 +340,9 @@ impl Step<'_> {
             inode.size = inode.size.max(extent.end());
         }
         extents.insert(extent);
+        if inode.nlink == 0 {
+            self.index.nameless.insert(ino, ());
+        }
         Ok(())
     }
 
@@ -385,7 +430,11 @@ impl Step<'_> {
         let inode = Inode { size, nlink, atime: time, mtime: time, ctime: time, ..inode };
         let taken = ino == 0
             || self.base.contains(ino)
-            || self.index.nodes.insert(ino, Node { inode, content, xattrs: None }).is_some();
+            || self
+                .index
+                .nodes
+                .insert(ino, Node { inode, content, xattrs: None, gone: false })
+                .is_some();
         if taken {
             return self.wrong("number of a created inode", "one not in use", ino);
         }
@@ -398,14 +447,17 @@ impl Step<'_> {
 
     fn link(&mut self, parent: u64, name: Name, ino: u64) -> Result<()> {
         let time = self.time;
-        let inode = &mut self.node(ino)?.inode;
-        if inode.is_dir() || inode.nlink >= FILE_NLINK_MAX {
+        let Node { inode, gone, .. } = self.node(ino)?;
+        if inode.is_dir() || inode.nlink >= FILE_NLINK_MAX || *gone {
             let found = format!("mode {:#o}, {} names", inode.mode, inode.nlink);
-            let expected = format!("no directory, and fewer than {FILE_NLINK_MAX} names");
+            let expected = format!("no directory, in use, with fewer than {FILE_NLINK_MAX} names");
             return self.wrong("inode of a LINK", expected, found);
         }
         inode.nlink += 1;
         inode.ctime = time;
+        if inode.nlink == 1 {
+            self.index.nameless.remove(&ino);
+        }
         self.add_name(parent, name, ino, false)
     }
 
@@ -545,6 +597,9 @@ impl Step<'_> {
         node.inode.ctime = time;
         if !node.inode.is_dir() {
             node.inode.nlink = node.inode.nlink.saturating_sub(1);
+            if node.inode.nlink == 0 && matches!(node.content, Content::File(_)) {
+                self.index.nameless.insert(ino, ());
+            }
             return Ok(false);
         }
         if node.inode.size > 0 || ino == ROOT_INO {
@@ -607,6 +662,6 @@ impl Node {
             }
             _ => Content::Plain,
         };
-        Self { inode, content, xattrs: None }
+        Self { inode, content, xattrs: None, gone: false }
     }
 }

@@ -83,10 +83,10 @@ impl<'a> Appender<'a> {
         Ok(())
     }
 
-    /// Where the log ends now, once everything is durable up to there.
-    pub(crate) fn finish(self) -> Cursor {
+    /// Where the log ends now, once everything is durable up to there, and the segments begun.
+    pub(crate) fn finish(self) -> (Cursor, Vec<Run>) {
         self.session.region.fence();
-        self.at
+        (self.at, self.taken)
     }
 
     /// Gives up: what was begun serves what comes next.

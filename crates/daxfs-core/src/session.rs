@@ -143,7 +143,7 @@ impl Session {
             Some(open) => open,
             None => {
                 let (cursor, index) = self.replay_record(slot, id)?;
-                self.register(key, Open::new(self, name, slot, id, head, cursor, index, pin))
+                self.register(key, Open::new(self, name, slot, id, head, cursor, index, pin, false))
             }
         };
         if access == Access::Write {
@@ -238,6 +238,7 @@ impl Session {
                 None => self.log_start(at)?,
             };
             end = index.replay(self.image.base(), &self.region, &self.space, start, size)?;
+            index.bury(self.image.base(), |_| false);
             self.remember(layer, end, &index)?;
         }
         Ok((end, index))

@@ -126,10 +126,11 @@ impl View {
 
     /// The inode numbered `ino`.
     pub fn inode(&self, ino: u64) -> Result<Inode> {
-        match self.index.as_ref().and_then(|index| index.inode(ino)) {
-            Some(inode) => Ok(*inode),
-            None => self.image.base().inode(ino),
-        }
+        let touched = match &self.index {
+            Some(index) => index.inode_in_use(ino)?,
+            None => None,
+        };
+        touched.map_or_else(|| self.image.base().inode(ino), |inode| Ok(*inode))
     }
 
     /// The inode that `name` in `directory` names.

@@ -173,6 +173,31 @@ fn blocks_of_files_are_the_records_and_one_files() {
     let mut shared = image.clone();
     with_extents(&mut shared, &extents);
     wrong(&shared, "use of a heap block");
+    // One file after the other may have a block.
+    let first = first_ino(&image);
+    let change = |ino, change| (ino, 9, change, Vec::new());
+    let extent = |len| Change::Extent { offset: 0, len, image_offset: data, keep_size: false };
+    let begin = [
+        make(1, first, mode::REGULAR | 0o644, "f0"),
+        make(1, first + 1, mode::REGULAR | 0o644, "f1"),
+        change(first, extent(8192)),
+    ];
+    let delete = Change::Delete { parent: 1, name: b"f0"[..].into() };
+    for (end, sound) in [
+        (Change::Truncate { size: 0 }, true),
+        (Change::Punch { offset: 0, len: 4096 }, true),
+        (delete, true),
+        (Change::Truncate { size: 4096 }, false),
+        (Change::Punch { offset: 1, len: 4096 }, false),
+    ] {
+        let mut image = image.clone();
+        let steps = [&begin[..], &[change(first, end), change(first + 1, extent(4096))]].concat();
+        image.branch(0, MAIN_NAME, 0, &steps);
+        match sound {
+            true => clean(&image),
+            false => wrong(&image, "use of a heap block"),
+        }
+    }
     for owner in [0, 2, 9] {
         let mut image = sound.clone();
         image.own(data..data + BLOCK_SIZE, owner);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use branching::crash::Memory;
 use branching::ops::{self, Kind, Op, Path};
+use daxfs_core::error::Error;
 use daxfs_core::finding::Finding;
 use daxfs_core::format::{OPENER_ENTRIES, OpenerEntry, Superblock};
 use daxfs_core::region::trace::Event;
@@ -142,11 +143,25 @@ fn recover(left: &[u8], allowed: &[Shown], recrash: bool) -> u64 {
             }
         }
     }
-    let branch = session.create("after", "main").expect("work goes on");
-    ops::apply(&branch, &file("after")).expect("made");
-    ops::apply(&branch, &write("after", 3, b'!', 5000)).expect("written");
-    branch.commit().expect("committed");
+    match go_on(&session) {
+        // At the latest when there are no branches.
+        Err(Error::NoSpace { .. }) => {
+            for name in show(&session).into_keys().filter(|name| name != "main") {
+                session.abort(&name).expect("aborted");
+            }
+            session.maintain().expect("given back");
+            go_on(&session).expect("work goes on");
+        }
+        done => done.expect("work goes on"),
+    }
     count
+}
+
+fn go_on(session: &Arc<Session>) -> Result<(), Error> {
+    let branch = session.create("after", "main")?;
+    ops::apply(&branch, &file("after"))?;
+    ops::apply(&branch, &write("after", 3, b'!', 5000))?;
+    branch.commit()
 }
 
 /// Of the crashes in recovery, every how-manieth is tried.
@@ -239,6 +254,23 @@ fn fold() {
     steps.push(Step::Create("last", "main"));
     steps.push(Step::Operate("last", Op::Unlink(path("base"))));
     in_memory("fold", &steps);
+}
+
+#[test]
+fn blocks_that_are_used_again() {
+    let steps = [
+        Step::Create("b", "main"),
+        Step::Operate("b", file("one")),
+        Step::Operate("b", write("one", 0, b'1', 36 * 4096)),
+        Step::Operate("b", Op::Truncate(path("one"), 5000)),
+        Step::Operate("b", file("two")),
+        Step::Operate("b", write("two", 0, b'2', 36 * 4096)),
+        Step::Operate("b", Op::Unlink(path("two"))),
+        Step::Operate("b", write("one", 8192, b'3', 36 * 4096)),
+        Step::Commit("b"),
+    ];
+    in_memory("used again", &steps);
+    crash_everywhere("used again, behind a file", Durability::File, &steps, false);
 }
 
 #[test]

@@ -222,6 +222,10 @@ impl Filesystem for Fuse {
         Self::entry(self.mounted.make_link(node, parent, name), reply);
     }
 
+    fn forget(&self, _: &Request, number: INodeNo, _: u64) {
+        self.mounted.let_go(self.mounted.node(number));
+    }
+
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
         // The kernel checks permissions itself, and after this answer never asks again.
         reply.error(Errno::ENOSYS);

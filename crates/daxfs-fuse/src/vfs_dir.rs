@@ -25,7 +25,7 @@ pub(crate) struct Directory {
 /// What a directory holds, and the tree that says so; the control directory is of none.
 #[derive(Debug)]
 struct Listing {
-    from: Option<(Arc<Tree>, View)>,
+    from: Option<Arc<Tree>>,
     entries: Vec<Entry>,
 }
 
@@ -76,7 +76,8 @@ impl Mounted {
         }
         let inode = view.inode(node.ino).map_err(errno)?;
         let entries = view.entries(&inode).collect::<Result<_, _>>().map_err(errno)?;
-        let from = Some((tree, view));
+        drop(view);
+        let from = Some(tree);
         Ok(Arc::clone(listing.insert(Arc::new(Listing { from, entries }))))
     }
 
@@ -113,7 +114,7 @@ impl Mounted {
             let (node, name) = self.position(&directory, &listing, position);
             let entry = listing.from.as_ref().zip(listing.entry(position));
             let (attr, ttl) = match entry {
-                Some(((tree, _), entry)) => match self.current(tree, &directory, entry)? {
+                Some((tree, entry)) => match self.current(tree, &directory, entry)? {
                     Some((view, inode)) => self.entry(tree, &view, directory.node, &inode)?,
                     // The kernel would take the name for one that is still there.
                     None => continue,

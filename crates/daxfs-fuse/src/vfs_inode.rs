@@ -171,11 +171,10 @@ impl Mounted {
     pub(crate) fn remove(&self, parent: Node, name: &OsStr, directory: bool) -> Answer<()> {
         check_name(name.as_bytes())?;
         let branch = self.writer(parent)?;
-        match directory {
-            true => branch.rmdir(parent.ino, name.as_bytes()),
-            false => branch.unlink(parent.ino, name.as_bytes()),
+        if directory {
+            return branch.rmdir(parent.ino, name.as_bytes()).map_err(errno);
         }
-        .map_err(errno)
+        self.removing(&branch, parent, name, || branch.unlink(parent.ino, name.as_bytes()))
     }
 
     /// Moves a name.
@@ -185,9 +184,9 @@ impl Mounted {
         (new_parent, new_name): (Node, &OsStr),
         flags: RenameFlags,
     ) -> Answer<()> {
-        let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
-        check_name(name)?;
-        check_name(new_name)?;
+        let (bytes, new_bytes) = (name.as_bytes(), new_name.as_bytes());
+        check_name(bytes)?;
+        check_name(new_bytes)?;
         if parent.tag != new_parent.tag {
             return Err(Errno::EXDEV);
         }
@@ -198,17 +197,18 @@ impl Mounted {
             _ => return Err(Errno::EINVAL),
         };
         let branch = self.writer(parent)?;
-        let before = branch.view().map_err(errno)?;
-        branch.rename(parent.ino, name, new_parent.ino, new_name, how).map_err(errno)?;
+        self.removing(&branch, new_parent, new_name, || {
+            branch.rename(parent.ino, bytes, new_parent.ino, new_bytes, how)
+        })?;
         if parent != new_parent {
             // What moved has another parent now; both have, when they changed places.
-            for (from, name, to) in [(parent, name, new_parent), (new_parent, new_name, parent)] {
-                let directory = before.inode(from.ino).map_err(errno)?;
-                if let Some(moved) = before.lookup(&directory, name).map_err(errno)?
+            let view = branch.view().map_err(errno)?;
+            for (now, name) in [(new_parent, new_bytes), (parent, bytes)] {
+                let directory = view.inode(now.ino).map_err(errno)?;
+                if let Some(moved) = view.lookup(&directory, name).map_err(errno)?
                     && moved.is_dir()
-                    && (from == parent || how == Rename::Exchange)
                 {
-                    self.remember_parent(Node { tag: from.tag, ino: moved.ino }, to);
+                    self.remember_parent(Node { tag: now.tag, ino: moved.ino }, now);
                 }
             }
         }

@@ -2,6 +2,8 @@
 //! The mounted file system as a whole: the trees it shows, and what is common to all of them.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
@@ -13,6 +15,7 @@ use daxfs_core::error::{Error, Result};
 use daxfs_core::format::{BLOCK_SIZE, feature};
 use daxfs_core::image::Image;
 use daxfs_core::session::Session;
+use daxfs_core::write::Kept;
 use fuser::{Errno, FileHandle, Generation, INodeNo, Notifier};
 
 use crate::tree::{CONTROL, Node, Tree};
@@ -62,6 +65,8 @@ pub(crate) struct Mounted {
     next_handle: AtomicU64,
     /// The directory that each directory which the kernel knows lies in.
     parents: RwLock<HashMap<Node, Node>>,
+    /// Files that lost their last names and that the kernel still knows: somebody may use them.
+    nameless: Mutex<HashMap<Node, Kept>>,
     heap: Option<Heap>,
 }
 
@@ -83,6 +88,7 @@ impl Mounted {
             directories: Mutex::default(),
             next_handle: AtomicU64::new(1),
             parents: RwLock::default(),
+            nameless: Mutex::default(),
             heap,
             image,
             session,
@@ -173,14 +179,50 @@ impl Mounted {
         parents.get(&directory).copied().unwrap_or(directory)
     }
 
+    /// Removes what `name` in `directory` is by `remove`. If that is a file's last name, the file
+    /// stays until the kernel forgets it.
+    pub(crate) fn removing(
+        &self,
+        branch: &Branch,
+        directory: Node,
+        name: &OsStr,
+        remove: impl FnOnce() -> Result<()>,
+    ) -> Answer<()> {
+        let view = branch.view().map_err(errno)?;
+        let parent = view.inode(directory.ino).map_err(errno)?;
+        let found = view.lookup(&parent, name.as_bytes()).map_err(errno)?;
+        let kept = found
+            .filter(|inode| !inode.is_dir() && inode.nlink == 1)
+            .map(|inode| (Node { tag: directory.tag, ino: inode.ino }, branch.keep(inode.ino)));
+        drop(view);
+        remove().map_err(errno)?;
+        if let Some((node, kept)) = kept {
+            self.nameless().insert(node, kept);
+        }
+        Ok(())
+    }
+
+    fn nameless(&self) -> MutexGuard<'_, HashMap<Node, Kept>> {
+        self.nameless.lock().expect("no panic holds it")
+    }
+
+    /// The kernel does not know a node any more.
+    pub(crate) fn let_go(&self, node: Node) {
+        let kept = self.nameless().remove(&node);
+        drop(kept);
+    }
+
     pub(crate) fn statfs(&self) -> Answer<Statfs> {
         let superblock = self.image.superblock();
         let blocks = superblock.total_size.get() / BLOCK_SIZE;
         let files = u64::from(self.image.base().inode_count());
+        let tree = self.mounted_tree()?;
         let free = match &self.heap {
-            Some(heap) => heap.free().map_err(errno)?,
-            None => 0,
+            Some(_) if tree.is_ours() => tree.writer().and_then(|branch| branch.free_blocks()),
+            Some(heap) => heap.free(),
+            None => Ok(0),
         };
+        let free = free.map_err(errno)?;
         // Inodes take space alone, so there is room for as many as there are blocks.
         Ok(Statfs { blocks, free, files: files + free, files_free: free })
     }

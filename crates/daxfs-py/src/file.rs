@@ -7,7 +7,7 @@ use daxfs_core::Error;
 use daxfs_core::base::Inode;
 use daxfs_core::branch::handle::Branch;
 use daxfs_core::view::View;
-use daxfs_core::write::SetAttr;
+use daxfs_core::write::{Kept, SetAttr};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -23,7 +23,7 @@ enum Content {
     /// A file as it was when it was opened.
     Fixed(Arc<View>, Inode),
     /// A file of a branch as it is at each moment, its names gone or not.
-    Live(Branch, u64),
+    Live(Branch, u64, #[expect(dead_code, reason = "it works by being held")] Kept),
 }
 
 impl File {
@@ -34,13 +34,14 @@ impl File {
 
     /// Opens a file of a branch.
     pub(crate) fn live(branch: Branch, ino: u64) -> Self {
-        Self(Content::Live(branch, ino))
+        let kept = branch.keep(ino);
+        Self(Content::Live(branch, ino, kept))
     }
 
     fn now(&self) -> Result<(Arc<View>, Inode)> {
         match &self.0 {
             Content::Fixed(view, inode) => Ok((Arc::clone(view), *inode)),
-            Content::Live(branch, ino) => {
+            Content::Live(branch, ino, _) => {
                 let view = branch.view()?;
                 let inode = view.inode(*ino)?;
                 Ok((Arc::new(view), inode))
@@ -50,7 +51,7 @@ impl File {
 
     fn live_parts(&self) -> Result<(&Branch, u64)> {
         match &self.0 {
-            Content::Live(branch, ino) => Ok((branch, *ino)),
+            Content::Live(branch, ino, _) => Ok((branch, *ino)),
             Content::Fixed(..) => {
                 let what = "writing to an image that was opened for reading; open a branch".into();
                 Err(Error::Unsupported { what }.into())

@@ -245,7 +245,7 @@ impl Image {
     /// Gives back what is not needed any more.
     fn maintain(&self, py: Python<'_>) -> Result<Maintained> {
         let session = self.session()?;
-        Ok(py.detach(|| session.maintain())?.into())
+        Ok(py.detach(|| session.collect())?.into())
     }
 }
 

@@ -177,8 +177,7 @@ impl Session {
     ) -> Result<Branch> {
         let (_, index) = self.tree(parent.slot, parent.id)?;
         let start = crate::delta::Cursor { at: 0, segment_end: 0, position: 0 };
-        let open = Open::new(self, name, slot, id, parent.head, start, index, pin);
-        open.set_held(true);
+        let open = Open::new(self, name, slot, id, parent.head, start, index, pin, true);
         Ok(Branch::new(self.register(id, open), Access::Write))
     }
 }

@@ -49,7 +49,7 @@ impl Session {
         let mut log = Appender::new(self, (slot, fold), start, purpose, &mut spare, &mut buffer);
         let written =
             entries.iter().try_for_each(|(ino, time, change)| log.append(*ino, *time, change));
-        let end = log.finish();
+        let (end, _) = log.finish();
         if let Err(error) = written {
             // Not now, then: what is there goes on as it is.
             self.heap.reassign(fold, 0)?;

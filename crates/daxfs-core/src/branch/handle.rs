@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An open branch: its tree as of now, for reading and for writing.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -113,6 +114,8 @@ pub(crate) struct Open {
     state: RwLock<State>,
     // Taken before `state` by whoever takes both.
     writer: Mutex<Writer>,
+    /// Files in use, and how often: they outlive their last names.
+    pub(crate) kept: Mutex<HashMap<u64, usize>>,
     // Whether this session is in the owner word, as far as it knows.
     held: AtomicBool,
 }
@@ -127,7 +130,10 @@ pub(crate) struct State {
     /// How far the index has come. Ahead of what is published while publication waits.
     pub(crate) cursor: Cursor,
     pub(crate) index: Index,
-    pin: Arc<Pin>,
+    /// The epoch at which all this was found.
+    epoch: u64,
+    /// Who writes keeps a pin; who only reads has one with each view.
+    pin: Option<Arc<Pin>>,
     ended: Option<&'static str>,
 }
 
@@ -142,14 +148,17 @@ impl Open {
         cursor: Cursor,
         index: Index,
         pin: Pin,
+        held: bool,
     ) -> Self {
-        let pin = Arc::new(pin);
+        let (epoch, ended) = (pin.epoch(), None);
+        let pin = held.then(|| Arc::new(pin));
         Self {
             session: Arc::clone(session),
             name: name.into(),
-            state: RwLock::new(State { slot, id, head, cursor, index, pin, ended: None }),
+            state: RwLock::new(State { slot, id, head, cursor, index, epoch, pin, ended }),
             writer: Mutex::default(),
-            held: AtomicBool::new(false),
+            kept: Mutex::default(),
+            held: AtomicBool::new(held),
         }
     }
 
@@ -185,13 +194,30 @@ impl Open {
     pub(crate) fn published(&self) -> Result<Option<(Cursor, Index)>> {
         let state = self.read_state();
         let published = self.session.records.size(state.slot)? == state.cursor.position;
-        Ok((published && state.ended.is_none()).then(|| (state.cursor, state.index.clone())))
+        Ok((published && state.ended.is_none()).then(|| {
+            let mut index = state.index.clone();
+            index.bury(self.session.image.base(), |_| false);
+            (state.cursor, index)
+        }))
     }
 
     pub(crate) fn view(&self) -> Result<View> {
-        let state = self.current()?;
-        let image = Arc::clone(&self.session.image);
-        Ok(View::pinned(image, state.index.clone(), Arc::clone(&state.pin)))
+        loop {
+            let state = self.current()?;
+            let pin = match &state.pin {
+                Some(pin) => Arc::clone(pin),
+                None => {
+                    let pin = Arc::new(self.session.opener.pin()?);
+                    // The pin comes first, then what it is for.
+                    if !self.is_up_to_date(&state)? {
+                        continue;
+                    }
+                    pin
+                }
+            };
+            let image = Arc::clone(&self.session.image);
+            return Ok(View::pinned(image, state.index.clone(), pin));
+        }
     }
 
     /// The state, once it is that of now.
@@ -212,7 +238,7 @@ impl Open {
     fn is_up_to_date(&self, at: &State) -> Result<bool> {
         let records = &self.session.records;
         Ok(records.head()? == at.head
-            && records.epoch()? == at.pin.epoch()
+            && records.epoch()? == at.epoch
             && records.id(at.slot)? == at.id
             && records.state(at.slot)? == state::ACTIVE
             && (self.is_held() || records.size(at.slot)? == at.cursor.position))
@@ -230,7 +256,7 @@ impl Open {
         }
         let same = records.id(state.slot)? == state.id;
         if self.is_main() && head != state.id {
-            self.let_go(&state)?;
+            self.let_go(&mut state)?;
             let slot = records.slot_of(head)?.ok_or_else(|| {
                 Error::corrupt("head", super::record::HEAD, "a record in use", head)
             })?;
@@ -246,7 +272,8 @@ impl Open {
             self.replay(&mut state)?;
         }
         state.head = head;
-        state.pin = Arc::new(pin);
+        state.epoch = pin.epoch();
+        state.pin = self.is_held().then(|| Arc::new(pin));
         Ok(())
     }
 
@@ -260,6 +287,8 @@ impl Open {
         let base = session.image.base();
         let State { cursor, index, .. } = state;
         *cursor = index.replay(base, &session.region, &session.space, *cursor, size)?;
+        // Files without names are their writer's alone.
+        index.bury(base, |_| false);
         Ok(())
     }
 
@@ -275,11 +304,12 @@ impl Open {
     }
 
     /// Gives the owner word back, if this session is in it.
-    fn let_go(&self, state: &State) -> Result<()> {
+    fn let_go(&self, state: &mut State) -> Result<()> {
         if self.is_held() {
             self.set_held(false);
             self.session.let_go(state.slot)?;
         }
+        state.pin = None;
         Ok(())
     }
 
@@ -304,11 +334,15 @@ impl Open {
             self.set_held(false);
             writer.forget();
             let mut state = self.write_state();
+            state.pin = None;
             (state.cursor, state.index) = session.replay_record(slot, id)?;
         }
+        // Before the owner word, so that it is there for as long.
+        let pin = Arc::new(session.opener.pin()?);
         if let Err(error) = session.take_for_writing(&self.name, slot, id, intent) {
             // Frozen, so all was published; or lost.
             self.set_held(false);
+            self.write_state().pin = None;
             writer.forget();
             return Err(error);
         }
@@ -316,6 +350,7 @@ impl Open {
         if !self.is_held() {
             writer.forget();
             self.replay(&mut state)?;
+            state.pin = Some(pin);
             self.set_held(true);
         }
         Ok(())
@@ -336,6 +371,7 @@ impl Open {
         let won = records.swap_head(base_head, state.id)?;
         records.persist_head()?;
         if won {
+            state.index.bury(self.session.image.base(), |_| false);
             self.session.remember(state.id, state.cursor, &state.index)?;
         }
         self.end(&mut state, if won { COMMITTED } else { LOST })?;
@@ -360,8 +396,8 @@ impl Open {
             return Ok(());
         }
         let flushed = self.flush(&mut writer);
-        let state = self.read_state();
-        self.let_go(&state)?;
+        let mut state = self.write_state();
+        self.let_go(&mut state)?;
         flushed
     }
 }

@@ -4,10 +4,13 @@
 //!
 //! Step names in comments are those of `docs/branches.md` and the model.
 
+use std::sync::Arc;
+
 use super::record::{MAINT, holder};
 use crate::error::Result;
 use crate::format::{OWNER_FROZEN, state};
 use crate::opener::Life;
+use crate::region::Access;
 use crate::session::Session;
 
 /// What maintenance did.
@@ -19,7 +22,7 @@ pub struct Maintained {
     pub broken_holds: u64,
     /// Records that were given back.
     pub records: u64,
-    /// Blocks that were given back with them.
+    /// Blocks that were given back with them, or by branches that go on.
     pub blocks: u64,
     /// Blocks given back that no record knew of.
     pub leaked_blocks: u64,
@@ -38,7 +41,19 @@ impl Session {
         self.maintain_to(FOLD_DUE)
     }
 
-    /// The same, folding main's layers whenever there are more than `layers` below its tip.
+    /// The same, and every branch that nobody writes gives back what its own changes left behind.
+    pub fn collect(self: &Arc<Self>) -> Result<Maintained> {
+        let mut done = self.maintain()?;
+        for status in self.branches()? {
+            // Others write to it, or read it as it is: not now, then.
+            if let Ok(branch) = self.open_branch(&status.name, Access::Write) {
+                done.blocks += branch.open.collect()?;
+            }
+        }
+        Ok(done)
+    }
+
+    /// As [`Session::maintain`], folding main's layers whenever there are more than `layers` below its tip.
     pub fn maintain_to(&self, layers: usize) -> Result<Maintained> {
         let mut done = Maintained::default();
         self.break_dead(&mut done)?;

@@ -2,13 +2,14 @@
 //! The proof of the branches: the table, every log, and in images of ours the words, the owner
 //! map and the opener table around them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::base::Base;
 use crate::branch::{BranchInfo, Table, slot_of};
 use crate::delta::{self, Change, Entry, LogSpace, Step};
 use crate::error::Result;
+use crate::extents::Extents;
 use crate::finding::Findings;
 use crate::format::{
     BLOCK_SIZE, OPENER_CLAIMED, OPENER_ENTRIES, OPENER_FREED, OWNER_WORD, OpenerEntry, PROOF_LOCK,
@@ -39,7 +40,8 @@ pub(crate) fn check_branches(
         table: &table,
         needed: table.records().iter().filter(|record| needed.contains(&record.id)).collect(),
     };
-    let highest = check.logs(findings).max(base.inode_count().into());
+    let (highest, written) = check.logs(findings);
+    let highest = highest.max(base.inode_count().into());
     if ours {
         check.words(findings);
         check.leaks(findings);
@@ -58,7 +60,7 @@ pub(crate) fn check_branches(
     }
     // A replay over what is not sound proves nothing, and could take for ever.
     if findings.errors() == 0 {
-        check.replay(base, findings);
+        check.replay(base, &written, findings);
     }
 }
 
@@ -77,29 +79,32 @@ struct Check<'a> {
     needed: Vec<&'a BranchInfo>,
 }
 
-/// What a record's log uses blocks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Use {
-    Segment,
-    File(u64),
+/// What a record's log uses heap blocks for.
+#[derive(Debug, Default)]
+struct Written {
+    /// Segments: their blocks, and the image offset of what says so.
+    segments: Vec<(Range<u64>, u64)>,
+    /// The files that were given blocks.
+    files: HashSet<u64>,
 }
 
 impl Check<'_> {
-    /// Every entry well-formed, every block in its place; returns the highest inode number in use.
-    fn logs(&self, findings: &mut Findings) -> u64 {
-        let mut highest = ROOT_INO;
+    /// Every entry well-formed, every segment in its place; returns the highest inode number in
+    /// use, and by the records' ids what their logs use blocks for.
+    fn logs(&self, findings: &mut Findings) -> (u64, HashMap<u64, Written>) {
+        let (mut highest, mut all) = (ROOT_INO, HashMap::new());
         for record in &self.needed {
-            let mut uses = Vec::new();
+            let mut written = Written::default();
             if record.log_size > 0 {
                 let first = record.log.at..record.log.segment_end;
-                uses.push((self.blocks(first), Use::Segment, record.at + 16));
+                written.segments.push((self.blocks(first), record.at + 16));
             }
             let mut scan = delta::scan(self.region, &self.space, record.log, record.log_size);
             while let Some(step) = scan.step() {
                 let entry = match step {
                     Ok(Step::Entry(entry)) => entry,
                     Ok(Step::Segment(segment, at)) => {
-                        uses.push((self.blocks(segment), Use::Segment, at));
+                        written.segments.push((self.blocks(segment), at));
                         continue;
                     }
                     Err(error) => {
@@ -107,26 +112,24 @@ impl Check<'_> {
                         continue;
                     }
                 };
-                let Entry { at, ino, change, .. } = entry;
+                let Entry { ino, change, .. } = entry;
                 match change {
                     Change::Mknod { .. } => highest = highest.max(ino),
                     Change::Create { ino, .. } | Change::Symlink { ino, .. } => {
                         highest = highest.max(ino);
                     }
-                    Change::Extent { image_offset, len, .. } => {
-                        let blocks = self.blocks(image_offset..image_offset + len);
-                        uses.push((blocks, Use::File(ino), at));
-                    }
+                    Change::Extent { .. } => drop(written.files.insert(ino)),
                     _ => {}
                 }
             }
-            if self.space.ours
-                && let Err(error) = self.uses(record, uses, findings)
-            {
-                findings.absorb(error);
+            if self.space.ours {
+                if let Err(error) = self.segments(record, &mut written.segments, findings) {
+                    findings.absorb(error);
+                }
+                all.insert(record.id, written);
             }
         }
-        highest
+        (highest, all)
     }
 
     /// The heap blocks that a range of the image touches.
@@ -135,33 +138,87 @@ impl Check<'_> {
         (range.start - heap) / BLOCK_SIZE..(range.end - heap).div_ceil(BLOCK_SIZE)
     }
 
-    /// Each block that a record names serves one purpose, and is the record's.
-    fn uses(
+    /// The segments of a log lie in blocks of the record, each in its own.
+    fn segments(
         &self,
         record: &BranchInfo,
-        mut uses: Vec<(Range<u64>, Use, u64)>,
+        segments: &mut [(Range<u64>, u64)],
         findings: &mut Findings,
     ) -> Result<()> {
-        // However often a log names a block, it is looked at once.
-        uses.sort_unstable_by_key(|(blocks, ..)| blocks.start);
-        let mut done: Option<(Range<u64>, Use)> = None;
-        for (blocks, purpose, at) in uses {
-            let mut new = blocks.clone();
-            match &mut done {
-                Some((before, other)) if before.end > blocks.start => {
-                    if purpose != *other || purpose == Use::Segment {
-                        let expected = format!("one for each, not {other:?} too");
-                        let found = format!("{purpose:?} in blocks {blocks:?} of the heap");
-                        findings.error("use of a heap block", at, expected, found);
-                        return Ok(());
-                    }
-                    new.start = before.end;
-                    before.end = before.end.max(blocks.end);
-                }
-                _ => done = Some((blocks, purpose)),
-            }
-            if !self.are_owned(record, new, purpose, findings)? {
+        segments.sort_unstable_by_key(|(blocks, _)| blocks.start);
+        let mut end = 0;
+        for (blocks, at) in &*segments {
+            if blocks.start < end {
+                let found = format!("another in blocks {blocks:?} of the heap");
+                findings.error("use of a heap block", *at, "one segment", found);
                 return Ok(());
+            }
+            end = blocks.end;
+            for block in blocks.clone() {
+                let at = self.map_word(block);
+                let owner = self.region.load(at)?;
+                if owner != record.id {
+                    findings.error("owner of a log's block", at, record.id, owner);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a log ends, each heap block that its files have bytes in has one file, and is of a
+    /// record of the chain; a fold under way may name what is still its layers'.
+    fn files(
+        &self,
+        layer: &BranchInfo,
+        written: &Written,
+        index: &Index,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let heap = &self.space.heap;
+        let extents = written.files.iter().flat_map(|ino| {
+            let runs = index.extents(*ino).into_iter().flat_map(Extents::iter);
+            runs.filter(|run| !run.in_log && heap.contains(&run.image_offset))
+                .map(|run| (self.blocks(run.image_offset..run.image_offset + run.len), Some(*ino)))
+        });
+        let segments = written.segments.iter().map(|(blocks, _)| (blocks.clone(), None));
+        let mut uses: Vec<_> = extents.chain(segments).collect();
+        uses.sort_unstable_by_key(|(blocks, _)| blocks.start);
+        let chain = self.table.chain(layer)?;
+        let handing_over = |layer: &&BranchInfo| {
+            layer.is(branch_flag::FOLDED) && !layer.is(branch_flag::FOLD_DONE)
+        };
+        let replaced = self
+            .table
+            .records()
+            .iter()
+            .filter(|other| other.is(branch_flag::ABSORBED) && chain.iter().any(handing_over));
+        let owners: HashSet<u64> =
+            chain.iter().copied().chain(replaced).map(|record| record.id).collect();
+        let mut last = (0, None);
+        for (blocks, file) in uses {
+            if blocks.start < last.0 && file != last.1 {
+                let at = heap.start + blocks.start * BLOCK_SIZE;
+                let show = |file: Option<u64>| match file {
+                    Some(ino) => format!("inode {ino}"),
+                    None => "the log".into(),
+                };
+                let found = format!("{} and {}", show(last.1), show(file));
+                findings.error("use of a heap block", at, "one", found);
+                return Ok(());
+            }
+            // However often a file has bytes in a block, it is looked at once.
+            for block in blocks.start.max(last.0)..blocks.end {
+                let at = self.map_word(block);
+                let owner = self.region.load(at)?;
+                if file.is_some() && !owners.contains(&owner) {
+                    let expected = format!("{} or another of its chain", layer.id);
+                    findings.error("owner of a file's block", at, expected, owner);
+                    return Ok(());
+                }
+            }
+            if blocks.end > last.0 {
+                last = (blocks.end, file);
             }
         }
         Ok(())
@@ -171,41 +228,8 @@ impl Check<'_> {
         self.superblock.owner_map_offset.get() + block * OWNER_WORD
     }
 
-    /// Whether blocks are the record's; a fold under way may name what is still its layers'.
-    fn are_owned(
-        &self,
-        record: &BranchInfo,
-        blocks: Range<u64>,
-        purpose: Use,
-        findings: &mut Findings,
-    ) -> Result<bool> {
-        let handing_over = record.is(branch_flag::FOLDED) && !record.is(branch_flag::FOLD_DONE);
-        for block in blocks {
-            let at = self.map_word(block);
-            let owner = self.region.load(at)?;
-            let absorbed = || {
-                handing_over
-                    && purpose != Use::Segment
-                    && self
-                        .table
-                        .records()
-                        .iter()
-                        .any(|other| other.id == owner && other.is(branch_flag::ABSORBED))
-            };
-            if owner != record.id && !absorbed() {
-                let what = match purpose {
-                    Use::Segment => "owner of a log's block",
-                    Use::File(_) => "owner of a file's block",
-                };
-                findings.error(what, at, record.id, owner);
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// Replays every chain, each log once: what branches have in common they share.
-    fn replay(&self, base: &Base, findings: &mut Findings) {
+    fn replay(&self, base: &Base, written: &HashMap<u64, Written>, findings: &mut Findings) {
         let roots = self.needed.iter().filter(|record| record.parent == 0);
         let mut pending: Vec<_> = roots.map(|root| (*root, Index::default())).collect();
         while let Some((layer, mut index)) = pending.pop() {
@@ -213,6 +237,13 @@ impl Check<'_> {
             if let Err(error) = index.replay(base, self.region, &self.space, log, size) {
                 findings.absorb(error);
                 continue;
+            }
+            // What has no name may have been written over.
+            index.bury(base, |_| false);
+            if let Some(written) = written.get(&layer.id)
+                && let Err(error) = self.files(layer, written, &index, findings)
+            {
+                findings.absorb(error);
             }
             let children = self.needed.iter().filter(|record| record.parent == layer.id);
             pending.extend(children.map(|child| (*child, index.clone())));

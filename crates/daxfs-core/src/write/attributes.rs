@@ -47,17 +47,18 @@ pub enum XattrMode {
 impl Branch {
     /// Changes attributes; a new size cuts a file or extends it by zeroes.
     pub fn set_attr(&self, ino: u64, attributes: &SetAttr) -> Result<Inode> {
-        let mut operation = self.begin()?;
-        let inode = operation.writable(&operation.view()?, ino)?;
-        if let Some(size) = attributes.size {
-            expect_file(&inode)?;
-            if size > FILE_SIZE_MAX {
-                return Err(Error::FileTooBig { size, limit: FILE_SIZE_MAX });
+        self.operate(|mut operation| {
+            let inode = operation.writable(&operation.view()?, ino)?;
+            if let Some(size) = attributes.size {
+                expect_file(&inode)?;
+                if size > FILE_SIZE_MAX {
+                    return Err(Error::FileTooBig { size, limit: FILE_SIZE_MAX });
+                }
+                operation.writer.tails.remove(&ino);
             }
-            operation.writer.tails.remove(&ino);
-        }
-        operation.log(&[(ino, attributes.change())], Purpose::Relief)?;
-        operation.inode(ino)
+            operation.log(&[(ino, attributes.change())], Purpose::Relief)?;
+            operation.inode(ino)
+        })
     }
 
     /// Sets an extended attribute.
@@ -77,35 +78,37 @@ impl Branch {
         if value.len() > XATTR_VALUE_MAX {
             return Err(too_long("attribute value", value.len(), XATTR_VALUE_MAX));
         }
-        let mut operation = self.begin()?;
-        let view = operation.view()?;
-        let inode = operation.writable(&view, ino)?;
-        let there = view.xattrs(&inode)?.iter().any(|(known, _)| known == name);
-        match how {
-            XattrMode::Create if there => {
-                return Err(Error::FileExists { path: name.to_vec() });
+        self.operate(|mut operation| {
+            let view = operation.view()?;
+            let inode = operation.writable(&view, ino)?;
+            let there = view.xattrs(&inode)?.iter().any(|(known, _)| known == name);
+            match how {
+                XattrMode::Create if there => {
+                    return Err(Error::FileExists { path: name.to_vec() });
+                }
+                XattrMode::Replace if !there => {
+                    return Err(Error::NoAttribute { name: name.to_vec() });
+                }
+                _ => {}
             }
-            XattrMode::Replace if !there => {
-                return Err(Error::NoAttribute { name: name.to_vec() });
-            }
-            _ => {}
-        }
-        drop(view);
-        let change = Change::SetXattr { name: name.into(), value: Some(value.into()) };
-        operation.log(&[(ino, change)], Purpose::Growth)
+            drop(view);
+            let change = Change::SetXattr { name: name.into(), value: Some(value.into()) };
+            operation.log(&[(ino, change)], Purpose::Growth)
+        })
     }
 
     /// Removes an extended attribute.
     pub fn remove_xattr(&self, ino: u64, name: &[u8]) -> Result<()> {
-        let mut operation = self.begin()?;
-        let view = operation.view()?;
-        let inode = operation.writable(&view, ino)?;
-        if !view.xattrs(&inode)?.iter().any(|(known, _)| known == name) {
-            return Err(Error::NoAttribute { name: name.to_vec() });
-        }
-        drop(view);
-        let change = Change::SetXattr { name: name.into(), value: None };
-        operation.log(&[(ino, change)], Purpose::Relief)
+        self.operate(|mut operation| {
+            let view = operation.view()?;
+            let inode = operation.writable(&view, ino)?;
+            if !view.xattrs(&inode)?.iter().any(|(known, _)| known == name) {
+                return Err(Error::NoAttribute { name: name.to_vec() });
+            }
+            drop(view);
+            let change = Change::SetXattr { name: name.into(), value: None };
+            operation.log(&[(ino, change)], Purpose::Relief)
+        })
     }
 }
 

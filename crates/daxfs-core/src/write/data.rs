@@ -43,54 +43,30 @@ fn page(offset: u64) -> u64 {
 impl Branch {
     /// Writes bytes at an offset of a regular file, which grows if need be.
     pub fn write(&self, ino: u64, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.begin()?.write(ino, Some(offset), bytes).map(drop)
+        self.operate(|operation| operation.write(ino, Some(offset), bytes)).map(drop)
     }
 
     /// Writes bytes at the end of a regular file; returns where that was.
     pub fn append(&self, ino: u64, bytes: &[u8]) -> Result<u64> {
-        self.begin()?.write(ino, None, bytes)
+        self.operate(|operation| operation.write(ino, None, bytes))
     }
 
     /// Gives holes of a range blocks of zeroes, so that writing there needs none later; without
     /// `keep_size` the file grows to the end of the range.
     pub fn allocate(&self, ino: u64, offset: u64, len: u64, keep_size: bool) -> Result<()> {
         let range = checked_range(offset, len)?;
-        let mut operation = self.begin()?;
-        let view = operation.view()?;
-        let inode = operation.writable(&view, ino)?;
-        expect_file(&inode)?;
-        // Whole pages: what lies behind the range in its last one must not be taken for a hole.
-        let pages = page(range.start)..range.end.next_multiple_of(BLOCK_SIZE);
-        let holes = holes(&view, &inode, pages);
-        drop(view);
-        let grown = !keep_size && range.end > inode.size;
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut taken = Vec::new();
-        let filled = holes
-            .iter()
-            .try_for_each(|hole| operation.fill_hole(ino, hole, &mut entries, &mut taken));
-        let logged = filled.and_then(|()| {
-            if grown {
-                let attributes = SetAttr { size: Some(range.end), ..SetAttr::default() };
-                entries.push((ino, attributes.change()));
-            }
-            operation.writer.tails.remove(&ino);
-            operation.log(&entries, Purpose::Growth)
-        });
-        if logged.is_err() {
-            operation.writer.spare.give(taken);
-        }
-        logged
+        self.operate(|operation| operation.allocate_range(ino, &range, keep_size))
     }
 
     /// Makes a range of a regular file a hole; its size stays.
     pub fn punch_hole(&self, ino: u64, offset: u64, len: u64) -> Result<()> {
         let range = checked_range(offset, len)?;
-        let mut operation = self.begin()?;
-        expect_file(&operation.writable(&operation.view()?, ino)?)?;
-        operation.writer.tails.remove(&ino);
-        let change = Change::Punch { offset: range.start, len: range.end - range.start };
-        operation.log(&[(ino, change)], Purpose::Relief)
+        self.operate(|mut operation| {
+            expect_file(&operation.writable(&operation.view()?, ino)?)?;
+            operation.writer.tails.remove(&ino);
+            let change = Change::Punch { offset: range.start, len: range.end - range.start };
+            operation.log(&[(ino, change)], Purpose::Relief)
+        })
     }
 }
 
@@ -125,6 +101,33 @@ impl Operation<'_> {
     fn allocate(&mut self, want: u64) -> Result<Run> {
         let heap = &self.open.session.heap;
         self.writer.spare.allocate(heap, self.id, 1..=want, Purpose::Growth)
+    }
+
+    fn allocate_range(mut self, ino: u64, range: &Range<u64>, keep_size: bool) -> Result<()> {
+        let view = self.view()?;
+        let inode = self.writable(&view, ino)?;
+        expect_file(&inode)?;
+        // Whole pages: what lies behind the range in its last one must not be taken for a hole.
+        let pages = page(range.start)..range.end.next_multiple_of(BLOCK_SIZE);
+        let holes = holes(&view, &inode, pages);
+        drop(view);
+        let grown = !keep_size && range.end > inode.size;
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut taken = Vec::new();
+        let filled =
+            holes.iter().try_for_each(|hole| self.fill_hole(ino, hole, &mut entries, &mut taken));
+        let logged = filled.and_then(|()| {
+            if grown {
+                let attributes = SetAttr { size: Some(range.end), ..SetAttr::default() };
+                entries.push((ino, attributes.change()));
+            }
+            self.writer.tails.remove(&ino);
+            self.log(&entries, Purpose::Growth)
+        });
+        if logged.is_err() {
+            self.writer.spare.give(taken);
+        }
+        logged
     }
 
     fn fill_hole(

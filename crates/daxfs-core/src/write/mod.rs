@@ -8,12 +8,15 @@
 mod attributes;
 mod data;
 mod names;
+mod reuse;
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::MutexGuard;
 
 pub use attributes::{SetAttr, XattrMode};
 pub use names::{NewInode, Rename};
+pub use reuse::Kept;
 
 use crate::alloc::{Purpose, Spare};
 use crate::base::Inode;
@@ -45,6 +48,8 @@ pub(crate) struct Writer {
     /// Inodes that lost their last names here. Layers above cannot have entries for them: a fold
     /// leaves them out.
     orphans: HashSet<u64>,
+    /// The segments of the log, from the first search for unused blocks on.
+    segments: Vec<Range<u64>>,
     pieces: Vec<data::Piece>,
 }
 
@@ -124,7 +129,7 @@ impl Open {
         let (region, records) = (&self.session.region, &self.session.records);
         let mut state = self.write_state();
         let (slot, from) = (state.slot, state.cursor);
-        let Writer { spare, buffer, .. } = writer;
+        let Writer { spare, buffer, segments, .. } = writer;
         let record = (slot, state.id);
         let mut log = Appender::new(&self.session, record, from, purpose, spare, buffer);
         let appended = entries.iter().try_for_each(|(ino, change)| log.append(*ino, time, change));
@@ -132,7 +137,10 @@ impl Open {
             log.give_up();
             return Err(error);
         }
-        let end = log.finish();
+        let (end, begun) = log.finish();
+        if !segments.is_empty() {
+            segments.extend(begun.iter().map(|run| run.offset..run.end()));
+        }
         // A log without a first segment has one by now.
         let from = if from.position == 0 { self.session.log_start(slot)? } else { from };
         let session = &self.session;

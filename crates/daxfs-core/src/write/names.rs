@@ -81,33 +81,38 @@ impl Branch {
         new: &NewInode,
         target: Option<Box<[u8]>>,
     ) -> Result<Inode> {
-        let mut operation = self.begin()?;
-        operation.free_name(parent, name)?;
-        let ino = operation.open.session.new_ino()?;
-        let NewInode { mode, uid, gid, rdev } = *new;
-        let name = name.into();
-        let change = Change::Mknod { parent, mode, uid, gid, rdev, name, target };
-        operation.log(&[(ino, change)], Purpose::Growth)?;
-        operation.inode(ino)
+        self.operate(|mut operation| {
+            operation.free_name(parent, name)?;
+            let ino = operation.open.session.new_ino()?;
+            let NewInode { mode, uid, gid, rdev } = *new;
+            let (name, target) = (name.into(), target.clone());
+            let change = Change::Mknod { parent, mode, uid, gid, rdev, name, target };
+            operation.log(&[(ino, change)], Purpose::Growth)?;
+            operation.inode(ino)
+        })
     }
 
     /// Gives a file one more name.
     pub fn link(&self, ino: u64, parent: u64, name: &[u8]) -> Result<Inode> {
-        let mut operation = self.begin()?;
-        let inode = operation.inode(ino)?;
-        if inode.is_dir() {
-            return Err(Error::NotPermitted { what: "link to a directory", path: name.to_vec() });
-        }
-        if inode.nlink == 0 {
-            return Err(Error::NotFound { path: name.to_vec() });
-        }
-        if inode.nlink == u32::MAX {
-            return Err(Error::TooManyLinks { path: name.to_vec() });
-        }
-        operation.free_name(parent, name)?;
-        let change = Change::Link { parent, name: name.into() };
-        operation.log(&[(ino, change)], Purpose::Growth)?;
-        operation.inode(ino)
+        self.operate(|mut operation| {
+            let inode = operation.inode(ino)?;
+            if inode.is_dir() {
+                return Err(Error::NotPermitted {
+                    what: "link to a directory",
+                    path: name.to_vec(),
+                });
+            }
+            if inode.nlink == 0 {
+                return Err(Error::NotFound { path: name.to_vec() });
+            }
+            if inode.nlink == u32::MAX {
+                return Err(Error::TooManyLinks { path: name.to_vec() });
+            }
+            operation.free_name(parent, name)?;
+            let change = Change::Link { parent, name: name.into() };
+            operation.log(&[(ino, change)], Purpose::Growth)?;
+            operation.inode(ino)
+        })
     }
 
     /// Removes a name that is not a directory's.
@@ -132,18 +137,19 @@ impl Branch {
         &self,
         parent: u64,
         name: &[u8],
-        check: impl FnOnce(&View, &Inode) -> Result<()>,
+        check: impl Fn(&View, &Inode) -> Result<()>,
     ) -> Result<()> {
-        let mut operation = self.begin()?;
-        let view = operation.view()?;
-        let directory = directory(&view, parent, name)?;
-        let found = existing(&view, &directory, name)?;
-        check(&view, &found)?;
-        drop(view);
-        let change = Change::Delete { parent, name: name.into() };
-        operation.log(&[(found.ino, change)], Purpose::Relief)?;
-        operation.dropped(&found);
-        Ok(())
+        self.operate(|mut operation| {
+            let view = operation.view()?;
+            let directory = directory(&view, parent, name)?;
+            let found = existing(&view, &directory, name)?;
+            check(&view, &found)?;
+            drop(view);
+            let change = Change::Delete { parent, name: name.into() };
+            operation.log(&[(found.ino, change)], Purpose::Relief)?;
+            operation.dropped(&found);
+            Ok(())
+        })
     }
 
     /// Moves a name, as renameat2 does.
@@ -155,8 +161,18 @@ impl Branch {
         new_name: &[u8],
         how: Rename,
     ) -> Result<()> {
-        let mut operation = self.begin()?;
-        let view = operation.view()?;
+        self.operate(|operation| operation.rename((parent, name), (new_parent, new_name), how))
+    }
+}
+
+impl Operation<'_> {
+    fn rename(
+        mut self,
+        (parent, name): (u64, &[u8]),
+        (new_parent, new_name): (u64, &[u8]),
+        how: Rename,
+    ) -> Result<()> {
+        let view = self.view()?;
         let old_directory = directory(&view, parent, name)?;
         let moved = existing(&view, &old_directory, name)?;
         let new_directory = directory(&view, new_parent, new_name)?;
@@ -202,15 +218,13 @@ impl Branch {
             new_name: new_name.into(),
             exchange: how == Rename::Exchange,
         };
-        operation.log(&[(moved.ino, change)], Purpose::Growth)?;
+        self.log(&[(moved.ino, change)], Purpose::Growth)?;
         if let Some(replaced) = replaced.filter(|_| how == Rename::Replace) {
-            operation.dropped(&replaced);
+            self.dropped(&replaced);
         }
         Ok(())
     }
-}
 
-impl Operation<'_> {
     /// Makes sure that a name can be made in a directory.
     fn free_name(&self, parent: u64, name: &[u8]) -> Result<()> {
         let view = self.view()?;

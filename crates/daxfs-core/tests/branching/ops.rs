@@ -75,8 +75,9 @@ fn find(view: &View, path: &Path) -> Result<u64> {
 
 /// Does to a branch what the operation asks.
 pub(crate) fn apply(branch: &Branch, op: &Op) -> Result<()> {
-    let view = branch.view()?;
-    let place = |path| parent(&view, path).map(|(directory, name)| (directory.ino, name));
+    // No view is held while something is changed: it would keep what that leaves behind.
+    let find = |path| find(&branch.view()?, path);
+    let place = |path| parent(&branch.view()?, path).map(|(directory, name)| (directory.ino, name));
     match op {
         Op::Make(path, kind) => {
             let (directory, name) = place(path)?;
@@ -92,7 +93,7 @@ pub(crate) fn apply(branch: &Branch, op: &Op) -> Result<()> {
             branch.mknod(directory, name, &new).map(drop)
         }
         Op::Link(old, new) => {
-            let ino = find(&view, old)?;
+            let ino = find(old)?;
             let (directory, name) = place(new)?;
             branch.link(ino, directory, name).map(drop)
         }
@@ -108,34 +109,30 @@ pub(crate) fn apply(branch: &Branch, op: &Op) -> Result<()> {
             let how =
                 if matches!(op, Op::Exchange(..)) { Rename::Exchange } else { Rename::Replace };
             let (from, old_name) = place(old)?;
-            if view.lookup(&view.inode(from)?, old_name)?.is_none() {
-                return Err(Error::NotFound { path: old_name.to_vec() });
-            }
+            find(old)?;
             let (to, new_name) = place(new)?;
             branch.rename(from, old_name, to, new_name, how)
         }
-        Op::Write(path, offset, bytes) => branch.write(find(&view, path)?, *offset, bytes),
-        Op::Append(path, bytes) => branch.append(find(&view, path)?, bytes).map(drop),
+        Op::Write(path, offset, bytes) => branch.write(find(path)?, *offset, bytes),
+        Op::Append(path, bytes) => branch.append(find(path)?, bytes).map(drop),
         Op::Truncate(path, size) => {
             let attributes = SetAttr { size: Some(*size), ..SetAttr::default() };
-            branch.set_attr(find(&view, path)?, &attributes).map(drop)
+            branch.set_attr(find(path)?, &attributes).map(drop)
         }
-        Op::Punch(path, offset, len) => branch.punch_hole(find(&view, path)?, *offset, *len),
-        Op::Allocate(path, offset, len) => {
-            branch.allocate(find(&view, path)?, *offset, *len, false)
-        }
+        Op::Punch(path, offset, len) => branch.punch_hole(find(path)?, *offset, *len),
+        Op::Allocate(path, offset, len) => branch.allocate(find(path)?, *offset, *len, false),
         Op::Chmod(path, mode) => {
             let attributes = SetAttr { mode: Some(*mode), ..SetAttr::default() };
-            branch.set_attr(find(&view, path)?, &attributes).map(drop)
+            branch.set_attr(find(path)?, &attributes).map(drop)
         }
         Op::Chown(path, uid, gid) => {
             let attributes = SetAttr { uid: Some(*uid), gid: Some(*gid), ..SetAttr::default() };
-            branch.set_attr(find(&view, path)?, &attributes).map(drop)
+            branch.set_attr(find(path)?, &attributes).map(drop)
         }
         Op::SetXattr(path, name, value) => {
-            branch.set_xattr(find(&view, path)?, name, value, XattrMode::Either)
+            branch.set_xattr(find(path)?, name, value, XattrMode::Either)
         }
-        Op::RemoveXattr(path, name) => branch.remove_xattr(find(&view, path)?, name),
+        Op::RemoveXattr(path, name) => branch.remove_xattr(find(path)?, name),
     }
 }
 

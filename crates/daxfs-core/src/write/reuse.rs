@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Space that a writer's own changes left behind: blocks of files that were removed, cut or
+//! written anew.
+//!
+//! The record gives them back once nothing that is published has bytes there, and everybody who
+//! could still read them has moved on. Step names in comments are those of `docs/branches.md`.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Operation, Writer};
+use crate::branch::handle::{Branch, Open};
+use crate::branch::hold::Intent;
+use crate::delta::{self, Step};
+use crate::error::{Error, Result};
+
+/// Longest wait for those who read: they hold what they read for the length of one request, unless
+/// they keep it for good.
+const PATIENCE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A use of a file: should it lose its last name, it is there until this is dropped, or the branch
+/// goes into other hands.
+#[derive(Debug)]
+pub struct Kept {
+    open: Arc<Open>,
+    ino: u64,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        let mut kept = self.open.lock_kept();
+        if let Some(uses) = kept.get_mut(&self.ino) {
+            *uses -= 1;
+            if *uses == 0 {
+                kept.remove(&self.ino);
+            }
+        }
+    }
+}
+
+impl Branch {
+    /// Keeps a file for as long as the result lives, even if it loses its last name meanwhile.
+    pub fn keep(&self, ino: u64) -> Kept {
+        *self.open.lock_kept().entry(ino).or_default() += 1;
+        Kept { open: Arc::clone(&self.open), ino }
+    }
+
+    /// Blocks that can still be written to, after what was removed here has been given back.
+    pub fn free_blocks(&self) -> Result<u64> {
+        if self.open.is_held() {
+            // One that has ended has nothing to give back.
+            let _ = self.open.collect();
+        }
+        self.open.session.heap.free()
+    }
+
+    /// Does one operation; if it finds no space, once more in what earlier ones left behind.
+    pub(super) fn operate<T>(&self, operation: impl Fn(Operation<'_>) -> Result<T>) -> Result<T> {
+        match operation(self.begin()?) {
+            Err(full @ Error::NoSpace { .. }) => match self.open.collect() {
+                Ok(blocks) if blocks > 0 => operation(self.begin()?),
+                _ => Err(full),
+            },
+            done => done,
+        }
+    }
+}
+
+impl Open {
+    fn lock_kept(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back the blocks of this record that nothing needs any more; returns how many.
+    pub(crate) fn collect(&self) -> Result<u64> {
+        let mut writer = self.lock_writer();
+        self.ensure_held(&mut writer, Intent::Write)?;
+        // CollectPublish: what is to be overwritten is named by nothing that a crash brings back.
+        self.flush(&mut writer)?;
+        // CollectBump: who comes from here on reads what is published now.
+        let records = &self.session.records;
+        let stamp = records.epoch()?;
+        records.bump_epoch()?;
+        if !self.wait_for_readers(stamp)? {
+            return Ok(0);
+        }
+        let Writer { orphans, spare, segments, .. } = &mut *writer;
+        // CollectFree: what nobody published goes as well.
+        *spare = Default::default();
+        let mut state = self.write_state();
+        let kept = self.lock_kept();
+        orphans.retain(|ino| kept.contains_key(ino));
+        state.index.bury(self.session.image.base(), |ino| orphans.contains(&ino));
+        drop(kept);
+        if segments.is_empty() {
+            *segments = self.log_segments(state.slot)?;
+        }
+        let files = state.index.stored().map(|run| run.image_offset..run.image_offset + run.len);
+        let used = files.chain(segments.iter().cloned());
+        self.session.heap.release_unused(state.id, used)
+    }
+
+    /// CollectPins: whether nobody reads at an epoch of up to `stamp` any more, or soon.
+    fn wait_for_readers(&self, stamp: u64) -> Result<bool> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            for open in self.session.all_open() {
+                // A branch that has ended lets go by this; that it has is no error here.
+                let _ = open.catch_up();
+            }
+            if !self.session.openers.is_pinned(stamp)? {
+                return Ok(true);
+            }
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// The segments of the log of a record.
+    fn log_segments(&self, slot: u64) -> Result<Vec<Range<u64>>> {
+        let Self { session, .. } = self;
+        let (start, size) = (session.log_start(slot)?, session.records.size(slot)?);
+        let mut segments = Vec::new();
+        if size > 0 {
+            segments.push(start.at..start.segment_end);
+        }
+        let mut scan = delta::scan(&session.region, &session.space, start, size);
+        while let Some(step) = scan.step() {
+            if let Step::Segment(segment, _) = step? {
+                segments.push(segment);
+            }
+        }
+        Ok(segments)
+    }
+}

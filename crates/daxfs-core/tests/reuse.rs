@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Protects the life of a branch: what its writer removes or overwrites makes room for more, and
+//! nobody who can still read it ever sees other bytes there.
+
+mod branching;
+
+use std::sync::Arc;
+
+use branching::ops::{self, Kind, Op};
+use daxfs_core::branch::handle::Branch;
+use daxfs_core::error::Error;
+use daxfs_core::format::{BLOCK_SIZE, ROOT_INO};
+use daxfs_core::region::{Access, Region};
+use daxfs_core::session::Session;
+
+const HEAP: u64 = 512 << 10;
+/// Most of the heap.
+const BIG: usize = 256 << 10;
+
+struct Party {
+    region: Arc<Region>,
+    session: Arc<Session>,
+    branch: Branch,
+}
+
+/// A region and a party that writes to a branch.
+fn party() -> Party {
+    let (bytes, _) = branching::image(HEAP);
+    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
+    let session = branching::session(&region).expect("it opens");
+    let branch = session.create("b", "main").expect("a branch");
+    Party { region, session, branch }
+}
+
+fn path(name: &str) -> ops::Path {
+    vec![name.as_bytes().to_vec()]
+}
+
+fn make(branch: &Branch, name: &str) {
+    ops::apply(branch, &Op::Make(path(name), Kind::File)).expect("made");
+}
+
+fn write(branch: &Branch, name: &str, byte: u8, len: usize) -> Result<(), Error> {
+    ops::apply(branch, &Op::Write(path(name), 0, vec![byte; len]))
+}
+
+fn remove(branch: &Branch, name: &str) {
+    ops::apply(branch, &Op::Unlink(path(name))).expect("removed");
+}
+
+fn ino(branch: &Branch, name: &str) -> u64 {
+    let view = branch.view().expect("alive");
+    let root = view.inode(ROOT_INO).expect("a root");
+    view.lookup(&root, name.as_bytes()).expect("readable").expect("it exists").ino
+}
+
+/// The only byte that a file consists of.
+fn content(branch: &Branch, ino: u64) -> Result<u8, Error> {
+    let view = branch.view()?;
+    let inode = view.inode(ino)?;
+    let mut bytes = vec![0; inode.size as usize];
+    view.read(&inode, 0, &mut bytes)?;
+    assert!(bytes.iter().all(|byte| *byte == bytes[0]), "it is of two files");
+    Ok(bytes[0])
+}
+
+#[test]
+fn a_branch_takes_many_times_its_space() {
+    let Party { region, session, branch } = party();
+    make(&branch, "stays");
+    write(&branch, "stays", b's', 20_000).expect("room");
+    for round in 0..40_u8 {
+        make(&branch, "big");
+        write(&branch, "big", round, BIG).expect("room again");
+        assert_eq!(content(&branch, ino(&branch, "big")).expect("readable"), round);
+        match round % 3 {
+            0 => remove(&branch, "big"),
+            1 => {
+                ops::apply(&branch, &Op::Truncate(path("big"), 0)).expect("cut");
+                remove(&branch, "big");
+            }
+            _ => {
+                make(&branch, "other");
+                ops::apply(&branch, &Op::Rename(path("other"), path("big"))).expect("replaced");
+                remove(&branch, "big");
+            }
+        }
+        branching::expect_clean(&region);
+    }
+    assert_eq!(content(&branch, ino(&branch, "stays")).expect("readable"), b's');
+    // All of it replays, for a party of its own as for those that come after the commit.
+    let other = branching::session(&region).expect("it opens");
+    let seen = other.open_branch("b", Access::Read).expect("alive");
+    let dump = |branch: &Branch| branching::dump(&branch.view().expect("alive")).expect("a dump");
+    assert_eq!(dump(&seen), dump(&branch));
+    let before = dump(&branch);
+    branch.commit().expect("committed");
+    session.maintain_to(0).expect("maintained");
+    branching::expect_clean(&region);
+    let main = other.open_branch("main", Access::Read).expect("it exists");
+    assert_eq!(dump(&main), before);
+}
+
+#[test]
+fn a_full_branch_says_what_it_has_room_for() {
+    let Party { branch, .. } = party();
+    let free = |branch: &Branch| branch.free_blocks().expect("a count");
+    make(&branch, "big");
+    let before = free(&branch);
+    write(&branch, "big", 1, BIG).expect("room");
+    let blocks = BIG as u64 / BLOCK_SIZE;
+    assert_eq!(free(&branch), before - blocks);
+    make(&branch, "more");
+    let refused = write(&branch, "more", 2, BIG);
+    assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+    remove(&branch, "big");
+    assert!(free(&branch) >= before - 2, "{} of {before}", free(&branch));
+    write(&branch, "more", 2, BIG).expect("room again");
+}
+
+#[test]
+fn who_takes_the_branch_over_finds_the_room() {
+    let Party { region, session, branch } = party();
+    make(&branch, "big");
+    write(&branch, "big", 1, BIG).expect("room");
+    remove(&branch, "big");
+    drop((branch, session));
+    let session = branching::session(&region).expect("it opens");
+    let branch = session.open_branch("b", Access::Write).expect("free to take");
+    make(&branch, "big");
+    write(&branch, "big", 2, BIG).expect("room again");
+    branching::expect_clean(&region);
+}
+
+#[test]
+fn a_file_in_use_outlives_its_name() {
+    let Party { branch, .. } = party();
+    make(&branch, "used");
+    write(&branch, "used", b'u', BIG).expect("room");
+    let used = ino(&branch, "used");
+    let kept = [branch.keep(used), branch.keep(used)];
+    remove(&branch, "used");
+    make(&branch, "next");
+    for kept in kept {
+        let refused = write(&branch, "next", b'n', BIG);
+        assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+        assert_eq!(content(&branch, used).expect("in use"), b'u');
+        branch.write(used, 5, b"u").expect("in use");
+        drop(kept);
+    }
+    write(&branch, "next", b'n', BIG).expect("room now");
+    assert!(matches!(content(&branch, used), Err(Error::NotFound { .. })));
+    assert!(matches!(branch.write(used, 0, b"x"), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn what_is_being_read_stays() {
+    let Party { region, branch, .. } = party();
+    make(&branch, "read");
+    write(&branch, "read", b'r', BIG).expect("room");
+    let ino = ino(&branch, "read");
+    let other = branching::session(&region).expect("it opens");
+    let seen = other.open_branch("b", Access::Read).expect("alive");
+    // One of this party, and one of another.
+    for view in [branch.view(), seen.view()].map(|view| view.expect("alive")) {
+        let inode = view.inode(ino).expect("it exists");
+        let window = view.contiguous(&inode, 0, BLOCK_SIZE).expect("readable").expect("in place");
+        if inode.nlink > 0 && branch.view().expect("alive").inode(ino).expect("there").nlink > 0 {
+            remove(&branch, "read");
+            make(&branch, "next");
+        }
+        let refused = write(&branch, "next", b'n', BIG);
+        assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+        let mut bytes = vec![0; BIG];
+        view.read(&inode, 0, &mut bytes).expect("readable");
+        assert!(bytes.iter().all(|byte| *byte == b'r'));
+        drop(window);
+    }
+    // The other party's handle is open still, but it reads nothing now.
+    drop(seen.view().expect("alive"));
+    write(&branch, "next", b'n', BIG).expect("room now");
+    assert!(matches!(content(&seen, ino), Err(Error::NotFound { .. })), "it is another's now");
+}
