@@ -112,7 +112,7 @@ class Branch(Tree, _daxfs.Branch):
         BranchStaleError
             Another branch was committed first; the changes of this one are void.
         BranchBusyError
-            Branches were made of this one and live.
+            Branches were made of this one and live, or views that `map` gave are in use.
         """
         super().commit()
         self._ended = True
@@ -194,6 +194,44 @@ class Branch(Tree, _daxfs.Branch):
         """Make a file's contents this text; return its characters."""
         self.write_bytes(path, text.encode(encoding, errors))
         return len(text)
+
+    def map(self, path: StrOrBytesPath, offset: int = 0, length: int | None = None) -> memoryview:
+        """Map a part of a file for writing: what is stored in the view is stored in the image.
+
+        The bytes lie in one piece, in blocks that the branch owns; what does not yet is copied
+        there once. Others who read the branch see each store as it is made.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            A regular file, which must be as long as the range reaches; `truncate` extends it.
+        offset : int, optional
+            First byte.
+        length : int, optional
+            Bytes; as a rule all up to the file's end.
+
+        Returns
+        -------
+        memoryview
+            Writable bytes, shape ``(length,)``; numpy and others take it without a copy. While it
+            or a view made of it is in use, the branch cannot be committed, closed or branched
+            from. If the file is cut or removed meanwhile, the view keeps the bytes that it had.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such file.
+        InvalidError
+            The file has not all of these bytes.
+        NoSpaceError
+            There is no run of free blocks that is long enough.
+
+        Notes
+        -----
+        Stores are durable after `sync`, and when the view is gone; after a loss of power each
+        eight bytes that were being changed are as before or as after.
+        """
+        return self.map_file(path, offset, length)
 
     def truncate(self, path: StrOrBytesPath, size: int) -> None:
         """Cut a file, or extend it by zeroes."""

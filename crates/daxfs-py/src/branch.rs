@@ -13,8 +13,9 @@ use daxfs_core::view::Links;
 use daxfs_core::write::{NewInode, Rename, SetAttr, XattrMode};
 use pyo3::PyClassInitializer;
 use pyo3::prelude::*;
+use pyo3::types::PyMemoryView;
 
-use crate::buffer;
+use crate::buffer::{self, Buffer};
 use crate::error::Result;
 use crate::file::File;
 use crate::image::Image;
@@ -180,10 +181,11 @@ impl Branch {
 
     /// Closes the branch, which others can write then; what was done stays.
     fn close(slf: &Bound<'_, Self>) -> Result<()> {
-        let taken = slf.as_super().get().take();
-        if let Some(Source::Live(branch)) = taken {
-            slf.py().detach(move || branch.release())?;
+        // It stays open if it cannot be let go.
+        if let Ok(Source::Live(branch)) = slf.as_super().get().source() {
+            slf.py().detach(|| branch.release())?;
         }
+        slf.as_super().get().take();
         Ok(())
     }
 
@@ -291,6 +293,26 @@ impl Branch {
             branch.link(inode.ino, directory.ino, &name).map(drop).map_err(about(&path))
         })?;
         Ok(())
+    }
+
+    /// A part of a file to be written to in place.
+    #[pyo3(signature = (path, offset, length, /))]
+    fn map_file<'py>(
+        slf: &Bound<'py, Self>,
+        path: ImagePath,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<Bound<'py, PyMemoryView>> {
+        let branch = engine(slf)?;
+        let mapping = slf.py().detach(|| -> Result<_> {
+            let inode = inode(&branch, &path, Links::Follow)?;
+            expect_file(&inode, &path)?;
+            let length = length.unwrap_or(inode.size.saturating_sub(offset));
+            let empty = length == 0 && offset <= inode.size;
+            Ok((!empty).then(|| branch.map(inode.ino, offset, length)).transpose()?)
+        })?;
+        let buffer = Bound::new(slf.py(), Buffer::mapped(mapping))?;
+        Ok(PyMemoryView::from(buffer.as_any())?)
     }
 
     /// Removes a name that is not a directory's.

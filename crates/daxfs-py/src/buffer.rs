@@ -7,30 +7,50 @@ use std::sync::Arc;
 
 use daxfs_core::region::DataView;
 use daxfs_core::view::View;
+use daxfs_core::write::Mapping;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// Read-only bytes of an image, in place; the mapping lives as long as anyone looks at it.
+/// Bytes of an image, in place; the mapping lives as long as anyone looks at it.
 #[pyclass(frozen, module = "daxfs._daxfs")]
-pub(crate) struct Buffer {
-    data: DataView,
-    // Keeps the blocks of a branch from being used for anything else.
-    _view: Arc<View>,
+pub(crate) struct Buffer(Content);
+
+enum Content {
+    /// Read-only; the view keeps the blocks of a branch from being used for anything else.
+    Shown(DataView, #[expect(dead_code, reason = "it works by being held")] Arc<View>),
+    /// Also to be written to.
+    Mapped(Mapping),
+    /// No bytes, and so in no place.
+    Empty,
 }
 
 impl Buffer {
     /// Bytes that `view` shows.
-    pub(crate) fn new(data: DataView, view: Arc<View>) -> Self {
-        Self { data, _view: view }
+    pub(crate) fn shown(data: DataView, view: Arc<View>) -> Self {
+        Self(Content::Shown(data, view))
+    }
+
+    /// Bytes of a branch, to be written to; without a mapping none.
+    pub(crate) fn mapped(mapping: Option<Mapping>) -> Self {
+        Self(mapping.map_or(Content::Empty, Content::Mapped))
+    }
+
+    /// First byte and number of bytes.
+    fn parts(&self) -> (*const u8, usize) {
+        match &self.0 {
+            Content::Shown(data, _) => (data.as_ptr(), data.len()),
+            Content::Mapped(mapping) => (mapping.data().as_ptr(), mapping.data().len()),
+            Content::Empty => (std::ptr::NonNull::dangling().as_ptr(), 0),
+        }
     }
 }
 
 #[pymethods]
 impl Buffer {
     fn __len__(&self) -> usize {
-        self.data.len()
+        self.parts().1
     }
 
     /// # Safety
@@ -41,18 +61,20 @@ impl Buffer {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
-        let data = &slf.get().data;
-        let len = isize::try_from(data.len())
+        let (start, len) = slf.get().parts();
+        let readonly = matches!(slf.get().0, Content::Shown(..));
+        let len = isize::try_from(len)
             .map_err(|_| PyBufferError::new_err("the file does not fit this address space"))?;
         // SAFETY: the bytes are mapped while `slf` lives, and the filled view holds a reference
-        // to it; read-only, so a request for a writable view is refused by the interpreter.
+        // to it. Read-only, a request for a writable view is refused by the interpreter; a mapping
+        // is of blocks that this branch may store to as long as the mapping lives.
         let filled = unsafe {
             ffi::PyBuffer_FillInfo(
                 view,
                 slf.as_ptr(),
-                data.as_ptr().cast_mut().cast(),
+                start.cast_mut().cast(),
                 len,
-                1,
+                readonly.into(),
                 flags,
             )
         };

@@ -207,7 +207,7 @@ impl Tree {
                 return Err(Error::Unsupported { what }.into());
             }
         };
-        Ok(PyMemoryView::from(Bound::new(py, Buffer::new(data, view))?.as_any())?)
+        Ok(PyMemoryView::from(Bound::new(py, Buffer::shown(data, view))?.as_any())?)
     }
 
     /// Where a file's bytes lie in the image; what no extent covers reads as zeroes.

@@ -14,7 +14,7 @@ use crate::opener::Pin;
 use crate::region::Access;
 use crate::session::Session;
 use crate::view::View;
-use crate::write::Writer;
+use crate::write::{Mappings, Writer};
 
 /// What became of a branch whose generation is over.
 const LOST: &str = "another branch was committed meanwhile, so its changes are void";
@@ -91,6 +91,7 @@ impl Branch {
     }
 
     /// Lets others write. What was done stays; the next write through a handle takes it again.
+    /// [`Error::Busy`] while there are writable [mappings](Branch::map), as for commit.
     pub fn release(&self) -> Result<()> {
         self.open.release()
     }
@@ -116,6 +117,7 @@ pub(crate) struct Open {
     writer: Mutex<Writer>,
     /// Files in use, and how often: they outlive their last names.
     pub(crate) kept: Mutex<HashMap<u64, usize>>,
+    pub(crate) mappings: Mappings,
     // Whether this session is in the owner word, as far as it knows.
     held: AtomicBool,
 }
@@ -158,6 +160,7 @@ impl Open {
             state: RwLock::new(State { slot, id, head, cursor, index, epoch, pin, ended }),
             writer: Mutex::default(),
             kept: Mutex::default(),
+            mappings: Mappings::default(),
             held: AtomicBool::new(held),
         }
     }
@@ -361,6 +364,7 @@ impl Open {
             return Err(Error::invalid("main is what branches are committed to"));
         }
         let mut writer = self.lock_writer();
+        self.expect_unmapped()?;
         self.ensure_held(&mut writer, Intent::Finish)?;
         self.flush(&mut writer)?;
         let mut state = self.write_state();
@@ -395,6 +399,7 @@ impl Open {
         if !self.is_held() {
             return Ok(());
         }
+        self.expect_unmapped()?;
         let flushed = self.flush(&mut writer);
         let mut state = self.write_state();
         self.let_go(&mut state)?;

@@ -36,7 +36,7 @@ enum Place {
     Fresh,
 }
 
-fn page(offset: u64) -> u64 {
+pub(super) fn page(offset: u64) -> u64 {
     offset - offset % BLOCK_SIZE
 }
 
@@ -169,7 +169,7 @@ impl Operation<'_> {
         pieces.clear();
         self.writer.pieces = pieces;
         let logged = stored.and_then(|entries| match entries.is_empty() {
-            true => self.touch(ino),
+            true => self.open.touch(&mut self.writer, ino, self.time),
             false => self.log(&entries, Purpose::Growth),
         });
         if logged.is_err() {
@@ -336,22 +336,13 @@ impl Operation<'_> {
             None => self.writer.tails.remove(&inode.ino),
         };
     }
-
-    /// Everything was rewritten in place: only the times change, and an entry says so at the next
-    /// flush.
-    fn touch(&mut self, ino: u64) -> Result<()> {
-        self.open.session.region.fence();
-        self.writer.touched.insert(ino);
-        let mut state = self.open.write_state();
-        state.index.touch(self.open.session.image.base(), ino, self.time)
-    }
 }
 
-fn put(region: &Region, image: u64, bytes: &[u8]) -> Result<()> {
+pub(super) fn put(region: &Region, image: u64, bytes: &[u8]) -> Result<()> {
     region.write(image, bytes)?;
     region.write_back(image, bytes.len() as u64)
 }
 
-fn extent(offset: u64, len: u64, image_offset: u64, keep_size: bool) -> Change {
+pub(super) fn extent(offset: u64, len: u64, image_offset: u64, keep_size: bool) -> Change {
     Change::Extent { offset, len, image_offset, keep_size }
 }

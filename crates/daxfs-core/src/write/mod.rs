@@ -7,6 +7,7 @@
 
 mod attributes;
 mod data;
+mod mapping;
 mod names;
 mod reuse;
 
@@ -15,6 +16,8 @@ use std::ops::Range;
 use std::sync::MutexGuard;
 
 pub use attributes::{SetAttr, XattrMode};
+pub use mapping::Mapping;
+pub(crate) use mapping::Mappings;
 pub use names::{NewInode, Rename};
 pub use reuse::Kept;
 
@@ -169,6 +172,7 @@ impl Open {
         if !self.is_held() {
             return Ok(());
         }
+        self.write_back_mapped()?;
         for ino in std::mem::take(&mut writer.touched) {
             let Some(inode) = self.write_state().index.inode(ino).copied() else { continue };
             let (mtime, ctime) = (Some(inode.mtime), Some(inode.ctime));
@@ -195,6 +199,13 @@ impl Open {
         }
         self.session.region.fence();
         Ok(())
+    }
+
+    /// A file was changed where it is: an entry says so at the next flush.
+    fn touch(&self, writer: &mut Writer, ino: u64, time: i64) -> Result<()> {
+        self.session.region.fence();
+        writer.touched.insert(ino);
+        self.write_state().index.touch(self.session.image.base(), ino, time)
     }
 
     fn publish_deferred(&self, slot: u64, position: u64) -> Result<()> {

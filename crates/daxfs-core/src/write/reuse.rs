@@ -84,6 +84,7 @@ impl Open {
         let records = &self.session.records;
         let stamp = records.epoch()?;
         records.bump_epoch()?;
+        let mapped = self.mapped()?;
         if !self.wait_for_readers(stamp)? {
             return Ok(0);
         }
@@ -99,7 +100,7 @@ impl Open {
             *segments = self.log_segments(state.slot)?;
         }
         let files = state.index.stored().map(|run| run.image_offset..run.image_offset + run.len);
-        let used = files.chain(segments.iter().cloned());
+        let used = files.chain(segments.iter().cloned()).chain(mapped);
         self.session.heap.release_unused(state.id, used)
     }
 
