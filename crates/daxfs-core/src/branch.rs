@@ -70,6 +70,8 @@ pub struct Table {
     records: Vec<BranchInfo>,
     by_id: HashMap<u64, usize>,
     used: HashSet<u64>,
+    /// Until it is known which records main consists of.
+    retired: Vec<BranchInfo>,
     /// In images of ours, the record that is main's tip.
     head: Option<u64>,
 }
@@ -95,6 +97,11 @@ impl Table {
             if let Err(error) = table.examine_slot(region, superblock, slot, findings) {
                 findings.absorb(error);
             }
+        }
+        if superblock.has(feature::BRANCHES)
+            && let Err(error) = table.keep_main(region, findings)
+        {
+            findings.absorb(error);
         }
         table.drop_overlaps(findings);
         if superblock.has(feature::BRANCHES)
@@ -161,8 +168,38 @@ impl Table {
             let what = "reserved bytes of a branch record";
             findings.warning(what, at + 88, "zeroes", "other bytes");
         }
-        if state == state::ACTIVE {
-            self.records.push(BranchInfo::decode(at, &raw, log_size, superblock)?);
+        match state {
+            state::ACTIVE => {
+                self.records.push(BranchInfo::decode(at, &raw, log_size, superblock)?);
+            }
+            // Whatever it holds, nobody reads it, unless it is on main's chain.
+            state::RETIRED => {
+                self.retired.extend(BranchInfo::decode(at, &raw, log_size, superblock));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What is on main's chain is main's: a party that was thought dead may have aborted it late.
+    fn keep_main(&mut self, region: &Region, findings: &mut Findings) -> Result<()> {
+        let mut at = region.load(HEAD)?;
+        for _ in 0..BRANCH_RECORDS {
+            if let Some(retired) = self.retired.iter().position(|record| record.id == at) {
+                let record = self.retired.swap_remove(retired);
+                findings.warning(
+                    "state of a layer of main",
+                    record.at + 40,
+                    state::ACTIVE,
+                    state::RETIRED,
+                );
+                self.records.push(record);
+                self.records.sort_unstable_by_key(|record| record.at);
+            }
+            match self.records.iter().find(|record| record.id == at) {
+                Some(record) => at = record.parent,
+                None => break,
+            }
         }
         Ok(())
     }
@@ -209,7 +246,7 @@ impl Table {
         }
     }
 
-    /// Every active record, in the order of the table.
+    /// Every record that is active or main's, in the order of the table.
     pub fn records(&self) -> &[BranchInfo] {
         &self.records
     }

@@ -301,8 +301,9 @@ impl Session {
         self.heap.count(|owner| *owned.entry(owner).or_default() += 1)?;
         let mut live = Vec::new();
         for slot in self.records.slots() {
-            if self.records.state(slot)? == state::ACTIVE && self.records.is_current(slot, head)? {
-                live.push((slot, self.records.id(slot)?));
+            let (id, state) = (self.records.id(slot)?, self.records.state(slot)?);
+            if id == head || state == state::ACTIVE && self.records.is_current(slot, head)? {
+                live.push((slot, id));
             }
         }
         live.sort_by_key(|(_, id)| (*id != head, *id));

@@ -13,7 +13,8 @@ use daxfs_core::format::{
     BLOCK_SIZE, MAIN_ID, MAIN_NAME, OPENER_CLAIMED, OPENER_FREED, branch_flag, mode, state,
 };
 use daxfs_core::image::Unvalidated;
-use daxfs_core::region::Region;
+use daxfs_core::region::{Access, Region};
+use daxfs_core::session::Session;
 use daxfs_core::validate::{Depth, validate};
 use daxfs_core::view::View;
 use support::ours::{Ours, Step, every_entry, make};
@@ -488,5 +489,30 @@ fn unknown_bits_of_entries_are_refused() {
             .unwrap();
         image.bytes[entry + at + 1] |= 0x80;
         wrong(&image, "flags of a log entry");
+    }
+}
+
+#[test]
+fn what_is_mains_is_not_retired() {
+    // The tip, and a layer below a tip.
+    let mut deeper = EVERY.clone();
+    deeper.words(|superblock| superblock.head.set(2));
+    for (mut image, slot) in [(EVERY.clone(), 0), (deeper.clone(), 0), (deeper, 1)] {
+        let expected = names(&image, "main");
+        image.record(slot, |record| record.state.set(state::RETIRED));
+        warned(&image, "state of a layer of main");
+        assert_eq!(names(&image, "main"), expected);
+        let region = region(&image);
+        let image = Arc::new(Unvalidated::open(Arc::clone(&region)).unwrap().trust());
+        let session = Session::open(image).unwrap();
+        let main = session.open_branch("main", Access::Read).unwrap();
+        assert_eq!(session.branches().unwrap()[0].name, "main");
+        drop(main.view().unwrap());
+        session.maintain_to(100).unwrap();
+        drop(main.view().unwrap());
+        drop((main, session));
+        let findings = validate(&region, Depth::Metadata).unwrap().findings;
+        let state = findings.list().iter().filter(|finding| finding.what.starts_with("state"));
+        assert_eq!(state.count(), 0);
     }
 }

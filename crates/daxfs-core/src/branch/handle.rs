@@ -243,7 +243,7 @@ impl Open {
         Ok(records.head()? == at.head
             && records.epoch()? == at.epoch
             && records.id(at.slot)? == at.id
-            && records.state(at.slot)? == state::ACTIVE
+            && (at.head == at.id || records.state(at.slot)? == state::ACTIVE)
             && (self.is_held() || records.size(at.slot)? == at.cursor.position))
     }
 
@@ -269,7 +269,7 @@ impl Open {
             let main = records.chain(head)?;
             let why = if same && main.contains(&state.slot) { COMMITTED } else { LOST };
             return self.end(&mut state, why);
-        } else if !same || records.state(state.slot)? != state::ACTIVE {
+        } else if !same || head != state.id && records.state(state.slot)? != state::ACTIVE {
             return self.end(&mut state, ABORTED);
         } else if !self.is_held() {
             self.replay(&mut state)?;

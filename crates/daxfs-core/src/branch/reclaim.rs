@@ -184,12 +184,17 @@ impl Session {
 
     fn free_retired(&self, slot: u64, id: u64, done: &mut Maintained) -> Result<()> {
         let records = &self.records;
-        // A record that was aborted by one who was thought dead may be part of main.
+        let seen = records.owner(slot)?;
+        // One who was thought dead may have aborted it when it was a part of main already.
         let head = records.head()?;
         if self.is_main(head, id)? {
+            if self.retake(slot, id, state::RETIRED, seen)? {
+                records.set_state(slot, state::ACTIVE)?;
+                records.persist(slot)?;
+                self.let_go(slot)?;
+            }
             return Ok(());
         }
-        let seen = records.owner(slot)?;
         let stamp = records.stamp(slot)?;
         if stamp > records.epoch()? {
             if self.retake(slot, id, state::RETIRED, seen)? {
