@@ -92,20 +92,25 @@ impl Table {
         findings: &mut Findings,
     ) -> Self {
         let mut table = Self::default();
+        // First of all: what it names was complete then, and what it is moved to may not be in
+        // what is read below.
+        let head = superblock.has(feature::BRANCHES).then(|| region.load(HEAD)).transpose();
+        let head = head.unwrap_or_else(|error| {
+            findings.absorb(error);
+            None
+        });
         let slots = superblock.branch_table_entries.get().min(BRANCH_RECORDS);
         for slot in 0..u64::from(slots) {
             if let Err(error) = table.examine_slot(region, superblock, slot, findings) {
                 findings.absorb(error);
             }
         }
-        if superblock.has(feature::BRANCHES)
-            && let Err(error) = table.keep_main(region, findings)
-        {
-            findings.absorb(error);
+        if let Some(head) = head {
+            table.keep_main(head, findings);
         }
         table.drop_overlaps(findings);
-        if superblock.has(feature::BRANCHES)
-            && let Err(error) = table.examine_head(region)
+        if let Some(head) = head
+            && let Err(error) = table.examine_head(head)
         {
             findings.absorb(error);
         }
@@ -182,8 +187,8 @@ impl Table {
     }
 
     /// What is on main's chain is main's: a party that was thought dead may have aborted it late.
-    fn keep_main(&mut self, region: &Region, findings: &mut Findings) -> Result<()> {
-        let mut at = region.load(HEAD)?;
+    fn keep_main(&mut self, head: u64, findings: &mut Findings) {
+        let mut at = head;
         for _ in 0..BRANCH_RECORDS {
             if let Some(retired) = self.retired.iter().position(|record| record.id == at) {
                 let record = self.retired.swap_remove(retired);
@@ -201,11 +206,9 @@ impl Table {
                 None => break,
             }
         }
-        Ok(())
     }
 
-    fn examine_head(&mut self, region: &Region) -> Result<()> {
-        let head = region.load(HEAD)?;
+    fn examine_head(&mut self, head: u64) -> Result<()> {
         let Some(tip) = self.by_id.get(&head) else {
             return Err(Error::corrupt("head", HEAD, "an active record", head));
         };

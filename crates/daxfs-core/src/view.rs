@@ -12,7 +12,7 @@ use crate::delta::LogSpace;
 use crate::error::{Error, Result};
 pub use crate::extents::Extent;
 use crate::extents::Extents;
-use crate::format::{BLOCK_SIZE, ROOT_INO, feature};
+use crate::format::{BLOCK_SIZE, BRANCH_TABLE_SIZE, ROOT_INO, feature};
 use crate::image::Image;
 use crate::index::{DEPTH_MAX, Directory, Index};
 use crate::opener::Pin;
@@ -78,13 +78,21 @@ impl View {
         if !image.superblock().has(feature::BRANCHES) {
             return Self::replay(image, branch);
         }
+        let region = image.region();
+        let table = || {
+            let at = image.superblock().branch_table_offset.get();
+            region.read_vec(at, BRANCH_TABLE_SIZE)
+        };
         for _ in 0..TRIES {
-            let epoch = image.region().load(EPOCH)?;
+            let epoch = region.load(EPOCH)?;
+            let before = table()?;
             let view = Self::replay(Arc::clone(&image), branch);
-            if image.region().load(EPOCH)? == epoch {
-                let guard = Guard::Epoch(epoch, branch.into());
-                return view.map(|view| Self { guard, ..view });
+            // A layer may be replaced by one that was not there yet when its slot was read.
+            if region.load(EPOCH)? != epoch || view.is_err() && table()? != before {
+                continue;
             }
+            let guard = Guard::Epoch(epoch, branch.into());
+            return view.map(|view| Self { guard, ..view });
         }
         let why = "space is given back all the time; open the image for writing to keep it".into();
         Err(Error::Busy { name: branch.into(), why })

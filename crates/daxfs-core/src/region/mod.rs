@@ -55,7 +55,7 @@ pub struct Region {
     // The file behind a writable region, where parties can show by locks that they live.
     file: Option<OwnedFd>,
     #[cfg(feature = "trace")]
-    trace: Option<trace::Trace>,
+    trace: trace::Trace,
 }
 
 // SAFETY: the mapping belongs to the Region until it is dropped, and every access goes through
@@ -108,7 +108,7 @@ impl Region {
             _dma: None,
             file: None,
             #[cfg(feature = "trace")]
-            trace: None,
+            trace: trace::Trace::default(),
         };
         region.write(0, bytes)?;
         Ok(region)
@@ -157,7 +157,7 @@ impl Region {
             _dma: dma,
             file: None,
             #[cfg(feature = "trace")]
-            trace: None,
+            trace: trace::Trace::default(),
         })
     }
 

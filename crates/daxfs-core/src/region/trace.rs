@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A region that remembers every store, write-back and fence, so that tests can make every image
-//! that a crash could leave behind.
+//! that a crash could leave behind; or that lets a test decide who goes on at every access to a
+//! shared word.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -30,13 +31,21 @@ pub enum Event {
     Mark(u64),
 }
 
-/// The events of one region, in order.
+/// What a test wants to know of a region.
 #[derive(Debug, Default)]
-pub(super) struct Trace(Mutex<Vec<Event>>);
+pub(super) struct Trace {
+    /// The events so far, in order.
+    events: Option<Mutex<Vec<Event>>>,
+    /// Called before every access to a shared word.
+    step: Option<fn()>,
+}
 
 impl Trace {
-    fn push(&self, event: Event) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    /// Whether it remembers; if so also this.
+    fn push(&self, event: impl FnOnce() -> Option<Event>) -> bool {
+        let Some(events) = &self.events else { return false };
+        events.lock().unwrap_or_else(PoisonError::into_inner).extend(event());
+        true
     }
 }
 
@@ -45,48 +54,51 @@ impl Region {
     pub fn traced(bytes: &[u8], durability: Durability) -> Result<Self> {
         let mut region = Self::from_bytes(bytes)?;
         region.durability = durability;
-        region.trace = Some(Trace::default());
+        region.trace.events = Some(Mutex::default());
+        Ok(region)
+    }
+
+    /// Private memory that holds a copy of `bytes`; calls `step` before every access to a shared
+    /// word.
+    pub fn interleaved(bytes: &[u8], step: fn()) -> Result<Self> {
+        let mut region = Self::from_bytes(bytes)?;
+        region.trace.step = Some(step);
         Ok(region)
     }
 
     /// Takes the events so far.
     pub fn take_trace(&self) -> Vec<Event> {
-        self.trace.as_ref().map_or_else(Vec::new, |trace| {
-            std::mem::take(&mut *trace.0.lock().unwrap_or_else(PoisonError::into_inner))
+        self.trace.events.as_ref().map_or_else(Vec::new, |events| {
+            std::mem::take(&mut *events.lock().unwrap_or_else(PoisonError::into_inner))
         })
     }
 
     /// Puts a mark between the events.
     pub fn mark(&self, mark: u64) {
-        if let Some(trace) = &self.trace {
-            trace.push(Event::Mark(mark));
+        self.trace.push(|| Some(Event::Mark(mark)));
+    }
+
+    pub(super) fn trace_step(&self) {
+        if let Some(step) = self.trace.step {
+            step();
         }
     }
 
     pub(super) fn trace_store(&self, offset: u64, bytes: &[u8]) {
-        if let Some(trace) = &self.trace {
-            trace.push(Event::Store { offset, bytes: bytes.to_vec() });
-        }
+        self.trace.push(|| Some(Event::Store { offset, bytes: bytes.to_vec() }));
     }
 
     pub(super) fn trace_write_back(&self, offset: u64, len: u64) -> bool {
-        let Some(trace) = &self.trace else { return false };
-        if self.durability == Durability::Memory {
-            trace.push(Event::WriteBack { offset, len });
-        }
-        true
+        let memory = self.durability == Durability::Memory;
+        self.trace.push(|| memory.then_some(Event::WriteBack { offset, len }))
     }
 
     pub(super) fn trace_sync(&self, offset: u64, len: u64) -> bool {
-        let Some(trace) = &self.trace else { return false };
-        trace.push(Event::WriteBack { offset, len });
-        trace.push(Event::Fence);
-        true
+        self.trace.push(|| Some(Event::WriteBack { offset, len }))
+            && self.trace.push(|| Some(Event::Fence))
     }
 
     pub(super) fn trace_fence(&self) -> bool {
-        let Some(trace) = &self.trace else { return false };
-        trace.push(Event::Fence);
-        true
+        self.trace.push(|| Some(Event::Fence))
     }
 }

@@ -11,6 +11,8 @@ use crate::error::{Error, Result};
 
 impl Region {
     fn aligned(&self, offset: u64, size: u64) -> Result<*mut u8> {
+        #[cfg(feature = "trace")]
+        self.trace_step();
         let word = self.at("word", offset, size)?;
         if word.addr().is_multiple_of(size as usize) {
             return Ok(word);

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Protects the protocol as it is written, not as it is modelled: parties run the real code, and at
+//! every access to a shared word the scheduler decides who goes on, at random and by priorities
+//! that change a few times. What a party keeps for itself is its own, as in processes of their own.
+
+mod branching;
+
+use std::sync::{Arc, LazyLock};
+
+use branching::ops::{self, Kind, Op, Path};
+use daxfs_core::branch::handle::Branch;
+use daxfs_core::error::{Error, Result};
+use daxfs_core::region::{Access, Region};
+use daxfs_core::session::Session;
+use daxfs_core::view::View;
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::sync::atomic::{AtomicBool, Ordering};
+
+static IMAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let (bytes, _) = branching::image(320 << 10);
+    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
+    let session = branching::session(&region).expect("it opens");
+    let main = session.open_branch("main", Access::Write).expect("to be written");
+    ops::apply(&main, &Op::Make(path("history"), Kind::File)).expect("made");
+    drop((main, session));
+    region.read_vec(0, region.len()).expect("all of it")
+});
+
+fn path(name: &str) -> Path {
+    vec![name.as_bytes().to_vec()]
+}
+
+/// Lets the scheduler choose.
+fn step() {
+    AtomicBool::new(false).load(Ordering::SeqCst);
+}
+
+/// Runs a scenario under many schedules.
+fn explore(scenario: fn(Arc<Region>)) {
+    let count = std::env::var("DAXFS_INTERLEAVINGS").ok().and_then(|count| count.parse().ok());
+    let count = count.unwrap_or(150);
+    let run = |scheduler: Box<dyn Scheduler + Send>| {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 1 << 20;
+        config.max_steps = shuttle::MaxSteps::FailAfter(10_000_000);
+        shuttle::Runner::new(scheduler, config).run(move || {
+            let region = Arc::new(Region::interleaved(&IMAGE, step).expect("memory"));
+            scenario(Arc::clone(&region));
+            settle(&region);
+        });
+    };
+    LazyLock::force(&IMAGE);
+    run(Box::new(RandomScheduler::new(count)));
+    run(Box::new(PctScheduler::new(3, count)));
+}
+
+/// When everybody has gone nothing is left over.
+fn settle(region: &Arc<Region>) {
+    branching::expect_clean(region);
+    let session = branching::session(region).expect("it opens");
+    for _ in 0..2 {
+        session.maintain_to(0).expect("maintained");
+    }
+    let done = session.maintain_to(0).expect("maintained");
+    assert_eq!((done.broken_holds, done.leaked_blocks, done.records), (0, 0, 0), "{done:?}");
+    branching::expect_clean(region);
+}
+
+fn party(region: &Arc<Region>, work: impl FnOnce(&Arc<Session>) + Send + 'static) -> Party {
+    let region = Arc::clone(region);
+    shuttle::thread::spawn(move || work(&branching::session(&region).expect("it opens")))
+}
+
+type Party = shuttle::thread::JoinHandle<()>;
+
+fn wait_for(parties: impl IntoIterator<Item = Party>) {
+    parties.into_iter().for_each(|party| party.join().expect("no party failed"));
+}
+
+fn content(view: &View, name: &str) -> Result<Option<Vec<u8>>> {
+    let Some(inode) = view.lookup(&view.inode(1)?, name.as_bytes())? else { return Ok(None) };
+    let mut bytes = vec![0; inode.size as usize];
+    view.read(&inode, 0, &mut bytes)?;
+    Ok(Some(bytes))
+}
+
+fn history(branch: &Branch) -> Result<Vec<u8>> {
+    Ok(content(&branch.view()?, "history")?.expect("it exists"))
+}
+
+/// A change of a branch of its own, and a try to commit it; what the history was then.
+fn attempt(session: &Arc<Session>, name: &str) -> Result<Vec<u8>> {
+    let branch = session.create(name, "main")?;
+    let before = history(&branch)?;
+    ops::apply(&branch, &Op::Append(path("history"), vec![before.len() as u8]))?;
+    branch.commit()?;
+    Ok(before)
+}
+
+/// What may come of a race that was lost.
+fn expect_lost(error: &Error) {
+    let fine = matches!(
+        error,
+        Error::Stale { .. } | Error::Busy { .. } | Error::NoBranch { .. } | Error::ReadOnly { .. }
+    );
+    assert!(fine, "{error:?}");
+}
+
+#[test]
+fn one_of_a_generation_wins() {
+    explore(|region| {
+        let won = Arc::new(std::sync::Mutex::new(0));
+        let racers = ["one", "two", "three"].map(|name| {
+            let won = Arc::clone(&won);
+            party(&region, move |session| {
+                for _ in 0..2 {
+                    match attempt(session, name) {
+                        Ok(_) => *won.lock().expect("no panic holds it") += 1,
+                        Err(error) => expect_lost(&error),
+                    }
+                }
+            })
+        });
+        wait_for(racers);
+        let session = branching::session(&region).expect("it opens");
+        let main = session.open_branch("main", Access::Read).expect("it exists");
+        // Each byte was written by a winner who had seen all those before.
+        let expected: Vec<u8> = (0..*won.lock().expect("no panic holds it")).collect();
+        assert_eq!(history(&main).expect("readable"), expected);
+    });
+}
+
+#[test]
+fn readers_move_on_while_layers_are_folded() {
+    explore(|region| {
+        let writer = party(&region, |session| {
+            for name in ["one", "two", "three"] {
+                attempt(session, name).expect("nobody else commits");
+                // Another may be at it.
+                session.maintain_to(0).expect("maintained");
+            }
+        });
+        let keeper = party(&region, |session| {
+            for _ in 0..2 {
+                session.maintain_to(0).expect("maintained");
+            }
+        });
+        let reader = party(&region, |session| {
+            let main = session.open_branch("main", Access::Read).expect("it exists");
+            let mut last = 0;
+            for _ in 0..3 {
+                let seen = history(&main).expect("readable");
+                assert!(seen.len() >= last, "it went back");
+                assert!(seen.iter().enumerate().all(|(at, byte)| at == usize::from(*byte)));
+                last = seen.len();
+            }
+        });
+        let unregistered = {
+            let region = Arc::clone(&region);
+            shuttle::thread::spawn(move || {
+                let image = branching::open(&region).expect("it opens");
+                for _ in 0..2 {
+                    // Space may be given back at every moment.
+                    let seen = match View::open(Arc::clone(&image), "main") {
+                        Ok(view) => content(&view, "history"),
+                        Err(Error::Busy { .. }) => continue,
+                        Err(error) => Err(error),
+                    };
+                    match seen {
+                        Ok(seen) => {
+                            let seen = seen.expect("it exists");
+                            assert!(
+                                seen.iter().enumerate().all(|(at, byte)| at == usize::from(*byte))
+                            );
+                        }
+                        Err(error) => assert!(matches!(error, Error::Stale { .. }), "{error:?}"),
+                    }
+                }
+            })
+        };
+        wait_for([writer, keeper, reader, unregistered]);
+    });
+}
+
+#[test]
+fn a_parent_is_frozen_or_written() {
+    explore(|region| {
+        let writer = party(&region, |session| {
+            for byte in 0..3 {
+                let written = session.open_branch("main", Access::Write).and_then(|main| {
+                    ops::apply(&main, &Op::Append(path("history"), vec![byte]))?;
+                    main.release()
+                });
+                if let Err(error) = written {
+                    expect_lost(&error);
+                }
+            }
+        });
+        let children = ["one", "two"].map(|name| {
+            party(&region, move |session| match session.create(name, "main") {
+                Ok(child) => {
+                    let before = history(&child).expect("readable");
+                    for _ in 0..3 {
+                        assert_eq!(history(&child).expect("readable"), before, "it changed");
+                    }
+                    child.abort().expect("it is its own");
+                }
+                Err(error) => expect_lost(&error),
+            })
+        });
+        wait_for(children.into_iter().chain([writer]));
+    });
+}
+
+#[test]
+fn readers_never_see_blocks_of_another_file() {
+    const LEN: usize = 5000;
+    explore(|region| {
+        let session = branching::session(&region).expect("it opens");
+        let branch = session.create("b", "main").expect("a branch");
+        ops::apply(&branch, &Op::Make(path("f"), Kind::File)).expect("made");
+        ops::apply(&branch, &Op::Write(path("f"), 0, vec![0; LEN])).expect("written");
+        drop(branch);
+        drop(session);
+        let writer = party(&region, |session| {
+            let branch = session.open_branch("b", Access::Write).expect("free to take");
+            for byte in 1..4 {
+                ops::apply(&branch, &Op::Unlink(path("f"))).expect("removed");
+                branch.free_blocks().expect("a count");
+                ops::apply(&branch, &Op::Make(path("f"), Kind::File)).expect("made");
+                ops::apply(&branch, &Op::Write(path("f"), 0, vec![byte; LEN])).expect("written");
+            }
+        });
+        let readers = [0, 1].map(|_| {
+            party(&region, |session| {
+                let branch = session.open_branch("b", Access::Read).expect("alive");
+                for _ in 0..3 {
+                    let seen = content(&branch.view().expect("alive"), "f").expect("readable");
+                    let seen = seen.unwrap_or_default();
+                    assert!(seen.iter().all(|byte| *byte == seen[0]), "of two files");
+                    assert!(matches!(seen.len(), 0 | LEN), "{}", seen.len());
+                }
+            })
+        });
+        wait_for(readers.into_iter().chain([writer]));
+    });
+}
