@@ -209,6 +209,8 @@ impl Region {
     /// Copies bytes out; each is loaded once.
     pub fn read_into(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let source = self.at("bytes", offset, buffer.len() as u64)?;
+        #[cfg(feature = "trace")]
+        self.trace_step();
         // SAFETY: `at` proved the source mapped; the destination is a slice of that length.
         unsafe { copy_out(source, buffer.as_mut_ptr(), buffer.len()) };
         Ok(())
@@ -239,6 +241,8 @@ impl Region {
     /// Stores bytes; not durable before [`Region::persist`].
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let target = self.target("bytes", offset, bytes.len() as u64)?;
+        #[cfg(feature = "trace")]
+        self.trace_step();
         // SAFETY: `target` proved the range mapped and writable, and the source is a slice.
         unsafe { copy_in(bytes.as_ptr(), target, bytes.len()) };
         #[cfg(feature = "trace")]

@@ -36,7 +36,7 @@ pub enum Event {
 pub(super) struct Trace {
     /// The events so far, in order.
     events: Option<Mutex<Vec<Event>>>,
-    /// Called before every access to a shared word.
+    /// Called before every access to a shared word and every copy of bytes.
     step: Option<fn()>,
 }
 
@@ -59,7 +59,7 @@ impl Region {
     }
 
     /// Private memory that holds a copy of `bytes`; calls `step` before every access to a shared
-    /// word.
+    /// word and every copy of bytes.
     pub fn interleaved(bytes: &[u8], step: fn()) -> Result<Self> {
         let mut region = Self::from_bytes(bytes)?;
         region.trace.step = Some(step);
