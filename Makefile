@@ -12,7 +12,7 @@ SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(wildcard crates/*/
 	$(wildcard kernel/*) $(shell find crates/*/src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-rust test-python test-fs stress test-vm lint fmt bench clean
+.PHONY: help install demo test test-rust test-python test-fs stress test-vm lint fmt bench bench-instructions clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -78,6 +78,17 @@ bench: $(VENV)/.installed-test ## Measure beside peers (takes a while, wants a q
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benches/build.py
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benches/read.py
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python benches/mount.py
+
+# Of the same version as the library that the lock file names.
+COUNTER := $(shell sed -n '/^name = "gungraun"/{n;s/version = "\(.*\)"/\1/p}' Cargo.lock)
+
+target/tools/bin/gungraun-runner: Cargo.lock
+	cargo install --quiet --locked --version $(COUNTER) --root target/tools gungraun-runner
+	@touch $@
+
+bench-instructions: target/tools/bin/gungraun-runner ## Count the instructions that operations on branches take
+	@command -v valgrind >/dev/null || $(SUDO) apt-get install -y valgrind libc6-dbg
+	GUNGRAUN_RUNNER=$(abspath $<) cargo bench -p daxfs-core --bench instructions
 
 clean: ## Remove what was built
 	rm -rf target $(VENV) dist .mypy_cache .ruff_cache .pytest_cache

@@ -299,10 +299,9 @@ impl Open {
         Error::Stale { name: self.name.clone(), why }
     }
 
-    /// The branch is no more; what it was is not kept.
+    /// The branch is no more. Its index goes with the last handle: that takes time with its size.
     fn end(&self, state: &mut State, why: &'static str) -> Result<()> {
         state.ended = Some(why);
-        state.index = Index::default();
         self.let_go(state)
     }
 
