@@ -12,8 +12,8 @@ use fuser::{Errno, ReplyXattr};
 use crate::tree::{CONTROL, Node};
 use crate::vfs_super::{Answer, Mounted, errno};
 
-/// Access control lists: they can be looked at, but nothing here would obey new ones.
-const ACL: &[u8] = b"system.posix_acl_";
+/// What attributes can be set: not lists of access control, which nobody would obey.
+const NAMESPACES: [&[u8]; 3] = [b"security.", b"trusted.", b"user."];
 
 impl Mounted {
     /// The attributes of a node. Where none can exist the kernel is told not to ask again.
@@ -57,7 +57,7 @@ impl Mounted {
         flags: i32,
     ) -> Answer<()> {
         let name = name.as_bytes();
-        if name.starts_with(ACL) {
+        if !NAMESPACES.iter().any(|namespace| name.starts_with(namespace)) {
             return Err(Errno::EOPNOTSUPP);
         }
         let how = match flags {

@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Protects what POSIX promises call by call: errors, times, link counts, permissions.
+
+Each table runs on tmpfs as well, which proves the table.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from support.mounts import Mounts
+
+# An ordinary user, and a group that the user is in besides its own.
+USER, GROUP = 65534, 65533
+
+
+@pytest.fixture(params=["tmpfs", "daxfs"])
+def world(
+    request: pytest.FixtureRequest, mounts: Mounts, empty: Path, scratch: Path
+) -> Iterator[Path]:
+    """Change to a directory with one of each thing."""
+    if request.param == "tmpfs":
+        top = scratch / "world"
+        top.mkdir()
+    else:
+        top = mounts.mount(empty, "rw,allow_other")
+    before = os.getcwd()
+    os.chdir(top)
+    os.umask(0o022)
+    os.chmod(".", 0o755)
+    for name in ("file", "other", "full/inside"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(name)
+    os.mkdir("dir")
+    os.symlink("file", "link")
+    os.symlink("nothing", "dangling")
+    os.symlink("loop2", "loop1")
+    os.symlink("loop1", "loop2")
+    os.mkfifo("fifo")
+    os.mkdir("open", 0o777)
+    os.chmod("open", 0o777)
+    os.mkdir("sticky")
+    os.chmod("sticky", 0o1777)
+    Path("sticky/roots").touch()
+    Path("mine").write_text("mine")
+    os.chown("mine", USER, USER)
+    os.mkdir("closed", 0o700)
+    Path("closed/in").touch()
+    yield top
+    os.chdir(before)
+
+
+def outcome(call: Callable[[], object]) -> str:
+    """Give the name of the error that a call ends with, or OK."""
+    try:
+        result = call()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    if isinstance(result, int) and not isinstance(result, bool) and result > 2:
+        os.close(result)
+    return "OK"
+
+
+def open_(path: str, flags: int, mode: int = 0o644) -> Callable[[], int]:
+    return lambda: os.open(path, flags, mode)
+
+
+def on(path: str, flags: int, use: Callable[[int], object]) -> Callable[[], None]:
+    """Use an open file."""
+
+    def call() -> None:
+        fd = os.open(path, flags)
+        try:
+            use(fd)
+        finally:
+            os.close(fd)
+
+    return call
+
+
+class Case(NamedTuple):
+    """A call and how it ends."""
+
+    call: Callable[[], object]
+    expected: str
+
+
+LONG_PATH = "/".join(["dir"] + ["."] * 2100)
+W, R, C, X = os.O_WRONLY, os.O_RDONLY, os.O_CREAT, os.O_EXCL
+DIRECTORY, NOFOLLOW, TRUNC = os.O_DIRECTORY, os.O_NOFOLLOW, os.O_TRUNC
+
+ERRORS = {
+    "open nothing": Case(open_("nothing", R), "ENOENT"),
+    "open below nothing": Case(open_("nothing/x", C | W), "ENOENT"),
+    "open below a file": Case(open_("file/x", R), "ENOTDIR"),
+    "create below a file": Case(open_("file/x", C | W), "ENOTDIR"),
+    "open an empty path": Case(open_("", R), "ENOENT"),
+    "create what exists": Case(open_("file", C | X | W), "EEXIST"),
+    "create where a link is": Case(open_("dangling", C | X | W), "EEXIST"),
+    "create through a link": Case(open_("dangling", C | W), "OK"),
+    "open a directory for writing": Case(open_("dir", W), "EISDIR"),
+    "create over a directory": Case(open_("dir", C | W), "EISDIR"),
+    "open a file as a directory": Case(open_("file", R | DIRECTORY), "ENOTDIR"),
+    "open a link as such": Case(open_("link", R | NOFOLLOW), "ELOOP"),
+    "open a loop": Case(open_("loop1", R), "ELOOP"),
+    "open below a loop": Case(open_("loop1/x", R), "ELOOP"),
+    "open with a trailing slash": Case(open_("file/", R), "ENOTDIR"),
+    "open too long a path": Case(open_(LONG_PATH, R), "ENAMETOOLONG"),
+    "open too long a name": Case(open_("n" * 256, R), "ENAMETOOLONG"),
+    "create too long a name": Case(open_("n" * 256, C | W), "ENAMETOOLONG"),
+    "create as long a name as may be": Case(open_("n" * 128, C | W), "OK"),
+    "open a FIFO without reader": Case(open_("fifo", W | os.O_NONBLOCK), "ENXIO"),
+    "truncate a directory": Case(lambda: os.truncate("dir", 0), "EISDIR"),
+    "truncate to less than nothing": Case(lambda: os.truncate("file", -1), "EINVAL"),
+    "truncate what is open for reading": Case(
+        on("file", R, lambda fd: os.ftruncate(fd, 0)), "EINVAL"
+    ),
+    "write what is open for reading": Case(on("file", R, lambda fd: os.write(fd, b"x")), "EBADF"),
+    "read what is open for writing": Case(on("file", W, lambda fd: os.read(fd, 1)), "EBADF"),
+    "read a directory's bytes": Case(on("dir", R, lambda fd: os.read(fd, 1)), "EISDIR"),
+    "write at less than nothing": Case(on("file", W, lambda fd: os.pwrite(fd, b"x", -1)), "EINVAL"),
+    "write beyond every size": Case(
+        on("file", W, lambda fd: os.pwrite(fd, b"x", (1 << 63) - 1)), "EINVAL"
+    ),
+    "seek before the start": Case(on("file", R, lambda fd: os.lseek(fd, -1, 0)), "EINVAL"),
+    "seek data behind the end": Case(
+        on("file", R, lambda fd: os.lseek(fd, 100, os.SEEK_DATA)), "ENXIO"
+    ),
+    "seek a hole behind the end": Case(
+        on("file", R, lambda fd: os.lseek(fd, 100, os.SEEK_HOLE)), "ENXIO"
+    ),
+    "allocate nothing": Case(on("file", W, lambda fd: os.posix_fallocate(fd, 0, 0)), "EINVAL"),
+    "allocate in a FIFO": Case(
+        on("fifo", os.O_RDWR, lambda fd: os.posix_fallocate(fd, 0, 1)), "ESPIPE"
+    ),
+    "mkdir what exists": Case(lambda: os.mkdir("dir"), "EEXIST"),
+    "mkdir where a link is": Case(lambda: os.mkdir("dangling"), "EEXIST"),
+    "mkdir below nothing": Case(lambda: os.mkdir("nothing/x"), "ENOENT"),
+    "mkdir below a file": Case(lambda: os.mkdir("file/x"), "ENOTDIR"),
+    "mkdir .": Case(lambda: os.mkdir("."), "EEXIST"),
+    "mkdir with a trailing slash": Case(lambda: os.mkdir("new/"), "OK"),
+    "rmdir nothing": Case(lambda: os.rmdir("nothing"), "ENOENT"),
+    "rmdir a file": Case(lambda: os.rmdir("file"), "ENOTDIR"),
+    "rmdir a link": Case(lambda: os.rmdir("link"), "ENOTDIR"),
+    "rmdir what is not empty": Case(lambda: os.rmdir("full"), "ENOTEMPTY"),
+    "rmdir .": Case(lambda: os.rmdir("dir/."), "EINVAL"),
+    "rmdir ..": Case(lambda: os.rmdir("dir/.."), "ENOTEMPTY"),
+    "unlink nothing": Case(lambda: os.unlink("nothing"), "ENOENT"),
+    "unlink a directory": Case(lambda: os.unlink("dir"), "EISDIR"),
+    "unlink with a trailing slash": Case(lambda: os.unlink("file/"), "ENOTDIR"),
+    "link to nothing": Case(lambda: os.link("nothing", "new"), "ENOENT"),
+    "link over something": Case(lambda: os.link("file", "other"), "EEXIST"),
+    "link a directory": Case(lambda: os.link("dir", "new"), "EPERM"),
+    "link a link": Case(lambda: os.link("dangling", "new", follow_symlinks=False), "OK"),
+    "symlink over something": Case(lambda: os.symlink("x", "file"), "EEXIST"),
+    "symlink to an empty path": Case(lambda: os.symlink("", "new"), "ENOENT"),
+    "symlink to too long a path": Case(lambda: os.symlink("x" * 4096, "new"), "ENAMETOOLONG"),
+    "read a file as a link": Case(lambda: os.readlink("file"), "EINVAL"),
+    "rename nothing": Case(lambda: os.rename("nothing", "new"), "ENOENT"),
+    "rename into nothing": Case(lambda: os.rename("file", "nothing/x"), "ENOENT"),
+    "rename a file over a directory": Case(lambda: os.rename("file", "dir"), "EISDIR"),
+    "rename a directory over a file": Case(lambda: os.rename("dir", "file"), "ENOTDIR"),
+    "rename over a full directory": Case(lambda: os.rename("dir", "full"), "ENOTEMPTY"),
+    "rename over an empty directory": Case(lambda: os.rename("full", "dir"), "OK"),
+    "rename into itself": Case(lambda: os.rename("dir", "dir/x"), "EINVAL"),
+    "rename .": Case(lambda: os.rename("dir/.", "new"), "EBUSY"),
+    "rename to itself": Case(lambda: os.rename("file", "file"), "OK"),
+    "rename a link": Case(lambda: os.rename("loop1", "new"), "OK"),
+    "mknod over something": Case(lambda: os.mknod("file"), "EEXIST"),
+    "mkfifo below a file": Case(lambda: os.mkfifo("file/x"), "ENOTDIR"),
+    "chmod nothing": Case(lambda: os.chmod("nothing", 0), "ENOENT"),
+    "chmod a dangling link": Case(lambda: os.chmod("dangling", 0), "ENOENT"),
+    "chown below a file": Case(lambda: os.chown("file/x", 0, 0), "ENOTDIR"),
+    "utimes of a loop": Case(lambda: os.utime("loop1"), "ELOOP"),
+    "list a file": Case(lambda: os.listdir("file"), "ENOTDIR"),
+    "change into a file": Case(lambda: os.chdir("file"), "ENOTDIR"),
+    "get no attribute": Case(lambda: os.getxattr("file", "user.none"), "ENODATA"),
+    "remove no attribute": Case(lambda: os.removexattr("file", "user.none"), "ENODATA"),
+    "replace no attribute": Case(
+        lambda: os.setxattr("file", "user.a", b"x", os.XATTR_REPLACE), "ENODATA"
+    ),
+    "an attribute without namespace": Case(lambda: os.setxattr("file", "a", b"x"), "ENOTSUP"),
+    "an attribute of users on a link": Case(
+        lambda: os.setxattr("link", "user.a", b"x", follow_symlinks=False), "EPERM"
+    ),
+    "too long a name of an attribute": Case(
+        lambda: os.setxattr("file", "trusted." + "a" * 248, b"x"), "ERANGE"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors(world: Path, name: str) -> None:
+    case = ERRORS[name]
+    assert outcome(case.call) == case.expected
+
+
+def test_names_have_at_most_128_bytes(mounts: Mounts, empty: Path) -> None:
+    """Only daxfs: other file systems of Linux take 255."""
+    point = mounts.mount(empty, "rw")
+    long = point / ("n" * 129)
+    (point / "file").touch()
+    for call in (
+        long.touch,
+        long.mkdir,
+        lambda: long.symlink_to("x"),
+        lambda: os.mkfifo(long),
+        lambda: os.link(point / "file", long),
+        lambda: os.rename(point / "file", long),
+    ):
+        assert outcome(call) == "ENAMETOOLONG"
+    assert os.pathconf(point, "PC_NAME_MAX") == 128
+
+
+def as_user(call: Callable[[], object], groups: tuple[int, ...] = ()) -> str:
+    """Give the outcome of a call that an ordinary user makes."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups(groups)
+        os.setgid(USER)
+        os.setuid(USER)
+        os.write(write, outcome(call).encode())
+        os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    answer = os.read(read, 100).decode()
+    os.close(read)
+    return answer
+
+
+PERMISSIONS = {
+    "write somebody's file": Case(open_("file", W), "EACCES"),
+    "read what is for all": Case(open_("file", R), "OK"),
+    "create in somebody's directory": Case(open_("dir/new", C | W), "EACCES"),
+    "create in a directory for all": Case(open_("open/new", C | W), "OK"),
+    "search a closed directory": Case(lambda: os.stat("closed/in"), "EACCES"),
+    "list a closed directory": Case(lambda: os.listdir("closed"), "EACCES"),
+    "unlink in somebody's directory": Case(lambda: os.unlink("full/inside"), "EACCES"),
+    "unlink somebody's file where it sticks": Case(lambda: os.unlink("sticky/roots"), "EPERM"),
+    "rename somebody's file where it sticks": Case(
+        lambda: os.rename("sticky/roots", "sticky/x"), "EPERM"
+    ),
+    "rename from somebody's directory": Case(lambda: os.rename("mine", "open/mine"), "EACCES"),
+    "chmod somebody's file": Case(lambda: os.chmod("file", 0o777), "EPERM"),
+    "chmod one's own": Case(lambda: os.chmod("mine", 0o600), "OK"),
+    "give a file away": Case(lambda: os.chown("mine", 0, -1), "EPERM"),
+    "give a file to a strange group": Case(lambda: os.chown("mine", -1, 0), "EPERM"),
+    "give a file to a group of one's own": Case(lambda: os.chown("mine", -1, GROUP), "OK"),
+    "chown somebody's file": Case(lambda: os.chown("file", USER, -1), "EPERM"),
+    "set times of somebody's file": Case(lambda: os.utime("file", (1, 1)), "EPERM"),
+    "set times of somebody's file to now": Case(lambda: os.utime("file"), "EACCES"),
+    "set times of one's own": Case(lambda: os.utime("mine", (1, 1)), "OK"),
+    "truncate somebody's file": Case(lambda: os.truncate("file", 0), "EACCES"),
+    "make a device": Case(lambda: os.mknod("open/d", stat.S_IFCHR | 0o600, 0x103), "EPERM"),
+    "make a FIFO": Case(lambda: os.mkfifo("open/p"), "OK"),
+    "set an attribute of somebody's": Case(lambda: os.setxattr("file", "user.a", b"x"), "EACCES"),
+    "set a trusted attribute": Case(lambda: os.setxattr("mine", "trusted.a", b"x"), "EPERM"),
+    "change the root": Case(lambda: os.chroot("."), "EPERM"),
+}
+
+
+@pytest.mark.parametrize("name", PERMISSIONS)
+def test_permissions(world: Path, name: str) -> None:
+    case = PERMISSIONS[name]
+    assert as_user(case.call, (GROUP,)) == case.expected
+
+
+def test_set_id_bits(world: Path) -> None:
+    """They go when others change or get the file, and stay when the superuser writes."""
+    os.chmod("mine", 0o6777)
+    assert as_user(lambda: on("mine", W, lambda fd: os.write(fd, b"x"))()) == "OK"
+    assert stat.S_IMODE(os.stat("mine").st_mode) == 0o777
+    os.chmod("mine", 0o6755)
+    os.chown("mine", USER, GROUP)
+    assert stat.S_IMODE(os.stat("mine").st_mode) == 0o755
+    # Who is not in the group of a file cannot make it one that runs as that group.
+    assert as_user(lambda: os.chmod("mine", 0o2755)) == "OK"
+    assert stat.S_IMODE(os.stat("mine").st_mode) == 0o755
+    # What is made in a directory with the bit gets its group, a directory the bit too.
+    os.chown("open", 0, GROUP)
+    os.chmod("open", 0o2777)
+    assert as_user(lambda: os.mkdir("open/below")) == "OK"
+    assert as_user(open_("open/made", C | W)) == "OK"
+    below, made = os.stat("open/below"), os.stat("open/made")
+    assert (below.st_gid, below.st_mode & stat.S_ISGID) == (GROUP, stat.S_ISGID)
+    assert (made.st_uid, made.st_gid, made.st_mode & stat.S_ISGID) == (USER, GROUP, 0)
+
+
+def times(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_mtime_ns, status.st_ctime_ns
+
+
+class Change(NamedTuple):
+    """A call, and of which paths it changes mtime and ctime, or ctime alone."""
+
+    call: Callable[[], object]
+    both: tuple[str, ...] = ()
+    ctime: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+WATCHED = (".", "file", "other", "dir", "full", "full/inside", "link", "fifo", "mine", "open")
+
+TIMES = {
+    "create": Change(open_("dir/new", C | W), both=("dir",)),
+    "open what exists": Change(open_("file", C | W)),
+    "write": Change(on("file", W, lambda fd: os.write(fd, b"x")), both=("file",)),
+    "write nothing": Change(on("file", W, lambda fd: os.write(fd, b""))),
+    "truncate": Change(lambda: os.truncate("file", 1), both=("file",)),
+    "truncate to the same size": Change(lambda: os.truncate("file", 4), both=("file",)),
+    "open to truncate": Change(open_("file", W | TRUNC), both=("file",)),
+    "allocate": Change(on("file", W, lambda fd: os.posix_fallocate(fd, 0, 9000)), both=("file",)),
+    "chmod": Change(lambda: os.chmod("file", 0o600), ctime=("file",)),
+    "chmod through a link": Change(lambda: os.chmod("link", 0o600), ctime=("file",)),
+    "chown": Change(lambda: os.chown("file", 1, 1), ctime=("file",)),
+    "lchown": Change(lambda: os.lchown("link", 1, 1), ctime=("link",)),
+    "utime": Change(lambda: os.utime("file", (1, 2)), both=("file",)),
+    "set an attribute": Change(lambda: os.setxattr("file", "trusted.a", b"x"), ctime=("file",)),
+    "link": Change(lambda: os.link("file", "dir/new"), both=("dir",), ctime=("file",)),
+    "unlink": Change(lambda: os.unlink("full/inside"), both=("full",), gone=("full/inside",)),
+    "mkdir": Change(lambda: os.mkdir("dir/new"), both=("dir",)),
+    "rmdir": Change(lambda: os.rmdir("dir"), both=(".",), gone=("dir",)),
+    "symlink": Change(lambda: os.symlink("x", "dir/new"), both=("dir",)),
+    "mkfifo": Change(lambda: os.mkfifo("dir/new"), both=("dir",)),
+    "rename": Change(lambda: os.rename("file", "dir/new"), both=(".", "dir"), gone=("file",)),
+    "rename in a directory": Change(
+        lambda: os.rename("full/inside", "full/new"), both=("full",), gone=("full/inside",)
+    ),
+    "rename to itself": Change(lambda: os.rename("file", "file")),
+    "read": Change(on("file", R, lambda fd: os.read(fd, 4))),
+    "stat": Change(lambda: os.stat("file")),
+    "list": Change(lambda: os.listdir("full")),
+    "read a link": Change(lambda: os.readlink("link")),
+    "what fails": Change(lambda: outcome(lambda: os.mkdir("dir/."))),
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_times(world: Path, name: str) -> None:
+    change = TIMES[name]
+    before = {path: times(path) for path in WATCHED}
+    # A clock that ticks coarsely ticks meanwhile.
+    time.sleep(0.02)
+    outcome(change.call)
+    for path in WATCHED:
+        if path in change.gone:
+            continue
+        changed = tuple(new != old for new, old in zip(times(path), before[path], strict=True))
+        expected = (path in change.both, path in change.both + change.ctime)
+        assert changed == expected, path
+
+
+def links(*paths: str) -> list[int]:
+    return [os.lstat(path).st_nlink for path in paths]
+
+
+def test_link_counts(world: Path) -> None:
+    assert links("file", "dir", "full") == [1, 2, 2]
+    top = links(".")[0]
+    os.mkdir("dir/below")
+    assert links("dir", "dir/below", ".") == [3, 2, top]
+    os.rename("dir/below", "full/below")
+    assert links("dir", "full", "full/below") == [2, 3, 2]
+    os.mkdir("dir/target")
+    os.rename("full/below", "dir/target")
+    assert links("dir", "full", "dir/target") == [3, 2, 2]
+    os.rmdir("dir/target")
+    os.rmdir("dir")
+    assert links(".")[0] == top - 1
+    os.link("file", "second")
+    os.link("second", "third")
+    assert links("file", "third") == [3, 3]
+    with open("third", "rb") as third:
+        os.rename("other", "third")
+        assert (links("file"), os.fstat(third.fileno()).st_nlink) == ([2], 2)
+        os.unlink("file")
+        os.unlink("second")
+        assert os.fstat(third.fileno()).st_nlink == 0
+        assert third.read() == b"file"
+    assert links("third") == [1]
+
+
+def test_open_files_outlive_their_names(world: Path) -> None:
+    with open("file", "r+b") as file:
+        os.unlink("file")
+        file.write(b"x" * 10_000)
+        file.seek(0)
+        assert file.read() == b"x" * 10_000
+        os.ftruncate(file.fileno(), 3)
+        os.fchmod(file.fileno(), 0o640)
+        status = os.fstat(file.fileno())
+        assert (status.st_size, status.st_nlink, status.st_mode & 0o777) == (3, 0, 0o640)
+    descriptor = os.open("dir", os.O_RDONLY)
+    os.rmdir("dir")
+    assert os.listdir(descriptor) == []
+    assert outcome(lambda: os.open("new", C | W, dir_fd=descriptor)) == "ENOENT"
+    assert outcome(lambda: os.mkdir("new", dir_fd=descriptor)) == "ENOENT"
+    os.close(descriptor)
