@@ -187,49 +187,51 @@ impl Heap {
         self.region.persist(self.map, self.blocks * OWNER_WORD)
     }
 
-    /// Gives every block of `old` to `new`, 0 = nobody; returns how many there were.
-    pub fn reassign(&self, old: u64, new: u64) -> Result<u64> {
-        self.reassign_some(old, new, |_| true)
-    }
-
-    fn reassign_some(&self, old: u64, new: u64, which: impl Fn(u64) -> bool) -> Result<u64> {
-        let mut count = 0;
-        let mut first = None;
-        for block in 0..self.blocks {
-            if self.owner(block)? == old
-                && which(block)
-                && self.region.compare_exchange(self.word(block), old, new)?
-            {
-                first.get_or_insert(block);
-                count += 1;
-            }
-        }
-        if let Some(first) = first.filter(|_| new == 0) {
-            self.region.store(HINT, first)?;
-        }
-        Ok(count)
-    }
-
     /// Gives one block to another record.
     pub fn hand_over(&self, offset: u64, old: u64, new: u64) -> Result<()> {
         let block = (offset - self.start) / BLOCK_SIZE;
         self.region.compare_exchange(self.word(block), old, new).map(drop)
     }
 
-    /// Gives a block back if `is_leak` says so of its owner.
-    pub fn sweep(&self, mut is_leak: impl FnMut(u64) -> Result<bool>) -> Result<u64> {
+    /// Gives back the blocks of which `which` says so, given their numbers and owners; returns how
+    /// many there were.
+    fn free_where(&self, mut which: impl FnMut(u64, u64) -> Result<bool>) -> Result<u64> {
         let mut count = 0;
+        let mut first = None;
         for block in 0..self.blocks {
             // The word first, then what it says: see docs/branches.md.
             let owner = self.owner(block)?;
             if owner != 0
-                && is_leak(owner)?
+                && which(block, owner)?
                 && self.region.compare_exchange(self.word(block), owner, 0)?
             {
+                first.get_or_insert(block);
                 count += 1;
             }
         }
+        if let Some(first) = first {
+            self.region.store(HINT, first)?;
+        }
         Ok(count)
+    }
+
+    /// Gives back the blocks of whose owners `is_gone` says so; returns how many there were.
+    pub fn free(&self, mut is_gone: impl FnMut(u64) -> Result<bool>) -> Result<u64> {
+        self.free_where(|_, owner| is_gone(owner))
+    }
+
+    /// Gives back the blocks of a record that lie outside all of `used`, ranges of the image;
+    /// returns how many there were.
+    pub fn free_unused(&self, id: u64, used: impl Iterator<Item = Range<u64>>) -> Result<u64> {
+        let mut marks = vec![0u64; self.blocks.div_ceil(64) as usize];
+        let heap = self.range();
+        for range in used.filter(|range| heap.contains(&range.start)) {
+            let first = (range.start - self.start) / BLOCK_SIZE;
+            let end = (range.end.min(heap.end) - self.start).div_ceil(BLOCK_SIZE);
+            (first..end).for_each(|block| marks[(block / 64) as usize] |= 1 << (block % 64));
+        }
+        let unused = |block: u64| marks[(block / 64) as usize] >> (block % 64) & 1 == 0;
+        self.free_where(|block, owner| Ok(owner == id && unused(block)))
     }
 
     /// Calls `each` with the owner of every block that has one.
@@ -243,21 +245,8 @@ impl Heap {
         Ok(())
     }
 
-    /// Gives back the blocks of a record that lie outside all of `used`, ranges of the image;
-    /// returns how many there were.
-    pub fn release_unused(&self, id: u64, used: impl Iterator<Item = Range<u64>>) -> Result<u64> {
-        let mut marks = vec![0u64; self.blocks.div_ceil(64) as usize];
-        let heap = self.range();
-        for range in used.filter(|range| heap.contains(&range.start)) {
-            let first = (range.start - self.start) / BLOCK_SIZE;
-            let end = (range.end.min(heap.end) - self.start).div_ceil(BLOCK_SIZE);
-            (first..end).for_each(|block| marks[(block / 64) as usize] |= 1 << (block % 64));
-        }
-        self.reassign_some(id, 0, |block| marks[(block / 64) as usize] >> (block % 64) & 1 == 0)
-    }
-
     /// Blocks that nobody owns and that growth may take.
-    pub fn free(&self) -> Result<u64> {
+    pub fn free_blocks(&self) -> Result<u64> {
         let mut used = 0;
         self.count(|_| used += 1)?;
         Ok((self.blocks - self.reserve).saturating_sub(used))

@@ -68,6 +68,8 @@ pub struct Session {
     trees: Mutex<HashMap<u64, (Cursor, Index)>>,
     /// Where the last free slot of the branch table was found.
     pub(crate) slot_hint: AtomicU64,
+    /// How often it did maintenance.
+    pub(crate) rounds: AtomicU64,
     // Inode numbers taken and not yet given out.
     inos: Mutex<std::ops::Range<u64>>,
 }
@@ -111,6 +113,7 @@ impl Session {
             open: Mutex::default(),
             trees: Mutex::default(),
             slot_hint: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
             inos: Mutex::new(0..0),
         }))
     }

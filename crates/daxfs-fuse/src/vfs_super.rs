@@ -219,7 +219,7 @@ impl Mounted {
         let tree = self.mounted_tree()?;
         let free = match &self.heap {
             Some(_) if tree.is_ours() => tree.writer().and_then(|branch| branch.free_blocks()),
-            Some(heap) => heap.free(),
+            Some(heap) => heap.free_blocks(),
             None => Ok(0),
         };
         let free = free.map_err(errno)?;

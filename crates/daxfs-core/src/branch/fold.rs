@@ -52,7 +52,7 @@ impl Session {
         let (end, _) = log.finish();
         if let Err(error) = written {
             // Not now, then: what is there goes on as it is.
-            self.heap.reassign(fold, 0)?;
+            self.heap.free(|owner| Ok(owner == fold))?;
             self.let_go(slot)?;
             return if let Error::NoSpace { .. } = error { Ok(0) } else { Err(error) };
         }

@@ -4,7 +4,9 @@
 //!
 //! Step names in comments are those of `docs/branches.md` and the model.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::record::{MAINT, holder};
 use crate::error::Result;
@@ -35,6 +37,9 @@ pub struct Maintained {
 /// Layers below main's tip that are worth folding.
 const FOLD_DUE: usize = 8;
 
+/// Rounds from one look for leaks to the next.
+const SWEEP_EVERY: u64 = 64;
+
 impl Session {
     /// Gives back what is not needed any more. Done by whoever comes by; nobody waits for it.
     pub fn maintain(&self) -> Result<Maintained> {
@@ -53,7 +58,8 @@ impl Session {
         Ok(done)
     }
 
-    /// As [`Session::maintain`], folding main's layers whenever there are more than `layers` below its tip.
+    /// As [`Session::maintain`], folding main's layers whenever there are more than `layers` below
+    /// its tip.
     pub fn maintain_to(&self, layers: usize) -> Result<Maintained> {
         let mut done = Maintained::default();
         self.break_dead(&mut done)?;
@@ -77,10 +83,16 @@ impl Session {
     fn maintain_alone(&self, layers: usize, done: &mut Maintained) -> Result<()> {
         self.finish_folds()?;
         done.folded_layers = self.fold(layers)?;
-        for slot in self.records.slots() {
-            self.reclaim(slot, done)?;
+        let mut taken = Vec::new();
+        let looked = self.records.slots().try_for_each(|slot| self.reclaim(slot, &mut taken));
+        self.free_taken(&taken, done)?;
+        looked?;
+        // Only the dead leave leaks; those that others buried are looked for now and then.
+        let rounds = self.rounds.fetch_add(1, Relaxed);
+        if done.dead_openers > 0 || rounds.is_multiple_of(SWEEP_EVERY) {
+            self.sweep_leaks(done)?;
         }
-        self.sweep_leaks(done)
+        Ok(())
     }
 
     fn break_dead(&self, done: &mut Maintained) -> Result<()> {
@@ -100,8 +112,8 @@ impl Session {
         Ok(())
     }
 
-    /// One record: whatever can be done to it now.
-    fn reclaim(&self, slot: u64, done: &mut Maintained) -> Result<()> {
+    /// One record: whatever can be done to it now. What can be freed is `taken` for that.
+    fn reclaim(&self, slot: u64, taken: &mut Vec<(u64, u64)>) -> Result<()> {
         let records = &self.records;
         // Look
         let (id, state) = (records.id(slot)?, records.state(slot)?);
@@ -119,11 +131,11 @@ impl Session {
             state::ACTIVE => {
                 if !self.is_needed(slot, id)? && self.retire_lost(slot, id, seen)? {
                     // It may be free to go already.
-                    return self.free_retired(slot, id, done);
+                    return self.take_retired(slot, id, taken);
                 }
                 Ok(())
             }
-            _ => self.free_retired(slot, id, done),
+            _ => self.take_retired(slot, id, taken),
         }
     }
 
@@ -182,7 +194,7 @@ impl Session {
         self.records.bump_epoch()
     }
 
-    fn free_retired(&self, slot: u64, id: u64, done: &mut Maintained) -> Result<()> {
+    fn take_retired(&self, slot: u64, id: u64, taken: &mut Vec<(u64, u64)>) -> Result<()> {
         let records = &self.records;
         let seen = records.owner(slot)?;
         // One who was thought dead may have aborted it when it was a part of main already.
@@ -216,21 +228,36 @@ impl Session {
         if !self.retake(slot, id, state::RETIRED, seen)? {
             return Ok(());
         }
-        if records.stamp(slot)? == stamp {
-            // FreeBlock, FreeSlot, FreeEnd
-            done.blocks += self.heap.reassign(id, 0)?;
-            self.heap.persist_map()?;
-            records.set_state(slot, state::FREE)?;
-            records.persist(slot)?;
+        if records.stamp(slot)? != stamp {
+            return self.let_go(slot);
+        }
+        taken.push((slot, id));
+        Ok(())
+    }
+
+    /// Frees records that were taken for it, and their blocks in one walk over the owner map.
+    fn free_taken(&self, taken: &[(u64, u64)], done: &mut Maintained) -> Result<()> {
+        if taken.is_empty() {
+            return Ok(());
+        }
+        // FreeBlock
+        let ids: HashSet<u64> = taken.iter().map(|(_, id)| *id).collect();
+        done.blocks += self.heap.free(|owner| Ok(ids.contains(&owner)))?;
+        self.heap.persist_map()?;
+        // FreeSlot, FreeEnd
+        for (slot, _) in taken {
+            self.records.set_state(*slot, state::FREE)?;
+            self.records.persist(*slot)?;
+            self.let_go(*slot)?;
             done.records += 1;
         }
-        self.let_go(slot)
+        Ok(())
     }
 
     /// Blocks of records that are no more.
     fn sweep_leaks(&self, done: &mut Maintained) -> Result<()> {
         let records = &self.records;
-        done.leaked_blocks = self.heap.sweep(|owner| {
+        done.leaked_blocks = self.heap.free(|owner| {
             let Some(slot) = super::slot_of(owner) else { return Ok(true) };
             if records.id(slot)? != owner {
                 return Ok(true);

@@ -54,7 +54,7 @@ impl Branch {
             // One that has ended has nothing to give back.
             let _ = self.open.collect();
         }
-        self.open.session.heap.free()
+        self.open.session.heap.free_blocks()
     }
 
     /// Does one operation; if it finds no space, once more in what earlier ones left behind.
@@ -101,7 +101,7 @@ impl Open {
         }
         let files = state.index.stored().map(|run| run.image_offset..run.image_offset + run.len);
         let used = files.chain(segments.iter().cloned()).chain(mapped);
-        self.session.heap.release_unused(state.id, used)
+        self.session.heap.free_unused(state.id, used)
     }
 
     /// CollectPins: whether nobody reads at an epoch of up to `stamp` any more, or soon.
