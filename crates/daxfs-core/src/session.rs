@@ -194,7 +194,10 @@ impl Session {
             drop(known);
             return first;
         }
-        known.retain(|_, open| open.strong_count() > 0);
+        // Those that were closed go before the map grows for their sake.
+        if known.len() == known.capacity() {
+            known.retain(|_, open| open.strong_count() > 0);
+        }
         let open = Arc::new(open);
         known.insert(key, Arc::downgrade(&open));
         open
