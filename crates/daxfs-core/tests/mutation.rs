@@ -221,6 +221,8 @@ const MUTABLE: &[&str] = &[
     "main's record: flags",
     "main's record: owner",
     "main's record: stamp",
+    // A party thought dead may have retired it; maintenance makes it active again.
+    "main's record: state",
     "owner map",
     "superblock: alloc_hint",
     "superblock: epoch",
