@@ -124,7 +124,7 @@ fn one_winner_each_round() {
     ops::apply(&main, &Op::Make(name("history"), Kind::File)).expect("made");
     drop(main);
 
-    let seconds = std::env::var(SECONDS).ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+    let seconds = std::env::var(SECONDS).ok().and_then(|text| text.parse().ok()).unwrap_or(60);
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut racers: Vec<Racer> = (0..RACERS).map(|_| Racer::start(&image)).collect();
     let (mut won, mut kills, mut random) = (Vec::new(), 0, 0x9e37_79b9_u64);
