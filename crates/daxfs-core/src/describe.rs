@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Log entries in words.
+//! What log entries do, in words.
 
 use std::fmt;
 
-use crate::branch::Table;
-use crate::delta::{Change, Entry, LogSpace, scan};
-use crate::error::{Result, show};
-use crate::image::Image;
+use crate::delta::Change;
+use crate::error::show;
 use crate::source::pax::format_time;
 
 impl Change {
@@ -31,6 +29,7 @@ impl Change {
     }
 }
 
+/// What an entry did, but for the names that it concerned.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -39,24 +38,15 @@ impl fmt::Display for Change {
                 write!(f, "{len} bytes at {offset}, in blocks from {image_offset:#x}")
             }
             Self::Punch { offset, len } => write!(f, "{len} bytes at {offset}"),
-            Self::Create { parent, mode, name, .. } => {
-                write!(f, "{} in {parent}, mode {mode:o}", show(name))
+            Self::Create { mode, .. } => write!(f, "mode {mode:o}"),
+            Self::Mknod { mode, uid, gid, target, .. } => {
+                write!(f, "mode {mode:o}, owner {uid}:{gid}")?;
+                target.as_ref().map_or(Ok(()), |target| write!(f, ", to {}", show(target)))
             }
-            Self::Mknod { parent, mode, uid, gid, name, target, .. } => {
-                write!(f, "{} in {parent}, mode {mode:o}, owner {uid}:{gid}", show(name))?;
-                target.as_ref().map_or(Ok(()), |target| write!(f, " -> {}", show(target)))
-            }
-            Self::Symlink { parent, name, target, .. } => {
-                write!(f, "{} in {parent} -> {}", show(name), show(target))
-            }
-            Self::Delete { parent, name } | Self::Link { parent, name } => {
-                write!(f, "{} in {parent}", show(name))
-            }
+            Self::Symlink { target, .. } => write!(f, "to {}", show(target)),
+            // The paths say it all.
+            Self::Delete { .. } | Self::Link { .. } | Self::Rename { .. } => Ok(()),
             Self::Truncate { size } => write!(f, "{size} bytes"),
-            Self::Rename { old_parent, new_parent, old_name, new_name, .. } => {
-                let (old, new) = (show(old_name), show(new_name));
-                write!(f, "{old} in {old_parent}, {new} in {new_parent}")
-            }
             Self::SetAttr { mode, uid, gid, size, atime, mtime, .. } => {
                 let number = |value: &Option<u32>| value.map(|value| value.to_string());
                 let time = |time: &Option<i64>| time.map(format_time);
@@ -78,12 +68,4 @@ impl fmt::Display for Change {
             },
         }
     }
-}
-
-/// What a branch's own log holds, oldest entry first: nothing of the branches below it.
-pub fn log(image: &Image, branch: &str) -> Result<Vec<Entry>> {
-    let table = Table::read(image.region(), image.superblock())?;
-    let Some(record) = table.find(branch)? else { return Ok(Vec::new()) };
-    let space = LogSpace::of(image.superblock());
-    scan(image.region(), &space, record.log, record.log_size).collect()
 }

@@ -5,7 +5,8 @@
 //! [`superblock`], [`base`], [`alloc`], [`name`], [`map`], [`delta`], [`extents`], [`index`],
 //! [`merge`], [`opener`], [`branch`], [`validate`], [`image`], [`view`], [`paths`], [`session`],
 //! [`write`]; beside them what only tools need: [`layout`], [`source`], [`build`], [`extract`], [`diff`],
-//! [`changes`], [`describe`], [`dump`], [`kernel`].
+//! [`changes`], [`describe`], [`dump`], [`history`],
+//! [`kernel`].
 
 pub mod alloc;
 pub mod base;
@@ -23,6 +24,7 @@ pub mod extents;
 pub mod extract;
 pub mod finding;
 pub mod format;
+pub mod history;
 pub mod image;
 pub mod index;
 pub mod kernel;

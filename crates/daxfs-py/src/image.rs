@@ -206,7 +206,7 @@ impl Image {
     /// The tree of a branch: as it is now, or in an image that is open for writing as it is at
     /// each moment.
     #[pyo3(signature = (name, /))]
-    fn tree(slf: &Bound<'_, Self>, name: &str) -> Result<Tree> {
+    pub(crate) fn tree(slf: &Bound<'_, Self>, name: &str) -> Result<Tree> {
         let source = match slf.get().session() {
             Ok(session) => Source::Live(session.open_branch(name, Access::Read)?),
             Err(_) => Source::Fixed(Arc::new(View::open(core(slf)?, name)?)),

@@ -8,11 +8,10 @@ use std::os::fd::AsFd;
 use daxfs_core::Error;
 use daxfs_core::base::Inode;
 use daxfs_core::changes::{PathChange as Change, between};
-use daxfs_core::delta::Entry;
-use daxfs_core::describe;
 use daxfs_core::diff::{self, DiffOptions};
 use daxfs_core::dump::{self as dumping, DumpFormat, DumpOptions};
 use daxfs_core::extract::{self as engine, ExtractOptions};
+use daxfs_core::history::{self, Event};
 use daxfs_core::region::{Access, Region};
 use daxfs_core::view::Links;
 use pyo3::prelude::*;
@@ -205,6 +204,10 @@ pub(crate) struct LogEntry {
     time_ns: i64,
     /// Number of the inode concerned.
     ino: u64,
+    /// The path concerned, as it was then; None if the inode had none that is known.
+    path: Option<Py<PyString>>,
+    /// What a name became, or what another name is.
+    new_path: Option<Py<PyString>>,
     /// What was done, in a word.
     kind: &'static str,
     /// What was done, in words.
@@ -215,16 +218,23 @@ pub(crate) struct LogEntry {
 #[pyfunction]
 #[pyo3(signature = (image, branch, /))]
 pub(crate) fn log(py: Python<'_>, image: &Bound<'_, Image>, branch: &str) -> Result<Vec<LogEntry>> {
-    let view = image.as_super().get().open_view()?;
-    let entries = py.detach(|| describe::log(view.image(), branch))?;
-    let entry = |entry: Entry| LogEntry {
-        offset: entry.at,
-        time_ns: entry.time,
-        ino: entry.ino,
-        kind: entry.change.kind(),
-        detail: entry.change.to_string(),
+    let view = Image::tree(image, branch)?.open_view()?;
+    let events = py.detach(|| history::log(&view, branch))?;
+    let path = |path: Option<Vec<u8>>| -> PyResult<_> {
+        path.map(|path| Ok(decode(py, &path)?.unbind())).transpose()
     };
-    Ok(entries.into_iter().map(entry).collect())
+    let entry = |Event { entry, path: old, new_path }| {
+        Ok(LogEntry {
+            offset: entry.at,
+            time_ns: entry.time,
+            ino: entry.ino,
+            path: path(old)?,
+            new_path: path(new_path)?,
+            kind: entry.change.kind(),
+            detail: entry.change.to_string(),
+        })
+    };
+    Ok(events.into_iter().map(entry).collect::<PyResult<_>>()?)
 }
 
 /// Writes every metadata structure of an image to standard output, sound or not.
