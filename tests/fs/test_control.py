@@ -186,6 +186,32 @@ def test_no_control_directory_if_not_wanted(mounts: Mounts, image: Path) -> None
     assert not (point / ".daxfs").exists()
 
 
+def test_commands_find_the_image_that_is_mounted(
+    mounts: Mounts, image: Path, scratch: Path
+) -> None:
+    named = scratch / "an image, \\ and all"
+    image.rename(named)
+    point = mounts.mount(named, "branch=work,parent=main")
+
+    def branch(*arguments: str) -> str:
+        return mounts.run("daxfs-branch", *arguments, "-m", point)
+
+    with (point / "file").open("r+b") as file, mmap.mmap(file.fileno(), 4) as memory:
+        memory[:] = b"page"
+        assert branch("diff", "--name-only").splitlines() == ["/file"]
+        assert "+page" in branch("diff", "work", "--content")
+    assert "extent       /file  (4 bytes at 0" in branch("log")
+    for name, parent in (("one", "work"), ("two", "one"), ("three", "one")):
+        branch("create", name, "-p", parent)
+    assert branch("diff") == ""
+    branch("switch", "work")
+    assert "no such branch" in mounts.run("daxfs-branch", "delete", "four", "-m", point, status=1)
+    branch("delete", "-r", "one")
+    assert [one.name for one in control.branches(point)] == ["main", "work"]
+    assert "record" in branch("gc")
+    assert (point / "file").read_text() == "page"
+
+
 def test_who_may_control(mounts: Mounts, image: Path) -> None:
     point = mounts.mount(image, "rw")
 

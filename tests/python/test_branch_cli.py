@@ -169,10 +169,51 @@ def test_log(on: Branches) -> None:
     on("rm", "-b", "b", "link")
     assert [entry["kind"] for entry in on.json("log", "b")] == ["mknod", "extent", "delete"]
     lines = on("log", "-b", "b").splitlines()
-    assert "mknod       new in 1, mode 100644" in lines[0]
-    assert "3 bytes at 0" in lines[1]
-    assert lines[2].endswith("delete      link in 1")
+    assert lines[0].endswith("mknod        /new  (mode 100644, owner 0:0)")
+    assert "extent       /new  (3 bytes at 0, in blocks from 0x" in lines[1]
+    assert lines[2].endswith("delete       /link")
     assert on("log", "main") == ""
+
+
+def test_log_names_what_it_was_then(on: Branches) -> None:
+    """Of directories that move, files with several names and none, and names that are swapped."""
+    on("create", "b")
+    with daxfs.open(on.path, writable=True) as image, image.branch("b", keep=True) as branch:
+        branch.makedirs("one/deep")
+        branch.write_bytes("one/deep/file", b"1")
+        branch.rename("one", "two")
+        branch.link("two/deep/file", "other")
+        branch.unlink("two/deep/file")
+        branch.chmod("other", 0o600)
+        with branch.open("other", "r+b") as file:
+            branch.unlink("other")
+            file.write(b"22")
+        branch.write_bytes("left", b"3")
+        branch.rename("left", "two/left")
+        branch.chmod("two/left", 0o640)
+        branch.write_bytes("two/over", b"4")
+        branch.rename("two/over", "two/left")
+    found = [(event["kind"], event["path"], event["new_path"]) for event in on.json("log", "b")]
+    assert found == [
+        ("mknod", "/one", None),
+        ("mknod", "/one/deep", None),
+        ("mknod", "/one/deep/file", None),
+        ("extent", "/one/deep/file", None),
+        ("rename", "/one", "/two"),
+        ("link", "/two/deep/file", "/other"),
+        ("delete", "/two/deep/file", None),
+        ("setattr", "/other", None),
+        ("delete", "/other", None),
+        ("extent", None, None),
+        ("mknod", "/left", None),
+        ("extent", "/left", None),
+        ("rename", "/left", "/two/left"),
+        # Nothing tells that it is what was replaced later.
+        ("setattr", None, None),
+        ("mknod", "/two/over", None),
+        ("extent", "/two/over", None),
+        ("rename", "/two/over", "/two/left"),
+    ]
 
 
 def test_copies_are_as_those_of_cp(on: Branches, run: Run, tree: Path, tmp_path: Path) -> None:
@@ -221,12 +262,14 @@ def test_usage(run: Run, path: Path) -> None:
         done = run("daxfs-branch", "list", option, path.parent / "nope", status=1)
         assert b"nope" in done.stderr
     # Not the root of a mount.
-    for arguments in (("list",), ("create", "x"), ("commit",), ("abort", "-b", "x")):
+    for arguments in (("list",), ("create", "x"), ("commit",), ("abort", "-b", "x"), ("diff",)):
         done = run("daxfs-branch", *arguments, "-m", path.parent, status=1)
         assert b"not the root of a daxfs mount" in done.stderr
     assert run("daxfs-branch", "--version").stdout.startswith(b"daxfs-branch (daxfs) ")
     for name in ("create", "list", "commit", "abort", "delete", "gc", "release", "log", "diff"):
-        assert b"-i, --image" in run("daxfs-branch", name, "--help").stdout
+        told = run("daxfs-branch", name, "--help").stdout
+        assert b"-i, --image" in told
+        assert b"-m, --mount" in told
 
 
 class TestRepair:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._branch_target import image_option, open_to_look
+from ._branch_target import image_or_mount, open_to_look, place_of
 from ._common import Output, json_option, print_json
 from ._files import byte_count, count_of, kind_of
 
@@ -33,10 +33,11 @@ _LETTERS = {"added": "A", "changed": "M", "removed": "D"}
 @click.option("--ignore-owner", is_flag=True, help="Do not compare owners and groups.")
 @click.option("--ignore-xattrs", is_flag=True, help="Do not compare extended attributes.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there is a difference.")
-@image_option
+@image_or_mount
 @json_option
 def diff(
-    source: str,
+    source: str | None,
+    mount: str | None,
     first: str | None,
     second: str | None,
     branch: str | None,
@@ -51,7 +52,8 @@ def diff(
 ) -> int:
     """Show what changed from branch A to branch B; with A alone, what A changed.
 
-    Every path that was added (A), changed (M) or removed (D) is a line, with what changed.
+    On a mount, A is what the mount shows if it is not given. Every path that was added (A),
+    changed (M) or removed (D) is a line, with what changed.
     """
     if sum((show_stat, content, name_only, as_json)) > 1:
         raise click.UsageError("give one of --stat, --content, --name-only and --json")
@@ -59,12 +61,13 @@ def diff(
         if second is not None:
             raise click.UsageError("A is given twice")
         first, second = branch, first
-    first = first if first is not None else branch
+    place = place_of(source, mount)
+    first = first or branch or place.shown
     if first is None:
         raise click.UsageError("say which branch: A, or -b NAME")
     from .. import _daxfs
 
-    with open_to_look(source) as image:
+    with open_to_look(place.source) as image:
         old, new = _sides(image, first, second)
         before, after = image.tree(old), image.tree(new)
         found = _daxfs.changes(

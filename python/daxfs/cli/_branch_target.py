@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
@@ -21,7 +23,7 @@ Decorated = TypeVar("Decorated", bound="Callable[..., object]")
 
 
 def image_option(command: Decorated) -> Decorated:
-    """Add `-i`, for what cannot be asked of a mount."""
+    """Add `-i`, for what programs do on a mount themselves."""
     return click.option("-i", "--image", "source", required=True, metavar="IMAGE", help="Where.")(
         command
     )
@@ -65,6 +67,45 @@ def branch_argument(command: Decorated) -> Decorated:
     ):
         command = decorate(command)
     return command
+
+
+class Place(NamedTuple):
+    """Where an image lies, and which of its branches is meant if none is named."""
+
+    source: str
+    shown: str | None
+
+
+def place_of(source: str | None, mount: str | None) -> Place:
+    """Find the image that is mounted, for what is asked of it directly."""
+    if source is not None:
+        return Place(source, None)
+    from .. import control
+
+    point = mount or ""
+    shown = next((branch.name for branch in control.branches(point) if branch.mounted), None)
+    if shown is not None:
+        # What was changed through mappings is written out first.
+        control.switch(point, shown)
+    return Place(_source_of(os.path.realpath(point)), shown)
+
+
+def _source_of(mountpoint: str) -> str:
+    """Return what is mounted on a directory, from the kernel's table of mounts."""
+    source = ""
+    with open("/proc/self/mounts", "rb") as table:
+        for line in table:
+            what, where = (_unescape(field) for field in line.split(b" ")[:2])
+            if where == os.fsencode(mountpoint):
+                source = os.fsdecode(what)
+    if not os.path.isabs(source):
+        message = "what is mounted here has no name; say -i IMAGE"
+        raise FileNotFoundError(errno.ENOENT, message, mountpoint)
+    return source
+
+
+def _unescape(field: bytes) -> bytes:
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), field)
 
 
 @contextmanager

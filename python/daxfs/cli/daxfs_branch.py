@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -11,13 +11,19 @@ from ._branch_diff import diff
 from ._branch_files import make_directory, move, put, remove
 from ._branch_target import (
     branch_argument,
-    image_option,
     image_or_mount,
     open_for_change,
     open_to_look,
+    place_of,
 )
 from ._common import escape, json_option, print_json, run, version_option
 from ._files import byte_count, count_of, full_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .._daxfs import BranchStatus
+    from ..control import MountedBranch
 
 
 @click.group()
@@ -116,28 +122,42 @@ def switch(mount: str, name: str) -> None:
 @command.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("-r", "--recursive", is_flag=True, help="And the branches that were made from it.")
-@image_option
-def delete(source: str, names: tuple[str, ...], recursive: bool) -> None:
+@image_or_mount
+def delete(source: str | None, mount: str | None, names: tuple[str, ...], recursive: bool) -> None:
     """Delete branches, with their changes."""
+    if source is None:
+        from .. import control
+
+        point = mount or ""
+        below = _and_below(names, control.branches(point)) if recursive else names
+        for name in below:
+            control.abort(point, name)
+        return
     with open_for_change(source) as image:
-        for name in names:
-            ending = [name]
-            if recursive:
-                statuses = list(image.branches)
-                for parent in ending:
-                    ending += [status.name for status in statuses if status.parent == parent]
-            for one in reversed(ending):
-                image.abort_branch(one)
+        for name in _and_below(names, image.branches) if recursive else names:
+            image.abort_branch(name)
+
+
+def _and_below(names: Iterable[str], branches: Iterable[BranchStatus | MountedBranch]) -> list[str]:
+    """Return branches and what was made from them, each after what was made from it."""
+    children: dict[str | None, list[str]] = {}
+    for branch in branches:
+        children.setdefault(branch.parent, []).append(branch.name)
+    found = list(dict.fromkeys(names))
+    for name in found:
+        found += [child for child in children.get(name, []) if child not in found]
+    return found[::-1]
 
 
 @command.command()
-@image_option
+@image_or_mount
 @json_option
-def gc(source: str, as_json: bool) -> None:
+def gc(source: str | None, mount: str | None, as_json: bool) -> None:
     """Give back the space of branches that have ended, and fold main's history.
 
     This happens by itself when space is needed; what somebody still reads stays until later.
     """
+    source = place_of(source, mount).source
     with open_for_change(source) as image:
         done = image.maintain()
     if as_json:
@@ -164,31 +184,35 @@ def gc(source: str, as_json: bool) -> None:
 @command.command()
 @branch_argument
 @click.option("--force", is_flag=True, help="Also from a process that nobody can tell dead.")
-@image_option
-def release(source: str, name: str, force: bool) -> None:
+@image_or_mount
+def release(source: str | None, mount: str | None, name: str | None, force: bool) -> None:
     """Take a branch from a process that died while it wrote to it.
 
     With --force also from one of another system, which may be alive: then the branch can be read
     and committed, but not written any more.
     """
-    with open_for_change(source) as image:
+    if name is None:
+        raise click.UsageError("say which branch: NAME or -b NAME")
+    with open_for_change(place_of(source, mount).source) as image:
         if not image.release_branch(name, force=force):
             print(f"{name}: nobody held it")
 
 
 @command.command()
 @branch_argument
-@image_option
+@image_or_mount
 @json_option
-def log(source: str, name: str, as_json: bool) -> None:
+def log(source: str | None, mount: str | None, name: str | None, as_json: bool) -> None:
     """Show what was done in a branch, entry by entry, oldest first.
 
-    Files are named as the log names them: by the numbers of their inodes.
+    Paths are those of that moment. A file that had no name left, or that another one was renamed
+    over, is told by the number of its inode.
     """
     from .. import _daxfs
 
-    with open_to_look(source) as image:
-        entries = _daxfs.log(image, name)
+    place = place_of(source, mount)
+    with open_to_look(place.source) as image:
+        entries = _daxfs.log(image, name or place.shown or "main")
     if as_json:
         print_json(
             [
@@ -196,6 +220,8 @@ def log(source: str, name: str, as_json: bool) -> None:
                     "offset": entry.offset,
                     "time_ns": entry.time_ns,
                     "ino": entry.ino,
+                    "path": entry.path,
+                    "new_path": entry.new_path,
                     "kind": entry.kind,
                     "detail": entry.detail,
                 }
@@ -204,8 +230,11 @@ def log(source: str, name: str, as_json: bool) -> None:
         )
         return
     for entry in entries:
-        when = full_time(entry.time_ns)
-        print(f"{when}  inode {entry.ino:<6} {entry.kind:<11} {escape(entry.detail)}".rstrip())
+        path = f"inode {entry.ino}" if entry.path is None else escape(entry.path)
+        if entry.new_path is not None:
+            path += f" -> {escape(entry.new_path)}"
+        line = f"{full_time(entry.time_ns)}  {entry.kind:<11}  {path}"
+        print(f"{line}  ({escape(entry.detail)})" if entry.detail else line)
 
 
 for _more in (diff, put, remove, make_directory, move):
