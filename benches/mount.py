@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""How fast is a mounted image, next to other file systems in user space and to tmpfs?
+"""How fast is a mounted image, next to other file systems in user space, erofs and tmpfs?
 
     python benches/mount.py [--quick] [--json FILE] [--only CASE]...
 
 Run it as root, with the Python that daxfs is installed in. CPU counts the servers' as
-well; peak memory is what the servers have of their own.
+well; peak memory is what the servers have of their own. *erofs* is the kernel's, on a loop device.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 from rich.console import Console
 
+import erofs
 import results
 import setting
 import trees
@@ -35,11 +37,13 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class FileSystem:
-    """One way to mount a tree: how it is mounted, and how its server is recognised."""
+    """One way to mount a tree: how it is mounted, how its server is recognised, and what is done
+    there if that is not the same everywhere."""
 
     name: str
     mount: Callable[[Path], list[str | Path]]
-    server: str
+    server: str = ""
+    work: list[str | Path] | None = None
 
 
 class Bench:
@@ -52,8 +56,15 @@ class Bench:
         self.rounds = setting.rounds(options)
         self.mkdaxfs = setting.daxfs_command("mkdaxfs", options.mkdaxfs)
         self.daxfs = self.mkdaxfs.with_name("daxfs")
-        setting.install(["mksquashfs", "squashfuse_ll", "fuse-overlayfs"])
-        versions = setting.versions({"daxfs": [self.daxfs, "--version"]})
+        setting.install(["mksquashfs", "squashfuse_ll", "fuse-overlayfs", "fio", "git"])
+        self.erofs = erofs.tools()
+        versions = setting.versions(
+            {
+                "daxfs": [self.daxfs, "--version"],
+                "erofs": [self.erofs / "mkfs.erofs", "--version"],
+                "fuse-overlayfs": ["fuse-overlayfs", "--version"],
+            }
+        )
         self.result = results.start("mount", self.rounds, versions)
         self.rss = 0
         self.point = work / "mnt"
@@ -69,13 +80,18 @@ class Bench:
 
     def readers(self, tree: Path) -> list[FileSystem]:
         """Make images of a tree, and say how each is mounted."""
-        image, squash = self.work / "tree.daxfs", self.work / "tree.squashfs"
-        image.unlink(missing_ok=True)
-        squash.unlink(missing_ok=True)
+        image, squash, flat = (
+            self.work / f"tree.{kind}" for kind in ("daxfs", "squashfs", "erofs")
+        )
+        for path in (image, squash, flat):
+            path.unlink(missing_ok=True)
         self.call(self.mkdaxfs, "-d", tree, "-o", image)
+        self.call(self.erofs / "mkfs.erofs", flat, tree)
         self.call("mksquashfs", tree, squash, "-noI", "-noD", "-noF", "-noX", "-quiet")
         return [
-            FileSystem("tmpfs, bound", lambda to: ["mount", "--bind", tree, to], ""),
+            FileSystem("tmpfs, bound", lambda to: ["mount", "--bind", tree, to]),
+            FileSystem("erofs", lambda to: ["mount", "-t", "erofs", "-o", "loop,ro", flat, to]),
+            FileSystem("erofsfuse", lambda to: [self.erofs / "erofsfuse", flat, to], "erofsfuse"),
             FileSystem("squashfuse_ll", lambda to: ["squashfuse_ll", squash, to], "squashfuse_ll"),
             FileSystem("daxfs", lambda to: [self.daxfs, "mount", image, to], "daxfs"),
         ]
@@ -116,7 +132,7 @@ class Bench:
         case: str,
         prepare: Callable[[], list[FileSystem]],
         work: list[str | Path],
-        baseline: str,
+        *baselines: str,
         warm: bool = False,
     ) -> list[results.Row]:
         """Time a command on every file system, each freshly mounted in every round."""
@@ -127,11 +143,12 @@ class Bench:
             systems = prepare()
             first = number % len(systems)
             for system in (*systems[first:], *systems[:first]):
+                command = system.work or work
                 with self.mounted(system) as used:
                     if warm:
-                        self.call(*work)
+                        self.call(*command)
                     before, children, start = used(), os.times(), perf_counter()
-                    self.call(*work)
+                    self.call(*command)
                     took, after = perf_counter() - start, os.times()
                     client = (
                         after.children_user + after.children_system
@@ -149,9 +166,9 @@ class Bench:
                 wall=median(wall[name]),
                 wall_min=min(wall[name]),
                 wall_max=max(wall[name]),
-                ratios={baseline: _ratio(wall[name], wall[baseline])},
+                ratios={other: _ratio(wall[name], wall[other]) for other in baselines},
                 cpu=median(cpu[name]),
-                cpu_ratios={baseline: _ratio(cpu[name], cpu[baseline])},
+                cpu_ratios={other: _ratio(cpu[name], cpu[other]) for other in baselines},
                 rss=rss[name],
             )
             for name in wall
@@ -186,15 +203,44 @@ def _private_kib(process: str) -> int:
     return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
 
 
+def answer(bench: Bench) -> list[results.Row]:
+    """Mount, until the mount answers."""
+    tree = trees.small_files(bench.work / "small", 2_000 if bench.quick else 200_000).path
+    systems = [system for system in bench.readers(tree) if system.name != "tmpfs, bound"]
+    case = "mount an image, until it answers"
+    wall: dict[str, list[float]] = {}
+    for number in range(bench.rounds * 3):
+        first = number % len(systems)
+        for system in (*systems[first:], *systems[:first]):
+            start = perf_counter()
+            bench.call(*system.mount(bench.point))
+            next(os.scandir(bench.point))
+            wall.setdefault(system.name, []).append(perf_counter() - start)
+            bench.call("umount", bench.point)
+    return [
+        results.Row(
+            case=case,
+            competitor=name,
+            unit="operation",
+            wall=median(times),
+            wall_min=min(times),
+            wall_max=max(times),
+            ratios={"erofsfuse": _ratio(times, wall["erofsfuse"])},
+        )
+        for name, times in wall.items()
+    ]
+
+
 def walk(bench: Bench) -> list[results.Row]:
-    """Walk a tree with stat, freshly mounted."""
+    """Walk a tree with stat, freshly mounted and warm."""
     tree = trees.small_files(bench.work / "small", 2_000 if bench.quick else 200_000).path
     command: list[str | Path] = ["find", bench.point, "-printf", "%s%m"]
-    case = "walk with stat, fresh mount"
     systems = bench.readers(tree)
-    rows = bench.measure(case, lambda: systems, command, "squashfuse_ll")
+    rows = bench.measure(
+        "walk with stat, fresh mount", lambda: systems, command, "erofsfuse", "erofs"
+    )
     return rows + bench.measure(
-        "walk with stat, warm", lambda: systems, command, "tmpfs, bound", warm=True
+        "walk with stat, warm", lambda: systems, command, "erofs", "tmpfs, bound", warm=True
     )
 
 
@@ -204,7 +250,12 @@ def read(bench: Bench) -> list[results.Row]:
     systems = bench.readers(tree)
     # Not tar, which does not read what it writes to nowhere.
     command: list[str | Path] = ["sh", "-c", f"find {bench.point} -type f -print0 | xargs -0 cat"]
-    return bench.measure("read everything, fresh mount", lambda: systems, command, "squashfuse_ll")
+    rows = bench.measure(
+        "read everything, fresh mount", lambda: systems, command, "erofsfuse", "erofs"
+    )
+    return rows + bench.measure(
+        "read everything, warm", lambda: systems, command, "erofs", "tmpfs, bound", warm=True
+    )
 
 
 def sequential(bench: Bench) -> list[results.Row]:
@@ -215,36 +266,64 @@ def sequential(bench: Bench) -> list[results.Row]:
     systems = bench.readers(tree)
     command: list[str | Path] = ["dd", f"if={bench.point / file.name}", "of=/dev/null", "bs=1M"]
     case = f"1 MiB reads of {size // MIB} MiB"
-    rows = bench.measure(f"{case}, cold", lambda: systems, command, "squashfuse_ll")
+    rows = bench.measure(f"{case}, cold", lambda: systems, command, "erofsfuse", "erofs")
     return rows + bench.measure(
-        f"{case}, warm", lambda: systems, command, "tmpfs, bound", warm=True
+        f"{case}, warm", lambda: systems, command, "erofs", "tmpfs, bound", warm=True
     )
 
 
+def scattered(bench: Bench) -> list[results.Row]:
+    """Read 4 KiB at random, past the page cache, with one thread and two."""
+    size = (32 if bench.quick else 512) * MIB
+    tree = trees.large_files(bench.work / "large", 1, size).path
+    (file,) = tree.iterdir()
+
+    def work(threads: int) -> list[str | Path]:
+        return [
+            "fio", "--name=read", f"--filename={bench.point / file.name}", "--rw=randread",
+            "--bs=4k", "--direct=1", "--thread", f"--numjobs={threads}", f"--size={size}",
+            f"--io_size={size // threads}", "--output=/dev/null",
+        ]  # fmt: skip
+
+    systems = [
+        replace(system, name=f"{system.name}, {count}", work=work(threads))
+        for system in bench.readers(tree)
+        if system.name in ("daxfs", "erofsfuse")
+        for threads, count in ((1, "1 thread"), (2, "2 threads"))
+    ]
+    case = f"{size // 4096:,} random direct reads of 4 KiB"
+    return bench.measure(case, lambda: systems, [], "daxfs, 1 thread", "erofsfuse, 1 thread")
+
+
 def write(bench: Bench) -> list[results.Row]:
-    """Create small files, and unpack a tree."""
+    """Create small files, unpack a tree, and have git look for changes in one."""
     count = 500 if bench.quick else 10_000
     base = trees.small_files(bench.work / "base", 500).path
     source = trees.small_files(bench.work / "source", count).path
     archive = bench.work / "source.tar"
     bench.call("tar", "-cf", archive, "-C", source, ".")
+    git: list[str | Path] = ["git", "-c", "safe.directory=*", "-c", "user.name=b"]
+    git += ["-c", "user.email=b", "-c", "init.defaultBranch=main", "-C"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        bench.call(*git, source, *words)
     create = f"import os\nfor n in range({count}): open(f'{bench.point}/{{n}}', 'w').write('x')"
-
-    def systems() -> list[FileSystem]:
-        return bench.writers(base)
-
-    return bench.measure(
-        f"create {count:,} files", systems, [sys.executable, "-c", create], "fuse-overlayfs"
-    ) + bench.measure(
-        f"unpack {count:,} files", systems, ["tar", "-xf", archive, "-C", bench.point],
-        "fuse-overlayfs",
-    )  # fmt: skip
+    jobs: list[tuple[str, Path, list[str | Path]]] = [
+        (f"create {count:,} files", base, [sys.executable, "-c", create]),
+        (f"unpack {count:,} files", base, ["tar", "-xf", archive, "-C", bench.point]),
+        (f"git status, {count:,} files", source, [*git, bench.point, "status", "--porcelain"]),
+    ]
+    rows = []
+    for case, tree, work in jobs:
+        rows += bench.measure(case, partial(bench.writers, tree), work, "fuse-overlayfs")
+    return rows
 
 
 CASES: dict[str, Callable[[Bench], list[results.Row]]] = {
+    "answer": answer,
     "walk": walk,
     "read": read,
     "sequential": sequential,
+    "scattered": scattered,
     "write": write,
 }
 

@@ -27,6 +27,8 @@ PACKAGES = {
     "fsck.erofs": "erofs-utils",
     "squashfuse_ll": "squashfuse",
     "fuse-overlayfs": "fuse-overlayfs",
+    "fio": "fio",
+    "git": "git",
 }
 
 
