@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -69,6 +69,16 @@ class Bench:
         self.rss = 0
         self.point = work / "mnt"
         self.point.mkdir()
+
+    @cached_property
+    def many(self) -> Path:
+        """A tree of many small files."""
+        return trees.small_files(self.work / "many", 2_000 if self.quick else 200_000).path
+
+    @cached_property
+    def large(self) -> Path:
+        """A tree of one large file."""
+        return trees.large_files(self.work / "large", 1, (32 if self.quick else 512) * MIB).path
 
     def call(self, *command: str | Path) -> None:
         """Run a command that is not timed."""
@@ -205,8 +215,7 @@ def _private_kib(process: str) -> int:
 
 def answer(bench: Bench) -> list[results.Row]:
     """Mount, until the mount answers."""
-    tree = trees.small_files(bench.work / "small", 2_000 if bench.quick else 200_000).path
-    systems = [system for system in bench.readers(tree) if system.name != "tmpfs, bound"]
+    systems = [system for system in bench.readers(bench.many) if system.name != "tmpfs, bound"]
     case = "mount an image, until it answers"
     wall: dict[str, list[float]] = {}
     for number in range(bench.rounds * 3):
@@ -233,9 +242,8 @@ def answer(bench: Bench) -> list[results.Row]:
 
 def walk(bench: Bench) -> list[results.Row]:
     """Walk a tree with stat, freshly mounted and warm."""
-    tree = trees.small_files(bench.work / "small", 2_000 if bench.quick else 200_000).path
     command: list[str | Path] = ["find", bench.point, "-printf", "%s%m"]
-    systems = bench.readers(tree)
+    systems = bench.readers(bench.many)
     rows = bench.measure(
         "walk with stat, fresh mount", lambda: systems, command, "erofsfuse", "erofs"
     )
@@ -260,12 +268,10 @@ def read(bench: Bench) -> list[results.Row]:
 
 def sequential(bench: Bench) -> list[results.Row]:
     """Read a large file by 1 MiB, cold and warm."""
-    size = (32 if bench.quick else 512) * MIB
-    tree = trees.large_files(bench.work / "large", 1, size).path
-    (file,) = tree.iterdir()
-    systems = bench.readers(tree)
+    (file,) = bench.large.iterdir()
+    systems = bench.readers(bench.large)
     command: list[str | Path] = ["dd", f"if={bench.point / file.name}", "of=/dev/null", "bs=1M"]
-    case = f"1 MiB reads of {size // MIB} MiB"
+    case = f"1 MiB reads of {file.stat().st_size // MIB} MiB"
     rows = bench.measure(f"{case}, cold", lambda: systems, command, "erofsfuse", "erofs")
     return rows + bench.measure(
         f"{case}, warm", lambda: systems, command, "erofs", "tmpfs, bound", warm=True
@@ -274,9 +280,8 @@ def sequential(bench: Bench) -> list[results.Row]:
 
 def scattered(bench: Bench) -> list[results.Row]:
     """Read 4 KiB at random, past the page cache, with one thread and two."""
-    size = (32 if bench.quick else 512) * MIB
-    tree = trees.large_files(bench.work / "large", 1, size).path
-    (file,) = tree.iterdir()
+    (file,) = bench.large.iterdir()
+    size = file.stat().st_size
 
     def work(threads: int) -> list[str | Path]:
         return [
@@ -287,7 +292,7 @@ def scattered(bench: Bench) -> list[results.Row]:
 
     systems = [
         replace(system, name=f"{system.name}, {count}", work=work(threads))
-        for system in bench.readers(tree)
+        for system in bench.readers(bench.large)
         if system.name in ("daxfs", "erofsfuse")
         for threads, count in ((1, "1 thread"), (2, "2 threads"))
     ]

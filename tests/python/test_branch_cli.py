@@ -192,7 +192,7 @@ def test_log_names_what_it_was_then(on: Branches) -> None:
         branch.rename("left", "two/left")
         branch.chmod("two/left", 0o640)
         branch.write_bytes("two/over", b"4")
-        branch.rename("two/over", "two/left")
+        branch.replace("two/over", "two/left")
     found = [(event["kind"], event["path"], event["new_path"]) for event in on.json("log", "b")]
     assert found == [
         ("mknod", "/one", None),
