@@ -334,7 +334,17 @@ impl Base {
 
     /// The entries of a directory, in the image's order.
     pub fn dirents(&self, directory: Inode) -> impl Iterator<Item = Result<Dirent>> + '_ {
-        (0..self.dirent_count(&directory)).map(move |position| self.dirent(&directory, position))
+        self.dirents_from(directory, 0)
+    }
+
+    /// The entries of a directory from the one at `position` on.
+    pub fn dirents_from(
+        &self,
+        directory: Inode,
+        position: u64,
+    ) -> impl Iterator<Item = Result<Dirent>> + '_ {
+        (position..self.dirent_count(&directory))
+            .map(move |position| self.dirent(&directory, position))
     }
 
     /// Finds a name in a directory: a binary search.

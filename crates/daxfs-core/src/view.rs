@@ -156,19 +156,36 @@ impl View {
         &'a self,
         directory: &Inode,
     ) -> Box<dyn Iterator<Item = Result<Entry>> + Send + 'a> {
+        self.entries_from(directory, 0)
+    }
+
+    /// The same from the entry at `position` on. As long as the directory does not change, every
+    /// entry keeps its position.
+    pub fn entries_from<'a>(
+        &'a self,
+        directory: &Inode,
+        position: u64,
+    ) -> Box<dyn Iterator<Item = Result<Entry>> + Send + 'a> {
         let Some(index) = &self.index else {
-            return Box::new(self.base_entries(*directory));
+            return Box::new(self.base_entries(*directory, position));
         };
         match index.directory(directory.ino) {
-            Some(touched) => Box::new(self.merged_entries(touched)),
+            Some(touched) => Box::new(self.merged_entries(touched).skip(position as usize)),
             // Removed, and still in somebody's hands: it has no names.
             None if index.inode(directory.ino).is_some() => Box::new(std::iter::empty()),
-            None => Box::new(self.base_entries(*directory).map(|entry| self.renew(entry?))),
+            None => {
+                let entries = self.base_entries(*directory, position);
+                Box::new(entries.map(|entry| self.renew(entry?)))
+            }
         }
     }
 
-    fn base_entries(&self, directory: Inode) -> impl Iterator<Item = Result<Entry>> + Send + '_ {
-        self.image.base().dirents(directory).map(|entry| {
+    fn base_entries(
+        &self,
+        directory: Inode,
+        position: u64,
+    ) -> impl Iterator<Item = Result<Entry>> + Send + '_ {
+        self.image.base().dirents_from(directory, position).map(|entry| {
             entry.map(|entry| Entry {
                 name: entry.name().to_vec(),
                 ino: entry.ino(),
@@ -182,7 +199,7 @@ impl View {
         &'a self,
         touched: &'a Directory,
     ) -> impl Iterator<Item = Result<Entry>> + Send + 'a {
-        let below = touched.base().into_iter().flat_map(|base| self.base_entries(*base));
+        let below = touched.base().into_iter().flat_map(|base| self.base_entries(*base, 0));
         let kept = below.filter(|entry| {
             entry.as_ref().map_or(true, |entry| touched.name(&entry.name).is_none())
         });

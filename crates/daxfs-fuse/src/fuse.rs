@@ -71,17 +71,18 @@ impl Filesystem for Fuse {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let mut wanted = InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_DO_READDIRPLUS
-            | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_CACHE_SYMLINKS
             | InitFlags::FUSE_ASYNC_DIO
             | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP
             | InitFlags::FUSE_EXPORT_SUPPORT
             | InitFlags::FUSE_HAS_IOCTL_DIR
-            // What is open needs nothing of the server that its inode would not have.
+            // What is open needs nothing of the server that its inode would not have, and a
+            // directory only where it can change.
             | InitFlags::FUSE_NO_OPEN_SUPPORT
+            | InitFlags::FUSE_NO_OPENDIR_SUPPORT
             // Otherwise every write would ask for a file's capabilities first.
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
-        if !self.mounted.writes {
+        if !self.mounted.writes && !self.mounted.immutable {
             // Others write. A mount that writes is told of others' changes by this server alone:
             // its own would make the kernel drop what it has just written.
             wanted |= InitFlags::FUSE_AUTO_INVAL_DATA;
@@ -328,7 +329,7 @@ impl Filesystem for Fuse {
 
     fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         match self.mounted.open_directory(self.mounted.node(number)) {
-            Ok((handle, flags)) => reply.opened(handle, flags),
+            Ok(handle) => reply.opened(handle, FopenFlags::empty()),
             Err(errno) => reply.error(errno),
         }
     }
@@ -336,12 +337,13 @@ impl Filesystem for Fuse {
     fn readdir(
         &self,
         _: &Request,
-        _: INodeNo,
+        number: INodeNo,
         handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        match self.mounted.read_directory(handle, offset, &mut reply) {
+        let node = self.mounted.node(number);
+        match self.mounted.read_directory(node, handle, offset, &mut reply) {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }
@@ -350,12 +352,13 @@ impl Filesystem for Fuse {
     fn readdirplus(
         &self,
         _: &Request,
-        _: INodeNo,
+        number: INodeNo,
         handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        match self.mounted.read_directory_plus(handle, offset, &mut reply) {
+        let node = self.mounted.node(number);
+        match self.mounted.read_directory_plus(node, handle, offset, &mut reply) {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         }

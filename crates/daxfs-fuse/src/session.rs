@@ -26,7 +26,7 @@ use crate::control;
 use crate::daemon::{self, Failure, Waiting};
 use crate::fuse::Fuse;
 use crate::journal::Journal;
-use crate::mount::{attach, detach};
+use crate::mount::{attach, detach, read_ahead};
 use crate::options::Options;
 use crate::tree::Tree;
 use crate::vfs_super::{Mounted, Setup};
@@ -40,6 +40,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long what was written to a file on disk may wait for being published.
 const SYNC_PERIOD: Duration = Duration::from_secs(1);
+
+/// Bytes that the kernel reads ahead in a file. Copying them takes it less than 0.1 ms; more would
+/// make those wait who touch few pages of a mapping.
+const READ_AHEAD: u32 = 512 << 10;
 
 /// What to mount, and where.
 #[derive(Debug, Clone)]
@@ -114,6 +118,8 @@ impl Mount {
         let session = fuser::Session::from_fd(fuse, device, SessionACL::All, config)
             .map_err(|error| self.give_up(error))?;
         let _ = mounted.notifier.set(session.notifier());
+        // Ordinary users take what the kernel does by itself.
+        let _ = read_ahead(&self.mountpoint, READ_AHEAD);
         if !mounted.immutable && mounted.session.is_some() {
             let watched = Arc::downgrade(&mounted);
             spawn("daxfs-control", move || control::run(watched, &taken))?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Open directories: each reads from the tree as it was when reading began, so no name comes
-//! twice and none is lost while others change it.
+//! Directories. Open ones that can change read from the tree as it was when reading began, so no
+//! name comes twice and none is lost while others change it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use daxfs_core::base::Inode;
 use daxfs_core::format::{ROOT_INO, mode};
 use daxfs_core::view::{Entry, View};
-use fuser::{Errno, FileHandle, FopenFlags, ReplyDirectory, ReplyDirectoryPlus};
+use fuser::{Errno, FileHandle, ReplyDirectory, ReplyDirectoryPlus};
 
 use crate::tree::{CONTROL, Node, Tree};
 use crate::vfs_inode::file_type;
@@ -33,22 +33,19 @@ struct Listing {
 const DOTS: u64 = 2;
 
 impl Mounted {
-    pub(crate) fn open_directory(&self, node: Node) -> Answer<(FileHandle, FopenFlags)> {
+    /// Opens a directory. One that can never change needs nothing to be kept for it: the kernel
+    /// opens it by itself after this answer, as it does all others, and keeps its entries.
+    pub(crate) fn open_directory(&self, node: Node) -> Answer<FileHandle> {
+        if self.immutable {
+            return Err(Errno::ENOSYS);
+        }
         if node.tag != CONTROL && !self.is_mounted_root(node) {
             self.tree(node)?.view().map_err(errno)?;
         }
         let handle = self.new_handle();
         let directory = Arc::new(Directory { node, listing: Mutex::default() });
         self.directories().insert(handle.0, directory);
-        let mut flags = FopenFlags::empty();
-        if self.immutable {
-            flags |= FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE;
-        }
-        Ok((handle, flags))
-    }
-
-    fn directory(&self, handle: FileHandle) -> Answer<Arc<Directory>> {
-        self.directories().get(&handle.0).cloned().ok_or(Errno::EBADF)
+        Ok(handle)
     }
 
     pub(crate) fn close_directory(&self, handle: FileHandle) {
@@ -56,7 +53,8 @@ impl Mounted {
     }
 
     /// The directory's entries; from the beginning they are read anew, as `rewinddir` wants it.
-    fn listing(&self, directory: &Directory, offset: u64) -> Answer<Arc<Listing>> {
+    fn listing(&self, handle: FileHandle, offset: u64) -> Answer<Arc<Listing>> {
+        let directory = self.directories().get(&handle.0).cloned().ok_or(Errno::EBADF)?;
         let node = directory.node;
         let mut listing = directory.listing.lock().expect("no panic holds it");
         if node.tag == CONTROL {
@@ -81,63 +79,94 @@ impl Mounted {
         Ok(Arc::clone(listing.insert(Arc::new(Listing { from, entries }))))
     }
 
-    pub(crate) fn read_directory(
+    /// Goes through a directory from an offset on, until `add` has no room left. It gets each
+    /// entry with the offset that follows it, and the tree that it is of; `.` and `..` are of none
+    /// and have no entry.
+    fn each_entry(
         &self,
+        node: Node,
         handle: FileHandle,
         offset: u64,
-        reply: &mut ReplyDirectory,
+        mut add: impl FnMut(u64, Node, &OsStr, Option<&Entry>, Option<&Arc<Tree>>) -> Answer<bool>,
     ) -> Answer<()> {
-        let directory = self.directory(handle)?;
-        let listing = self.listing(&directory, offset)?;
-        for position in offset..listing.end() {
-            let (node, name) = self.position(&directory, &listing, position);
-            let kind = match listing.entry(position) {
-                Some(entry) => file_type(entry.mode)?,
-                None => fuser::FileType::Directory,
-            };
-            if reply.add(self.number(node), position + 1, kind, name) {
+        let dots = [(node, "."), (self.parent(node), "..")];
+        for (position, (node, name)) in (0..DOTS).zip(dots).skip(offset as usize) {
+            if add(position + 1, node, OsStr::new(name), None, None)? {
+                return Ok(());
+            }
+        }
+        let first = offset.saturating_sub(DOTS);
+        let mut add_entry = |position: u64, entry: &Entry, tree: Option<&Arc<Tree>>| {
+            let node = Node { tag: node.tag, ino: entry.ino };
+            let name = OsStr::from_bytes(&entry.name);
+            add(DOTS + position + 1, node, name, Some(entry), tree)
+        };
+        if self.immutable {
+            let tree = self.tree(node)?;
+            let view = tree.view().map_err(errno)?;
+            let inode = view.inode(node.ino).map_err(errno)?;
+            for (position, entry) in (first..).zip(view.entries_from(&inode, first)) {
+                if add_entry(position, &entry.map_err(errno)?, Some(&tree))? {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let listing = self.listing(handle, offset)?;
+        for (position, entry) in (0..).zip(&listing.entries).skip(first as usize) {
+            if add_entry(position, entry, listing.from.as_ref())? {
                 break;
             }
         }
         Ok(())
     }
 
+    pub(crate) fn read_directory(
+        &self,
+        node: Node,
+        handle: FileHandle,
+        offset: u64,
+        reply: &mut ReplyDirectory,
+    ) -> Answer<()> {
+        self.each_entry(node, handle, offset, |next, node, name, entry, _| {
+            let kind = match entry {
+                Some(entry) => file_type(entry.mode)?,
+                None => fuser::FileType::Directory,
+            };
+            Ok(reply.add(self.number(node), next, kind, name))
+        })
+    }
+
     pub(crate) fn read_directory_plus(
         &self,
+        directory: Node,
         handle: FileHandle,
         offset: u64,
         reply: &mut ReplyDirectoryPlus,
     ) -> Answer<()> {
-        let directory = self.directory(handle)?;
-        let listing = self.listing(&directory, offset)?;
-        for position in offset..listing.end() {
-            let (node, name) = self.position(&directory, &listing, position);
-            let entry = listing.from.as_ref().zip(listing.entry(position));
-            let (attr, ttl) = match entry {
-                Some((tree, entry)) => match self.current(tree, &directory, entry)? {
-                    Some((view, inode)) => self.entry(tree, &view, directory.node, &inode)?,
+        self.each_entry(directory, handle, offset, |next, node, name, entry, tree| {
+            let (attr, ttl) = match (entry, tree) {
+                (Some(entry), Some(tree)) => match self.current(tree, directory, entry)? {
+                    Some((view, inode)) => self.entry(tree, &view, directory, &inode)?,
                     // The kernel would take the name for one that is still there.
-                    None => continue,
+                    None => return Ok(false),
                 },
-                None if position >= DOTS => match self.look_up_branch(name.as_bytes()) {
+                (Some(_), None) => match self.look_up_branch(name.as_bytes()) {
                     Ok(found) => found,
                     // It has ended since the list was made.
-                    Err(_) => continue,
+                    Err(_) => return Ok(false),
                 },
-                None => self.attributes(node)?,
+                (None, _) => self.attributes(node)?,
             };
-            if reply.add(attr.ino, position + 1, name, &ttl, &attr, GENERATION) {
-                break;
-            }
-        }
-        Ok(())
+            Ok(reply.add(attr.ino, next, name, &ttl, &attr, GENERATION))
+        })
     }
 
     /// An entry's inode as it is now, if the entry is still there.
     fn current(
         &self,
         tree: &Tree,
-        directory: &Directory,
+        directory: Node,
         entry: &Entry,
     ) -> Answer<Option<(View, Inode)>> {
         let view = tree.view().map_err(errno)?;
@@ -145,35 +174,8 @@ impl Mounted {
             let inode = view.inode(entry.ino).map_err(errno)?;
             return Ok(Some((view, inode)));
         }
-        let parent = view.inode(directory.node.ino).map_err(errno)?;
+        let parent = view.inode(directory.ino).map_err(errno)?;
         let found = view.lookup(&parent, &entry.name).map_err(errno)?;
         Ok(found.filter(|inode| inode.ino == entry.ino).map(|inode| (view, inode)))
-    }
-
-    /// The node and name at a position.
-    fn position<'a>(
-        &self,
-        directory: &Directory,
-        listing: &'a Listing,
-        position: u64,
-    ) -> (Node, &'a OsStr) {
-        match listing.entry(position) {
-            Some(entry) => {
-                let node = Node { tag: directory.node.tag, ino: entry.ino };
-                (node, OsStr::from_bytes(&entry.name))
-            }
-            None if position == 0 => (directory.node, OsStr::new(".")),
-            None => (self.parent(directory.node), OsStr::new("..")),
-        }
-    }
-}
-
-impl Listing {
-    fn end(&self) -> u64 {
-        DOTS + self.entries.len() as u64
-    }
-
-    fn entry(&self, position: u64) -> Option<&Entry> {
-        self.entries.get(usize::try_from(position.checked_sub(DOTS)?).ok()?)
     }
 }
