@@ -28,8 +28,8 @@ def test_a_source_distribution_holds_everything(tmp_path: Path) -> None:
     target = tmp_path / "installed"
     # What is compiled already need not be again, but for this package's own crates.
     environment = {**os.environ, "CARGO_TARGET_DIR": str(REPOSITORY / "target")}
-    command = [*MODULE, "pip", "install", "--quiet", "--no-deps", "--target", target, archive]
-    subprocess.run(command, env=environment, check=True)
+    install = [*MODULE, "pip", "install", "--quiet", "--no-deps", "--target", str(target)]
+    subprocess.run([*install, str(archive)], env=environment, check=True)
     installed = {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()}
     ours = {str(file) for file in metadata.files("daxfs") or [] if file.parts[0] == "daxfs"}
     assert {name for name in ours if not name.endswith(".pyc")} <= installed

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""DKMS, which builds modules anew for each kernel that a system gets, builds this one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from initramfs import Kernel
+from module import KERNEL
+from vmconfig import module_kernels
+
+
+@pytest.fixture(scope="module")
+def dkms() -> str:
+    """Return the command, which is installed if need be."""
+    if shutil.which("dkms") is None:
+        command = ["apt-get", "install", "--yes", "--no-install-recommends", "dkms"]
+        become = [] if os.geteuid() == 0 else ["sudo"]
+        subprocess.run([*become, *command], check=True, capture_output=True)
+    return "dkms"
+
+
+@pytest.mark.parametrize("series", module_kernels())
+def test_dkms_builds_the_module(dkms: str, series: str, tmp_path: Path) -> None:
+    kernel = Kernel.find(series)
+    sources = tmp_path / "sources"
+    shutil.copytree(KERNEL, sources, ignore=shutil.ignore_patterns("*.o", "*.ko", "*.mod*", ".*"))
+    trees: list[str | Path] = []
+    for name in ("dkmstree", "sourcetree", "installtree"):
+        (tmp_path / name).mkdir()
+        trees += [f"--{name}", tmp_path / name]
+
+    def run(*arguments: str | Path) -> str:
+        done = subprocess.run(
+            [dkms, *arguments, *trees],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    run("add", sources)
+    build = kernel.modules / kernel.release / "build"
+    said = run("build", "daxfs/0.1.0", "-k", kernel.release, "--kernelsourcedir", build)
+    assert "bad exit status" not in said
+    assert f"daxfs/0.1.0, {kernel.release}" in run("status")
+    (module,) = (tmp_path / "dkmstree").rglob("daxfs.ko*")
+    found = subprocess.run(["modinfo", module], capture_output=True, text=True, check=True).stdout
+    assert f"vermagic:       {kernel.release} " in found
+    run("remove", "daxfs/0.1.0", "--all")
