@@ -263,6 +263,12 @@ class TestDaxfs:
             done = run("daxfs", *arguments, status=2)
             assert len(done.stderr.decode().splitlines()) == 1
         assert b"Commands:" in run("daxfs", "--help").stdout
+        # One option a line.
+        lines = run("daxfs", "mount", "--help").stdout.decode().splitlines()
+        assert [line.split()[0] for line in lines if "=NAME " in line] == [
+            "branch=NAME",
+            "parent=NAME",
+        ]
 
     def test_full_disk(self, image_path: Path) -> None:
         program = Path(sys.executable).with_name("daxfs")

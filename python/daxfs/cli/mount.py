@@ -20,7 +20,7 @@ from ._common import Terminated, naming
 )
 @click.option("-f", "--foreground", is_flag=True, help="Serve in this process, until Ctrl-C.")
 def command(source: str, mountpoint: str, options: tuple[str, ...], foreground: bool) -> None:
-    r"""Mount an image on a directory.
+    """Mount an image on a directory.
 
     \b
     Options:
@@ -35,7 +35,7 @@ def command(source: str, mountpoint: str, options: tuple[str, ...], foreground: 
       fuse, kernel      by FUSE, by the kernel's module
 
     Those of mount(8), such as nosuid, nodev and noexec, do what they always do.
-    """
+    """  # noqa: D301
     _mount(source, mountpoint, ",".join(options), foreground)
 
 
