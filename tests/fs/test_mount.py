@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -47,6 +48,24 @@ def test_a_mount_shows_the_tree(mounts: Mounts, tree: Path, room: str | None) ->
     assert compare(expected, snapshot(mounted)) == []
     # Once more, now from what the kernel keeps.
     assert compare(expected, snapshot(mounted)) == []
+
+
+@pytest.mark.parametrize("room", [None, "16M"])
+def test_many_names_are_listed_in_pieces(mounts: Mounts, scratch: Path, room: str | None) -> None:
+    """And whoever reads a directory goes on where it was, whatever others read meanwhile."""
+    tree = scratch / "wide"
+    tree.mkdir()
+    expected = [f"{number:04}-{'x' * (number % 90)}" for number in range(3000)]
+    for name in expected:
+        (tree / name).touch()
+    point = mounts.mount(mounts.build(tree, room))
+    one, two = os.scandir(point), os.scandir(point)
+    found = [next(one).name for _ in range(1500)]
+    assert sorted(entry.name for entry in two) == expected
+    assert all(stat.S_ISREG(os.lstat(point / name).st_mode) for name in expected)
+    found += [entry.name for entry in one]
+    assert sorted(found) == expected
+    assert sorted(os.listdir(point)) == expected
 
 
 def test_validation_and_trust(mounts: Mounts, tree: Path, scratch: Path) -> None:
