@@ -7,7 +7,7 @@ test-parity: $(VENV)/.installed-test ## Compare the kernel's engine with the Rus
 	@command -v gcc >/dev/null || $(SUDO) apt-get install -y gcc libc6-dev
 	$(BIN)/python -m pytest tests/parity
 
-test-kasan: $(VENV)/.installed-test ## Run the kernel tests on a debug kernel, built first (ten minutes)
+test-kasan: $(VENV)/.installed-test ## Run the kernel tests on a debug kernel, built first (an hour in all)
 	$(BIN)/python tests/vm/setup.py
 	$(BIN)/python tests/vm/debug_kernel.py
 	DAXFS_TEST_KERNELS=debug $(BIN)/python -m pytest \

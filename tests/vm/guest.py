@@ -22,6 +22,7 @@ from typing import Self
 
 from devices import INSIDE, Device
 from initramfs import Kernel, write_initramfs
+from vmconfig import DEBUG
 
 # The CPU that QEMU's emulation runs fastest.
 FAST_CPU = "Nehalem"
@@ -101,6 +102,8 @@ class Guest:
         self.console = self.workdir / "console.log"
         self._jobs = 0
         self._received = b""
+        # A kernel that watches itself takes several times as long for everything.
+        self._patience = 6 if kernel == DEBUG else 1
         initrd = self.workdir / "initramfs"
         write_initramfs(initrd, self.kernel, self.workdir, image, daxfs)
         (self.workdir / "agent").write_bytes((INSIDE / "agent").read_bytes())
@@ -231,6 +234,7 @@ class Guest:
 
     def _expect(self, word: str, timeout: float) -> str:
         """Wait for the answer that begins with `word`; return the rest of it."""
+        timeout *= self._patience
         deadline = time.monotonic() + timeout
         assert self._qemu.stdout is not None
         while b"\n" not in self._received:

@@ -86,7 +86,7 @@ def guest(
         tmp_path_factory.mktemp("guest"),
         devices=devices,
         modules=["libcrc32c"],
-        boot_timeout=400,
+        boot_timeout=180,
     ) as running:
         running.check(["insmod", module])
         running.check("mkdir -p /run/mnt /run/other")
