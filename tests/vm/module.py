@@ -31,6 +31,8 @@ def build_module(series: str) -> Path:
     kernel = Kernel.find(series)
     files = sorted(file for pattern in SOURCES for file in KERNEL.glob(pattern))
     digest = hashlib.sha256(kernel.release.encode())
+    # A kernel with another configuration may bear the same release.
+    digest.update((kernel_cache() / series / "packages").read_bytes())
     for file in files:
         digest.update(file.read_bytes())
     target = kernel_cache() / "modules" / f"{series}-{digest.hexdigest()[:16]}" / "daxfs.ko"
