@@ -13,7 +13,7 @@ from support.mounts import Mounts
 from support.operations import Operations
 from support.snapshot import compare, snapshot
 
-STEPS = 3000
+STEPS = 12_000
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -181,3 +181,37 @@ fn what_is_being_read_stays() {
     write(&branch, "next", b'n', BIG).expect("room now");
     assert!(matches!(content(&seen, ino), Err(Error::NotFound { .. })), "it is another's now");
 }
+
+/// Space behind a file's end is there for what comes, and what comes makes the file larger.
+#[test]
+fn a_file_grows_into_the_space_that_it_was_given() {
+    let party = party();
+    make(&party.branch, "file");
+    let ino = ino(&party.branch, "file");
+    party.branch.allocate(ino, 0, 16 * BLOCK_SIZE, true).expect("room");
+    let free = party.branch.free_blocks().expect("readable");
+    let size = || party.branch.view().expect("alive").inode(ino).expect("there").size;
+    assert_eq!(size(), 0);
+    party.branch.append(ino, &[1; 100]).expect("written");
+    assert_eq!(size(), 100);
+    party.branch.append(ino, &[1; 5000]).expect("written");
+    party.branch.write(ino, 7 * BLOCK_SIZE + 9, &[1; 10]).expect("written");
+    assert_eq!(size(), 7 * BLOCK_SIZE + 19);
+    // None of it took a block.
+    assert_eq!(party.branch.free_blocks().expect("readable"), free);
+    let mut expected = vec![1; 5100];
+    expected.resize(7 * BLOCK_SIZE as usize + 9, 0);
+    expected.resize(7 * BLOCK_SIZE as usize + 19, 1);
+    let read = |session: &Arc<Session>| {
+        let branch = session.open_branch("b", Access::Read).expect("a branch");
+        let view = branch.view().expect("alive");
+        let mut bytes = vec![7; expected.len() + 1];
+        let len = view.read(&view.inode(ino).expect("there"), 0, &mut bytes).expect("readable");
+        bytes.truncate(len);
+        bytes
+    };
+    assert!(read(&party.session) == expected);
+    // And whoever replays the log finds the same.
+    let other = branching::session(&party.region).expect("it opens");
+    assert!(read(&other) == expected);
+}

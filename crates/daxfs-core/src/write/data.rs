@@ -288,6 +288,12 @@ impl Operation<'_> {
             entries.push((inode.ino, extent(at, end - at, run.offset, false)));
         }
         self.note_tail(inode, size, range, &entries);
+        if let [.., Piece { range: last, place: Place::Owned(image) }] = pieces
+            && size > inode.size
+        {
+            // Space behind the end was there for it; nothing else says that the file has grown.
+            entries.push((inode.ino, extent(last.start, last.end - last.start, *image, false)));
+        }
         Ok(entries)
     }
 
