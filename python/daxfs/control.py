@@ -45,6 +45,7 @@ _MEANINGS = {
     errno.EBUSY: ("Busy", "{name}: in use; another party holds it, or branches were made from it"),
     errno.EROFS: ("ReadOnly", "{name}: the mount is for reading, or branches were made from it"),
     errno.ESTALE: ("Stale", "{name}: it has ended; another branch was committed meanwhile"),
+    errno.EOPNOTSUPP: ("Unsupported", "the image has no branches that this mount could control"),
     errno.ENOTTY: ("Invalid", "not the root of a daxfs mount with branches"),
     errno.EINVAL: ("Invalid", "{name}: cannot be done to this branch, or cannot name one"),
 }

@@ -8,6 +8,7 @@ import errno
 import faulthandler
 import mmap
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -187,10 +188,11 @@ def test_no_control_directory_if_not_wanted(mounts: Mounts, image: Path) -> None
 
 
 def test_commands_find_the_image_that_is_mounted(
-    mounts: Mounts, image: Path, scratch: Path
+    mounts: Mounts, image: Path, tmp_path: Path
 ) -> None:
-    named = scratch / "an image, \\ and all"
-    image.rename(named)
+    # On a disk, where what is written is not published at once.
+    named = tmp_path / "an image, \\ and all"
+    shutil.move(image, named)
     point = mounts.mount(named, "branch=work,parent=main")
 
     def branch(*arguments: str) -> str:
@@ -201,6 +203,9 @@ def test_commands_find_the_image_that_is_mounted(
         assert branch("diff", "--name-only").splitlines() == ["/file"]
         assert "+page" in branch("diff", "work", "--content")
     assert "extent       /file  (4 bytes at 0" in branch("log")
+    (point / "more").touch()
+    assert branch("diff", "--name-only").splitlines() == ["/file", "/more"]
+    (point / "more").unlink()
     for name, parent in (("one", "work"), ("two", "one"), ("three", "one")):
         branch("create", name, "-p", parent)
     assert branch("diff") == ""
@@ -251,5 +256,8 @@ def test_what_makes_no_sense_is_refused(mounts: Mounts, image: Path, scratch: Pa
         with pytest.raises(DaxfsError) as caught:
             work()
         assert caught.value.errno == number
+    static = mounts.mount(mounts.build(scratch / "tree"))
+    said = mounts.run("daxfs-branch", "list", "-m", static, status=1)
+    assert "no branches that this mount could control" in said
     reader = mounts.mount(image, "ro")
     assert fails_with(errno.EROFS, lambda: control.create(reader, "x"))

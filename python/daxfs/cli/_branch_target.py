@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
@@ -85,8 +85,15 @@ def place_of(source: str | None, mount: str | None) -> Place:
     point = mount or ""
     shown = next((branch.name for branch in control.branches(point) if branch.mounted), None)
     if shown is not None:
-        # What was changed through mappings is written out first.
-        control.switch(point, shown)
+        # What was changed through mappings is written out first, if the user may ask for that.
+        with suppress(PermissionError):
+            control.switch(point, shown)
+    # On a disk, changes wait to be published; an image that is opened apart shows them then.
+    root = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(root)
+    finally:
+        os.close(root)
     return Place(_source_of(os.path.realpath(point)), shown)
 
 
