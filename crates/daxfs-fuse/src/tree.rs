@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The trees that a mount shows, and how their inodes are numbered for the kernel.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, RwLock};
 
@@ -37,6 +38,11 @@ impl Node {
             return ROOT_INO;
         }
         self.tag << INO_BITS | self.ino
+    }
+
+    /// Whether a number can stand for the node: the image may give its inodes any number.
+    pub(crate) fn has_number(self) -> bool {
+        self.ino >> INO_BITS == 0
     }
 
     /// The node that a number stands for.
@@ -209,33 +215,31 @@ impl Tree {
     }
 }
 
-/// A set of inode numbers, which grows.
+/// A set of inode numbers: words of 64, by what comes before the bit. An image may have numbers as
+/// large as it likes.
 #[derive(Debug, Default)]
-struct InoSet(RwLock<Vec<AtomicU64>>);
+struct InoSet(RwLock<HashMap<u64, AtomicU64>>);
 
 impl InoSet {
     fn insert(&self, ino: u64) {
-        let (word, bit) = ((ino / 64) as usize, 1 << (ino % 64));
-        if let Some(word) = self.0.read().expect("no panic holds it").get(word) {
+        let (word, bit) = (ino / 64, 1 << (ino % 64));
+        if let Some(word) = self.0.read().expect("no panic holds it").get(&word) {
             if word.load(Relaxed) & bit == 0 {
                 word.fetch_or(bit, Relaxed);
             }
             return;
         }
         let mut words = self.0.write().expect("no panic holds it");
-        if words.len() <= word {
-            words.resize_with(word + 1, AtomicU64::default);
-        }
-        words[word].fetch_or(bit, Relaxed);
+        words.entry(word).or_default().fetch_or(bit, Relaxed);
     }
 
     fn list(&self) -> Vec<u64> {
         let words = self.0.read().expect("no panic holds it");
-        let bits = |(word, bits): (usize, &AtomicU64)| {
-            let bits = bits.load(Relaxed);
-            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| word as u64 * 64 + bit)
+        let bits = |(word, bits): (&u64, &AtomicU64)| {
+            let (first, bits) = (word * 64, bits.load(Relaxed));
+            (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| first + bit)
         };
-        words.iter().enumerate().flat_map(bits).collect()
+        words.iter().flat_map(bits).collect()
     }
 }
 
@@ -256,6 +260,20 @@ mod tests {
                 assert_eq!(Node::of(node.number(mounted), mounted), node);
             }
         }
+    }
+
+    #[test]
+    fn numbers_that_only_an_attacker_gives_do_no_harm() {
+        let ino = u64::MAX - 1;
+        assert!(!Node { tag: 0, ino }.has_number());
+        assert!(Node { tag: 5, ino: (1 << INO_BITS) - 1 }.has_number());
+        let set = InoSet::default();
+        for ino in [ino, 5, ino, 64] {
+            set.insert(ino);
+        }
+        let mut list = set.list();
+        list.sort_unstable();
+        assert_eq!(list, [5, 64, ino]);
     }
 
     #[test]

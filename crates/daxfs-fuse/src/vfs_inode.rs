@@ -76,6 +76,9 @@ impl Mounted {
         inode: &Inode,
     ) -> Answer<Lasting> {
         let node = Node { tag: parent.tag, ino: inode.ino };
+        if !node.has_number() {
+            return Err(Errno::EOVERFLOW);
+        }
         if inode.is_dir() {
             self.remember_parent(node, parent);
         }
