@@ -193,6 +193,8 @@ def test_log_names_what_it_was_then(on: Branches) -> None:
         branch.chmod("two/left", 0o640)
         branch.write_bytes("two/over", b"4")
         branch.replace("two/over", "two/left")
+        branch.exchange("two", "dir/sub")
+        branch.chmod("dir/sub/left", 0o600)
     found = [(event["kind"], event["path"], event["new_path"]) for event in on.json("log", "b")]
     assert found == [
         ("mknod", "/one", None),
@@ -213,6 +215,8 @@ def test_log_names_what_it_was_then(on: Branches) -> None:
         ("mknod", "/two/over", None),
         ("extent", "/two/over", None),
         ("rename", "/two/over", "/two/left"),
+        ("exchange", "/two", "/dir/sub"),
+        ("setattr", "/dir/sub/left", None),
     ]
 
 

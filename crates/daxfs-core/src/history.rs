@@ -42,8 +42,12 @@ pub fn log(view: &View, branch: &str) -> Result<Vec<Event>> {
 /// A directory, and a name in it.
 type Place = (u64, Vec<u8>);
 
-/// Where inodes have names.
-struct Names(HashMap<u64, Vec<Place>>);
+/// Which names inodes have, both ways.
+#[derive(Default)]
+struct Names {
+    places: HashMap<u64, Vec<Place>>,
+    inodes: HashMap<Place, u64>,
+}
 
 impl Names {
     /// The names of all directories, and of those files that entries concern.
@@ -53,22 +57,27 @@ impl Names {
         let exchanged =
             |entry: &Entry| matches!(entry.change, Change::Rename { exchange: true, .. });
         let all = entries.iter().any(exchanged);
-        let mut names = HashMap::<u64, Vec<Place>>::new();
+        let mut names = Self::default();
         let mut pending = vec![view.inode(ROOT_INO)?];
         while let Some(directory) = pending.pop() {
             for entry in view.entries(&directory) {
                 let entry = entry?;
                 let inode = view.inode(entry.ino)?;
-                let known = names.contains_key(&inode.ino);
+                let known = names.places.contains_key(&inode.ino);
                 if all || inode.is_dir() || concerned.contains(&inode.ino) {
-                    names.entry(inode.ino).or_default().push((directory.ino, entry.name));
+                    names.add(inode.ino, (directory.ino, entry.name));
                 }
                 if inode.is_dir() && !known {
                     pending.push(inode);
                 }
             }
         }
-        Ok(Self(names))
+        Ok(names)
+    }
+
+    fn add(&mut self, ino: u64, place: Place) {
+        self.inodes.insert(place.clone(), ino);
+        self.places.entry(ino).or_default().push(place);
     }
 
     /// Makes the names what they were before an entry.
@@ -98,21 +107,22 @@ impl Names {
     }
 
     fn give(&mut self, ino: u64, parent: u64, name: &[u8]) -> Option<Vec<u8>> {
-        self.0.entry(ino).or_default().push((parent, name.to_vec()));
+        self.add(ino, (parent, name.to_vec()));
         self.join(parent, name)
     }
 
     fn take(&mut self, ino: u64, parent: u64, name: &[u8]) -> Option<Vec<u8>> {
-        if let Some(places) = self.0.get_mut(&ino) {
-            places.retain(|place| (place.0, &place.1[..]) != (parent, name));
+        let place = (parent, name.to_vec());
+        if let Some(places) = self.places.get_mut(&ino) {
+            places.retain(|one| *one != place);
         }
+        self.inodes.remove(&place);
         self.join(parent, name)
     }
 
     /// The inode that a name names.
     fn at(&self, parent: u64, name: &[u8]) -> Option<u64> {
-        let names = |place: &Place| (place.0, &place.1[..]) == (parent, name);
-        self.0.iter().find(|(_, places)| places.iter().any(names)).map(|(ino, _)| *ino)
+        self.inodes.get(&(parent, name.to_vec())).copied()
     }
 
     fn join(&self, parent: u64, name: &[u8]) -> Option<Vec<u8>> {
@@ -126,10 +136,10 @@ impl Names {
         let mut at = ino;
         while at != ROOT_INO {
             // Paths have ends; what is put together of strange logs may have none.
-            if names.len() > self.0.len() {
+            if names.len() > self.places.len() {
                 return None;
             }
-            let (parent, name) = self.0.get(&at)?.last()?;
+            let (parent, name) = self.places.get(&at)?.last()?;
             names.push(&name[..]);
             at = *parent;
         }
