@@ -42,6 +42,7 @@ __all__ = [
     "mount_fuse",
     "mount_kernel",
     "parse_size",
+    "remount",
     "unmount",
     "validate",
 ]
@@ -60,6 +61,7 @@ def mount_fuse(
     *,
     foreground: bool = False,
 ) -> None: ...
+def remount(mountpoint: StrOrBytesPath, options: str, /) -> None: ...
 def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None: ...
 
 @final

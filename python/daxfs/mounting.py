@@ -38,7 +38,8 @@ def mount(
     options : str, optional
         Mount options, separated by commas: `ro`, `rw`, `branch=NAME`, `parent=NAME`, `validate`,
         `invalidate`, `allow_other`, `noallow_other`, `nocontrol`, `threads=N`, `fuse`, `kernel`,
-        and those of mount(8).
+        and those of mount(8). With `remount`, only what `ro`, `rw` and mount(8)'s own say is
+        changed, of a mount that is there.
     foreground : bool, optional
         Serve in this process until the mount is taken away.
 
@@ -53,6 +54,9 @@ def mount(
     """
     words = [word for word in options.split(",") if word]
     rest = [word for word in words if word not in ("fuse", "kernel")]
+    if "remount" in rest:
+        _daxfs.remount(mountpoint, ",".join(rest))
+        return
     forced = "kernel" in words
     if forced and (foreground or isinstance(source, int)):
         raise InvalidError(errno.EINVAL, "the kernel mounts by name, without a server to run here")

@@ -77,6 +77,25 @@ class Mounts:
         """Prove an image."""
         self.run("fsck.daxfs", image)
 
+    def with_helpers(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell script where mount(8) finds its helpers.
+
+        It runs in a namespace of its own, so that the system's /sbin stays as it is.
+        """
+        prepare = (
+            "mount -t tmpfs none /mnt && mkdir /mnt/up /mnt/work && "
+            "mount -t overlay -o lowerdir=/sbin,upperdir=/mnt/up,workdir=/mnt/work none /sbin && "
+            f"ln -s {self._programs}/mount.*daxfs /sbin/"
+        )
+        return subprocess.run(
+            ["unshare", "-m", "sh", "-c", f"{prepare} && {script}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+
     def clear(self) -> None:
         """Take every mount away."""
         for point in self._points:

@@ -16,6 +16,8 @@ use rustix::io::{Errno, FdFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
+use crate::options::{Access, Options};
+
 /// What /proc/mounts and mount(8) call such a mount.
 pub const TYPE: &str = "fuse.daxfs";
 
@@ -177,6 +179,13 @@ fn receive(socket: &UnixStream) -> rustix::io::Result<Option<OwnedFd>> {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     }))
+}
+
+/// Changes the flags of the mount on `mountpoint`, read-only among them.
+pub fn remount(mountpoint: &Path, options: &Options) -> Result<()> {
+    let mut flags = options.flags;
+    flags.set(MountFlags::RDONLY, options.access == Access::ReadOnly);
+    rustix::mount::mount_remount(mountpoint, flags, c"").map_err(Error::io("remount", mountpoint))
 }
 
 /// Takes the mount on `mountpoint` away; `lazy` takes its name away now and the rest once nobody

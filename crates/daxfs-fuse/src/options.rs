@@ -80,9 +80,10 @@ const FLAGS: [(&str, MountFlags, bool); 16] = [
     ("silent", MountFlags::SILENT, true),
 ];
 
-/// What mount(8) reads itself, in /etc/fstab.
-const FOR_OTHERS: [&str; 10] = [
+/// What mount(8) reads itself, in /etc/fstab and on its command line.
+const FOR_OTHERS: [&str; 11] = [
     "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "defaults",
+    "remount",
 ];
 
 impl FromStr for Options {
@@ -119,6 +120,8 @@ impl Options {
                     Ok(threads @ 1..=THREADS_MAX) => self.threads = Some(threads),
                     _ => return wrong("a number from 1 to 64 is needed"),
                 },
+                // The kernel shows these of every mount, and mount(8) hands them back.
+                "user_id" | "group_id" => {}
                 _ if name.starts_with("x-") || name == "comment" => {}
                 _ => return wrong("not known"),
             }

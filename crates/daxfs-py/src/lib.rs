@@ -39,7 +39,7 @@ mod _daxfs {
     #[pymodule_export]
     use super::kernel::{module_sources, mount_kernel};
     #[pymodule_export]
-    use super::mount::{mount_fuse, unmount};
+    use super::mount::{mount_fuse, remount, unmount};
     #[pymodule_export]
     use super::progress::Progress;
     #[pymodule_export]

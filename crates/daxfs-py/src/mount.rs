@@ -34,6 +34,14 @@ pub(crate) fn mount_fuse(
     })
 }
 
+/// Changes the flags of a mount, read-only among them.
+#[pyfunction]
+#[pyo3(signature = (mountpoint, options, /))]
+pub(crate) fn remount(py: Python<'_>, mountpoint: HostPath, options: &str) -> Result<()> {
+    let options: Options = options.parse()?;
+    Ok(py.detach(|| daxfs_fuse::mount::remount(&mountpoint.0, &options))?)
+}
+
 /// Takes a mount away, at once or, if lazy, once nobody uses it any more.
 #[pyfunction]
 #[pyo3(signature = (mountpoint, /, *, lazy=false))]
