@@ -82,12 +82,23 @@ def install() -> Callable[[str, str], str]:
     return find
 
 
-@pytest.fixture(scope="session")
-def fsx() -> Path:
-    """Give the file system exerciser, built once and kept."""
+def crate(name: str, version: str) -> Path:
+    """Give the program of a crate, built once and kept."""
     root = Path(__file__).parents[2] / "target/tools"
-    program = root / "bin/fsx"
+    program = root / "bin" / name
     if not program.exists():
-        command = ["cargo", "install", "--quiet", "--version", "^0.3", "fsx", "--root", str(root)]
+        command = ["cargo", "install", "--quiet", "--version", version, name, "--root", str(root)]
         subprocess.run([*command, "--target-dir", str(root / "build")], check=True)
     return program
+
+
+@pytest.fixture(scope="session")
+def fsx() -> Path:
+    """Give the file system exerciser."""
+    return crate("fsx", "^0.3")
+
+
+@pytest.fixture(scope="session")
+def pjdfstest() -> Path:
+    """Give the public suite of POSIX tests."""
+    return crate("pjdfstest", "^0.2")
