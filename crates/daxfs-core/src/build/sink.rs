@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rayon::prelude::*;
@@ -30,6 +31,8 @@ pub(super) enum Sink {
         force: bool,
         /// The kernel lets one write at a time into a file and spins meanwhile; we sleep.
         turn: Mutex<()>,
+        /// How many sleep for it.
+        waiting: AtomicUsize,
         /// Whether storing through a mapping works beside a write.
         tmpfs: bool,
     },
@@ -74,7 +77,8 @@ impl Sink {
             .tempfile_in(directory)
             .map_err(Error::io("create a file in the directory", directory))?;
         let tmpfs = is_tmpfs(file.as_file());
-        Ok(Self::File { file, path: path.to_owned(), force, turn: Mutex::new(()), tmpfs })
+        let (turn, waiting) = (Mutex::new(()), AtomicUsize::new(0));
+        Ok(Self::File { file, path: path.to_owned(), force, turn, waiting, tmpfs })
     }
 
     fn open_memory(source: &Source, size: u64, force: bool) -> Result<Self> {
@@ -128,11 +132,14 @@ impl Sink {
         })
     }
 
-    /// The turn to write, if nobody has it.
+    /// The turn to write, if nobody has it or sleeps for it: who wakes up comes too late to take
+    /// it from somebody who asks again and again.
     pub(super) fn try_turn(&self) -> Option<MutexGuard<'_, ()>> {
         match self {
-            Self::File { turn, .. } => turn.try_lock().ok(),
-            Self::Memory { .. } => None,
+            Self::File { turn, waiting, .. } if waiting.load(Ordering::Relaxed) == 0 => {
+                turn.try_lock().ok()
+            }
+            _ => None,
         }
     }
 
@@ -144,8 +151,16 @@ impl Sink {
         bytes: &[u8],
     ) -> Result<()> {
         match self {
-            Self::File { file, path, turn, .. } => {
-                let _turn = mine.map_or_else(|| turn.lock(), Ok);
+            Self::File { file, path, turn, waiting, .. } => {
+                let _turn = mine.map_or_else(
+                    || {
+                        waiting.fetch_add(1, Ordering::Relaxed);
+                        let turn = turn.lock();
+                        waiting.fetch_sub(1, Ordering::Relaxed);
+                        turn
+                    },
+                    Ok,
+                );
                 file.as_file().write_all_at(bytes, offset).map_err(Error::io("write", path))
             }
             Self::Memory { region, .. } => region.write(offset, bytes),
