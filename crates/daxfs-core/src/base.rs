@@ -471,8 +471,9 @@ fn prefix(name: &[u8]) -> u128 {
 
 /// The same of a dirent, from its length on. Plain v3 leaves what it likes behind a name.
 fn head(bytes: &[u8; HEAD_NAME + PREFIX]) -> u128 {
-    let len = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
-    prefix(&bytes[HEAD_NAME..][..len.min(PREFIX)])
+    let len = u32::from(u16::from_le_bytes([bytes[0], bytes[1]])).min(PREFIX as u32);
+    let name = bytes[HEAD_NAME..].try_into().expect("as many as a prefix has");
+    u128::from_be_bytes(name) & !u128::MAX.checked_shr(8 * len).unwrap_or(0)
 }
 
 /// The root of an image that has no base image.
