@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where a file's bytes lie: disjoint runs in order; what none covers reads as zeroes.
 
+use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use crate::error::Result;
@@ -64,7 +65,53 @@ enum Runs {
     },
 }
 
+/// Fewer runs are laid over a file one by one.
+const FEW: usize = 16;
+
+/// What is seen of runs of which each lies over those before it: disjoint runs in order.
+fn paint(layers: &[Extent]) -> Vec<Extent> {
+    let mut begins: Vec<(u64, usize)> =
+        layers.iter().enumerate().map(|(layer, run)| (run.file_offset, layer)).collect();
+    begins.sort_unstable();
+    let mut seen: Vec<Extent> = Vec::with_capacity(layers.len());
+    // Layers that reach the offset that was come to, or ended before it.
+    let mut here = BinaryHeap::new();
+    let mut at = 0;
+    let last = (u64::MAX, layers.len());
+    for (next, layer) in begins.into_iter().chain([last]) {
+        while at < next
+            && let Some(&top) = here.peek()
+        {
+            let run: &Extent = &layers[top];
+            if run.end() <= at {
+                here.pop();
+                continue;
+            }
+            let part = run.clip(&(at..next));
+            at = part.end();
+            match seen.last_mut() {
+                Some(before) if before.continues_in(&part) => before.len += part.len,
+                _ => seen.push(part),
+            }
+        }
+        at = next;
+        here.push(layer);
+    }
+    seen
+}
+
 impl Extents {
+    /// Lays runs over what is there, one after the other.
+    ///
+    /// Each would have to find its place in memory that is in no cache; many are put in order
+    /// first, and laid down from one end of the file to the other.
+    pub fn insert_all(&mut self, extents: &[Extent]) {
+        if extents.len() < FEW {
+            return extents.iter().for_each(|extent| self.insert(*extent));
+        }
+        paint(extents).into_iter().for_each(|run| self.insert(run));
+    }
+
     /// Lays a run over what is there.
     pub fn insert(&mut self, extent: Extent) {
         if extent.len == 0 {
@@ -216,5 +263,36 @@ impl Extents {
         }
         buffer[filled..].fill(0);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn laid_at_once_or_one_by_one(
+            before in prop::collection::vec((0..80u64, 0..30u64), 0..4),
+            writes in prop::collection::vec((0..80u64, 0..30u64, any::<bool>()), 0..80),
+        ) {
+            // Some lie where what goes on in the file goes on in the image as well.
+            let extent = |(file_offset, len, apart): (u64, u64, bool)| Extent {
+                file_offset,
+                image_offset: 1000 + file_offset + if apart { 500 } else { 0 },
+                len,
+                in_log: false,
+            };
+            let mut one_by_one = Extents::default();
+            before.iter().for_each(|&(at, len)| one_by_one.insert(extent((at, len, true))));
+            let mut at_once = one_by_one.clone();
+            let writes: Vec<Extent> = writes.into_iter().map(extent).collect();
+            writes.iter().for_each(|write| one_by_one.insert(*write));
+            at_once.insert_all(&writes);
+            prop_assert_eq!(at_once.iter().collect::<Vec<_>>(), one_by_one.iter().collect::<Vec<_>>());
+            prop_assert_eq!(at_once.held(), one_by_one.held());
+        }
     }
 }

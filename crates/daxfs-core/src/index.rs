@@ -95,10 +95,28 @@ impl Index {
         size: u64,
     ) -> Result<Cursor> {
         let mut scan = delta::scan(region, space, cursor, size);
+        let mut late = Late::default();
         for entry in scan.by_ref() {
-            self.apply(base, entry?)?;
+            let entry = entry?;
+            let write = matches!(entry.change, Change::Write { .. } | Change::Extent { .. });
+            if !write || late.file != Some(entry.ino) {
+                self.lay(&mut late);
+            }
+            self.step(base, entry, &mut late)?;
         }
+        self.lay(&mut late);
         Ok(scan.cursor())
+    }
+
+    /// Makes up for what was put off.
+    fn lay(&mut self, late: &mut Late) {
+        if let Some(ino) = late.file.take()
+            && !late.runs.is_empty()
+            && let Some(Node { content: Content::File(extents), .. }) = self.nodes.get_mut(&ino)
+        {
+            extents.insert_all(&late.runs);
+            late.runs.clear();
+        }
     }
 
     /// Whether nothing was touched.
@@ -213,16 +231,20 @@ impl Index {
 
     /// Makes one entry's change, or says why it cannot be made; then the index is of no more use.
     pub fn apply(&mut self, base: &Base, entry: Entry) -> Result<()> {
+        self.step(base, entry, &mut Late::default())
+    }
+
+    fn step(&mut self, base: &Base, entry: Entry, late: &mut Late) -> Result<()> {
         let Entry { at, ino, time, change } = entry;
         let mut step = Step { index: self, base, at, time };
         match change {
             Change::Write { offset, data, len } => {
                 let extent = Extent { file_offset: offset, image_offset: data, len, in_log: true };
-                step.write(ino, extent, false)
+                step.write(ino, extent, false, late)
             }
             Change::Extent { offset, len, image_offset, keep_size } => {
                 let extent = Extent { file_offset: offset, image_offset, len, in_log: false };
-                step.write(ino, extent, keep_size)
+                step.write(ino, extent, keep_size, late)
             }
             Change::Punch { offset, len } => step.punch(ino, offset, len),
             Change::Create { parent, ino, mode, name } => {
@@ -275,6 +297,16 @@ const NEW: Inode = Inode {
     data: 0,
     xattrs: 0,
 };
+
+/// Where bytes lie that were written to a file right after others: many are laid over it at once
+/// for less than one by one.
+#[derive(Default)]
+struct Late {
+    /// The file that was written last, and the end of what its extents were told at once.
+    file: Option<u64>,
+    end: u64,
+    runs: Vec<Extent>,
+}
 
 /// One entry on its way into the index.
 struct Step<'a> {
@@ -334,12 +366,19 @@ impl Step<'_> {
         }
     }
 
-    fn write(&mut self, ino: u64, extent: Extent, keep_size: bool) -> Result<()> {
+    fn write(&mut self, ino: u64, extent: Extent, keep_size: bool, late: &mut Late) -> Result<()> {
         let (inode, extents) = self.file(ino)?;
         if extent.len > 0 && !keep_size {
             inode.size = inode.size.max(extent.end());
         }
-        extents.insert(extent);
+        // What comes in order finds its place without being put off.
+        let goes_on = late.runs.is_empty() && late.end <= extent.file_offset;
+        if late.file.replace(ino) == Some(ino) && !goes_on {
+            late.runs.push(extent);
+        } else {
+            late.end = extent.end();
+            extents.insert(extent);
+        }
         if inode.nlink == 0 {
             self.index.nameless.insert(ino, ());
         }
