@@ -407,7 +407,9 @@ def test_public_suite(mounts: Mounts, empty: Path, scratch: Path, pjdfstest: Pat
     config.write_text(config.read_text().replace("allow_remount = true", "allow_remount = false"))
     done = mounts.with_helpers(suite)
     assert "Summary: 0 failed" in done.stdout, done.stdout
-    skipped = [name for name in re.findall(r"(\w+::\S+) +skipped", done.stdout) if "erofs" not in name]
+    skipped = [
+        name for name in re.findall(r"(\w+::\S+) +skipped", done.stdout) if "erofs" not in name
+    ]
     # A file may have more links than the suite is willing to make.
     assert skipped == ["link::link_count_max"]
 

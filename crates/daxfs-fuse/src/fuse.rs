@@ -19,7 +19,7 @@ use fuser::{
 
 use crate::control::Order;
 use crate::vfs_file::CopyRange;
-use crate::vfs_inode::{Lasting, Wanted};
+use crate::vfs_inode::{Lasting, New, Wanted};
 use crate::vfs_ioctl::Ioctl;
 use crate::vfs_super::{Answer, GENERATION, Mounted, Statfs};
 
@@ -82,6 +82,10 @@ impl Filesystem for Fuse {
             | InitFlags::FUSE_NO_OPENDIR_SUPPORT
             // Otherwise every write would ask for a file's capabilities first.
             | InitFlags::FUSE_HANDLE_KILLPRIV_V2;
+        if self.mounted.lists {
+            // What is made in a directory with a default list has no use for the umask.
+            wanted |= InitFlags::FUSE_POSIX_ACL | InitFlags::FUSE_DONT_MASK;
+        }
         if !self.mounted.writes && !self.mounted.immutable {
             // Others write. A mount that writes is told of others' changes by this server alone:
             // its own would make the kernel drop what it has just written.
@@ -141,12 +145,12 @@ impl Filesystem for Fuse {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
         let parent = self.mounted.node(parent);
-        Self::entry(self.mounted.make(request, parent, name, mode, rdev), reply);
+        Self::entry(self.mounted.make(request, parent, name, New { mode, umask, rdev }), reply);
     }
 
     fn mkdir(
@@ -155,12 +159,12 @@ impl Filesystem for Fuse {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
         let parent = self.mounted.node(parent);
         let mode = mode & !mode::TYPE | mode::DIRECTORY;
-        Self::entry(self.mounted.make(request, parent, name, mode, 0), reply);
+        Self::entry(self.mounted.make(request, parent, name, New { mode, umask, rdev: 0 }), reply);
     }
 
     fn create(
@@ -169,12 +173,13 @@ impl Filesystem for Fuse {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
         let mode = mode & !mode::TYPE | mode::REGULAR;
-        match self.mounted.make(request, self.mounted.node(parent), name, mode, 0) {
+        let new = New { mode, umask, rdev: 0 };
+        match self.mounted.make(request, self.mounted.node(parent), name, new) {
             Ok((attr, ttl)) => {
                 let flags = FopenFlags::FOPEN_KEEP_CACHE;
                 reply.created(&ttl, &attr, GENERATION, FileHandle(0), flags);
@@ -396,7 +401,7 @@ impl Filesystem for Fuse {
 
     fn setxattr(
         &self,
-        _: &Request,
+        request: &Request,
         number: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -405,7 +410,7 @@ impl Filesystem for Fuse {
         reply: ReplyEmpty,
     ) {
         let node = self.mounted.node(number);
-        Self::empty(self.mounted.set_xattr(node, name, value, flags), reply);
+        Self::empty(self.mounted.set_xattr(request, node, name, value, flags), reply);
     }
 
     fn removexattr(&self, _: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {

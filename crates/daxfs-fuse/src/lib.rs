@@ -5,6 +5,7 @@
 //! done in the background. What the kernel asks is answered in the files `vfs_*`, which are named
 //! as in the kernel's module; each turns a request into calls of the engine and back.
 
+mod acl;
 mod control;
 pub mod daemon;
 mod fuse;

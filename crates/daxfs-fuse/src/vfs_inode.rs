@@ -11,9 +11,10 @@ use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::Error;
 use daxfs_core::format::{BLOCK_SIZE, NAME_MAX, ROOT_INO, mode};
 use daxfs_core::view::View;
-use daxfs_core::write::{NewInode, Rename, SetAttr};
+use daxfs_core::write::{NewInode, Rename, SetAttr, XattrMode};
 use fuser::{Errno, FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 
+use crate::acl::{self, Acl};
 use crate::tree::{CONTROL, Node, Tree};
 use crate::vfs_ioctl::CONTROL_NAME;
 use crate::vfs_super::{Answer, Mounted, errno};
@@ -33,6 +34,15 @@ pub(crate) struct Wanted {
     pub(crate) size: Option<u64>,
     pub(crate) atime: Option<TimeOrNow>,
     pub(crate) mtime: Option<TimeOrNow>,
+}
+
+/// What is to be made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct New {
+    pub(crate) mode: u32,
+    /// Permissions that the caller does not want given, unless the directory says which to give.
+    pub(crate) umask: u32,
+    pub(crate) rdev: u32,
 }
 
 impl Mounted {
@@ -120,21 +130,36 @@ impl Mounted {
         view.readlink(&inode).map_err(errno)
     }
 
-    /// Makes a file, directory, device, FIFO or socket. The kernel has applied the umask.
+    /// Makes a file, directory, device, FIFO or socket.
     pub(crate) fn make(
         &self,
         request: &Request,
         parent: Node,
         name: &OsStr,
-        mode: u32,
-        rdev: u32,
+        New { mode, umask, rdev }: New,
     ) -> Answer<Lasting> {
         let name = name.as_bytes();
         check_name(name)?;
         let branch = self.writer(parent)?;
-        let (gid, inherited) = inherit(&branch, request, parent, mode)?;
+        let view = branch.view().map_err(errno)?;
+        let directory = view.inode(parent.ino).map_err(errno)?;
+        let (gid, inherited) = inherit(&directory, request, mode);
+        let xattrs = view.xattrs(&directory).map_err(errno)?;
+        drop(view);
+        let default = acl::find(&xattrs, acl::DEFAULT);
+        let mut list = default.and_then(Acl::parse);
+        let mode = list.as_mut().map_or(mode & !umask, |list| list.inherit(mode));
         let new = NewInode { mode: mode | inherited, uid: request.uid(), gid, rdev };
         let inode = branch.mknod(parent.ino, name, &new).map_err(errno)?;
+        let set = |name, value: &[u8]| {
+            branch.set_xattr(inode.ino, name, value, XattrMode::Either).map_err(errno)
+        };
+        if let Some(list) = list.filter(|list| !list.is_a_mode()) {
+            set(acl::ACCESS, &list.value())?;
+        }
+        if let Some(default) = default.filter(|_| inode.is_dir()) {
+            set(acl::DEFAULT, default)?;
+        }
         self.made(&branch, parent, &inode)
     }
 
@@ -149,7 +174,9 @@ impl Mounted {
         let name = name.as_bytes();
         check_name(name)?;
         let branch = self.writer(parent)?;
-        let (gid, _) = inherit(&branch, request, parent, mode::SYMLINK)?;
+        let view = branch.view().map_err(errno)?;
+        let (gid, _) = inherit(&view.inode(parent.ino).map_err(errno)?, request, mode::SYMLINK);
+        drop(view);
         let made = branch.symlink(parent.ino, name, target, request.uid(), gid);
         self.made(&branch, parent, &made.map_err(errno)?)
     }
@@ -245,6 +272,9 @@ impl Mounted {
             }
             drop_capability(&branch, &view, &inode)?;
         }
+        if let Some(mode) = attributes.mode {
+            change_list(&branch, &view, &inode, mode)?;
+        }
         drop(view);
         let inode = branch.set_attr(node.ino, &attributes).map_err(errno)?;
         let tree = self.tree(node)?;
@@ -274,6 +304,18 @@ fn drop_capability(branch: &Branch, view: &View, inode: &Inode) -> Answer<()> {
     Ok(())
 }
 
+/// Makes a file's list of access control, if it has one, say what its new mode does.
+fn change_list(branch: &Branch, view: &View, inode: &Inode, mode: u32) -> Answer<()> {
+    let xattrs = view.xattrs(inode).map_err(errno)?;
+    let Some(old) = acl::find(&xattrs, acl::ACCESS).and_then(Acl::parse) else { return Ok(()) };
+    let mut list = old.clone();
+    list.change_mode(mode);
+    if list == old {
+        return Ok(());
+    }
+    branch.set_xattr(inode.ino, acl::ACCESS, &list.value(), XattrMode::Replace).map_err(errno)
+}
+
 /// A file's mode without set-user-ID, and without set-group-ID where that gives privileges.
 fn without_privileges(mode: u32) -> u32 {
     if mode & mode::TYPE == mode::DIRECTORY {
@@ -284,14 +326,12 @@ fn without_privileges(mode: u32) -> u32 {
 }
 
 /// Group of a new inode, and mode bits it gets: a directory with set-group-ID gives its own.
-fn inherit(branch: &Branch, request: &Request, parent: Node, mode: u32) -> Answer<(u32, u32)> {
-    let view = branch.view().map_err(errno)?;
-    let directory = view.inode(parent.ino).map_err(errno)?;
+fn inherit(directory: &Inode, request: &Request, mode: u32) -> (u32, u32) {
     if directory.mode & libc::S_ISGID == 0 {
-        return Ok((request.gid(), 0));
+        return (request.gid(), 0);
     }
     let is_directory = mode & mode::TYPE == mode::DIRECTORY;
-    Ok((directory.gid, if is_directory { libc::S_ISGID } else { 0 }))
+    (directory.gid, if is_directory { libc::S_ISGID } else { 0 })
 }
 
 fn check_name(name: &[u8]) -> Answer<()> {

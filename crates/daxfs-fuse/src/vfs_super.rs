@@ -18,6 +18,7 @@ use daxfs_core::session::Session;
 use daxfs_core::write::Kept;
 use fuser::{Errno, FileHandle, Generation, INodeNo, Notifier};
 
+use crate::acl;
 use crate::tree::{CONTROL, Node, Tree};
 use crate::vfs_dir::Directory;
 
@@ -54,6 +55,9 @@ pub(crate) struct Mounted {
     pub(crate) control: bool,
     /// Whether nothing of the image can ever change.
     pub(crate) immutable: bool,
+    /// Whether there are, or may be, lists of access control. Where there are none the kernel
+    /// need not ask for them.
+    pub(crate) lists: bool,
     /// Who may control branches, beside root and those who may write to the root directory.
     pub(crate) owner: u32,
     pub(crate) notifier: OnceLock<Notifier>,
@@ -80,6 +84,7 @@ impl Mounted {
         Self {
             control: control && session.is_some(),
             immutable: !branches,
+            lists: branches || acl::may_be_in(image.base()),
             owner: rustix::process::geteuid().as_raw(),
             notifier: OnceLock::new(),
             trees: RwLock::new(HashMap::from([(tag, Arc::new(tree))])),

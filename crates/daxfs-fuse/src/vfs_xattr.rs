@@ -5,14 +5,17 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use daxfs_core::base::Xattr;
+use daxfs_core::branch::handle::Branch;
+use daxfs_core::error::Error;
 use daxfs_core::format::feature;
-use daxfs_core::write::XattrMode;
-use fuser::{Errno, ReplyXattr};
+use daxfs_core::write::{SetAttr, XattrMode};
+use fuser::{Errno, ReplyXattr, Request};
 
+use crate::acl::{self, Acl};
 use crate::tree::{CONTROL, Node};
 use crate::vfs_super::{Answer, Mounted, errno};
 
-/// What attributes can be set: not lists of access control, which nobody would obey.
+/// What attributes can be set, beside lists of access control.
 const NAMESPACES: [&[u8]; 3] = [b"security.", b"trusted.", b"user."];
 
 impl Mounted {
@@ -51,12 +54,21 @@ impl Mounted {
 
     pub(crate) fn set_xattr(
         &self,
+        request: &Request,
         node: Node,
         name: &OsStr,
         value: &[u8],
         flags: i32,
     ) -> Answer<()> {
         let name = name.as_bytes();
+        if name == acl::ACCESS {
+            return self.set_access(request, node, value);
+        }
+        if name == acl::DEFAULT {
+            let list = Acl::parse(value).ok_or(Errno::EINVAL)?.value();
+            let set = self.writer(node)?.set_xattr(node.ino, name, &list, XattrMode::Either);
+            return set.map_err(errno);
+        }
         if !NAMESPACES.iter().any(|namespace| name.starts_with(namespace)) {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -69,8 +81,44 @@ impl Mounted {
         self.writer(node)?.set_xattr(node.ino, name, value, how).map_err(errno)
     }
 
+    /// Sets a list of access control, and the mode with it.
+    fn set_access(&self, request: &Request, node: Node, value: &[u8]) -> Answer<()> {
+        let mut list = Acl::parse(value).ok_or(Errno::EINVAL)?;
+        let branch = self.writer(node)?;
+        let inode = branch.view().and_then(|view| view.inode(node.ino)).map_err(errno)?;
+        let mut mode = list.mode(inode.mode);
+        // As with chmod, set-group-ID is not for others to give. Of a caller's groups a request
+        // tells one.
+        if request.uid() != 0 && request.gid() != inode.gid {
+            mode &= !libc::S_ISGID;
+        }
+        if list.is_a_mode() {
+            remove_list(&branch, node.ino, acl::ACCESS)?;
+        } else {
+            let set = branch.set_xattr(node.ino, acl::ACCESS, &list.value(), XattrMode::Either);
+            set.map_err(errno)?;
+        }
+        if mode != inode.mode {
+            let attributes = SetAttr { mode: Some(mode), ..SetAttr::default() };
+            branch.set_attr(node.ino, &attributes).map_err(errno)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn remove_xattr(&self, node: Node, name: &OsStr) -> Answer<()> {
-        self.writer(node)?.remove_xattr(node.ino, name.as_bytes()).map_err(errno)
+        let (branch, name) = (self.writer(node)?, name.as_bytes());
+        if name == acl::ACCESS || name == acl::DEFAULT {
+            return remove_list(&branch, node.ino, name);
+        }
+        branch.remove_xattr(node.ino, name).map_err(errno)
+    }
+}
+
+/// Removes a list of access control, if there is one.
+fn remove_list(branch: &Branch, ino: u64, name: &[u8]) -> Answer<()> {
+    match branch.remove_xattr(ino, name) {
+        Ok(()) | Err(Error::NoAttribute { .. }) => Ok(()),
+        Err(error) => Err(errno(error)),
     }
 }
 
