@@ -134,6 +134,13 @@ impl Session {
         self.region.durability() == Durability::File
     }
 
+    /// Makes durable whatever lies in the heap: what was written back behind a file on disk is not.
+    pub(crate) fn persist_deferred(&self) -> Result<()> {
+        let superblock = self.image.superblock();
+        let (delta, size) = (&superblock.delta_region_offset, &superblock.delta_region_size);
+        self.region.persist(delta.get(), size.get())
+    }
+
     /// Opens a branch; `main` is always there. For writing it is taken from everybody else, until
     /// the last handle goes.
     pub fn open_branch(self: &Arc<Self>, name: &str, access: Access) -> Result<Branch> {

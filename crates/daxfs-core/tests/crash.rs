@@ -254,6 +254,7 @@ fn fold() {
     steps.push(Step::Create("last", "main"));
     steps.push(Step::Operate("last", Op::Unlink(path("base"))));
     in_memory("fold", &steps);
+    crash_everywhere("fold, behind a file", Durability::File, &steps, false);
 }
 
 #[test]

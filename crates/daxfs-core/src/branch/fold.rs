@@ -56,6 +56,9 @@ impl Session {
             self.let_go(slot)?;
             return if let Error::NoSpace { .. } = error { Ok(0) } else { Err(error) };
         }
+        if self.defers() {
+            self.persist_deferred()?;
+        }
         records.publish(slot, end.position)?;
         // Activate
         records.set_state(slot, state::ACTIVE)?;

@@ -209,9 +209,8 @@ impl Open {
     }
 
     fn publish_deferred(&self, slot: u64, position: u64) -> Result<()> {
-        let (session, superblock) = (&self.session, self.session.image.superblock());
-        let (delta, size) = (&superblock.delta_region_offset, &superblock.delta_region_size);
-        session.region.persist(delta.get(), size.get())?;
+        let session = &self.session;
+        session.persist_deferred()?;
         // The counter of inode numbers lies there.
         session.region.persist(0, BLOCK_SIZE)?;
         if session.records.size(slot)? != position {
