@@ -57,10 +57,11 @@ impl Branch {
         self.open.session.heap.free_blocks()
     }
 
-    /// Does one operation; if it finds no space, once more in what earlier ones left behind.
+    /// Does one operation; if it finds no space, once more in what earlier ones, or branches that
+    /// have ended, left behind.
     pub(super) fn operate<T>(&self, operation: impl Fn(Operation<'_>) -> Result<T>) -> Result<T> {
         match operation(self.begin()?) {
-            Err(full @ Error::NoSpace { .. }) => match self.open.collect() {
+            Err(full @ Error::NoSpace { .. }) => match self.open.make_room() {
                 Ok(blocks) if blocks > 0 => operation(self.begin()?),
                 _ => Err(full),
             },
@@ -70,8 +71,16 @@ impl Branch {
 }
 
 impl Open {
-    fn lock_kept(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+    pub(super) fn lock_kept(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back what can be, of this record and of those that nobody needs; returns how many
+    /// blocks that was.
+    fn make_room(&self) -> Result<u64> {
+        let own = self.collect()?;
+        // What is found to be of no use in one round is free in the next.
+        Ok(own + self.session.maintain()?.blocks + self.session.maintain()?.blocks)
     }
 
     /// Gives back the blocks of this record that nothing needs any more; returns how many.
