@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import random
 import shutil
@@ -251,3 +252,29 @@ def test_the_server_is_small(mounts: Mounts, tree: Path) -> None:
     status = Path(f"/proc/{server_of(point)}/status").read_text()
     anonymous = next(line for line in status.splitlines() if line.startswith("RssAnon"))
     assert int(anonymous.split()[1]) < 30 * 1024
+
+
+def test_main_outlives_its_log(mounts: Mounts, tree: Path) -> None:
+    image = mounts.build(tree, "4M")
+    point = mounts.mount(image, "rw")
+    with open(point / "open", "w+b", buffering=0) as file, open(point / "mapped", "w+b") as mapped:
+        mapped.truncate(8192)
+        memory = mmap.mmap(mapped.fileno(), 8192)
+        # Their entries are more than there is room for.
+        for number in range(16_000):
+            path = point / f"passing {number % 7}"
+            path.write_bytes(b"x" * (number % 50))
+            if number % 1000 == 0:
+                file.write(b"%6d" % number)
+                memory[number // 1000] = 65 + number // 1000
+            path.unlink()
+        file.seek(0)
+        assert file.read() == b"".join(b"%6d" % (number * 1000) for number in range(16))
+        assert memory[:17] == b"ABCDEFGHIJKLMNOP\0"
+        memory.close()
+    mounts.unmount(point)
+    mounts.sound(image)
+    point = mounts.mount(image, "ro")
+    assert (point / "mapped").read_bytes()[:17] == b"ABCDEFGHIJKLMNOP\0"
+    assert (point / "open").stat().st_size == 16 * 6
+    assert not list(point.glob("passing*"))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The branch table: which branches there are, and the chain of layers that each one shows.
 
-pub(crate) mod create;
+mod create;
 pub(crate) mod finish;
 pub(crate) mod fold;
 pub mod handle;

@@ -36,6 +36,9 @@ pub const BRANCH_NAME_MAX: usize = 31;
 pub const MAIN_ID: u64 = 1;
 /// Name of the branch that every image with branches has.
 pub const MAIN_NAME: &str = "main";
+/// Name of a branch of main that is made only to be committed, so that main goes on in a fresh log.
+/// No other can have it, and it is not listed.
+pub const RENEWAL_NAME: &str = ".main";
 /// Entries in an opener table.
 pub const OPENER_ENTRIES: u32 = 256;
 /// Bit of an opener entry's word: the entry is being claimed under the identity in the other bits.

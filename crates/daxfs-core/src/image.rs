@@ -7,7 +7,7 @@ use crate::base::Base;
 use crate::branch::{BranchInfo, Table};
 use crate::error::{Error, Result};
 use crate::finding::Findings;
-use crate::format::Superblock;
+use crate::format::{RENEWAL_NAME, Superblock};
 use crate::region::Region;
 use crate::validate;
 
@@ -80,6 +80,6 @@ impl Image {
     /// The branches there are now, main among them if it has a record.
     pub fn branches(&self) -> Result<Vec<BranchInfo>> {
         let table = Table::read(&self.region, &self.superblock)?;
-        Ok(table.live().cloned().collect())
+        Ok(table.live().filter(|record| record.name != RENEWAL_NAME).cloned().collect())
     }
 }

@@ -12,8 +12,8 @@ use crate::branch::record::{Name, Records, holder};
 use crate::delta::{Cursor, LogSpace};
 use crate::error::{Error, Result, show};
 use crate::format::{
-    BRANCH_NAME_MAX, BRANCH_TABLE_SIZE, MAIN_NAME, OPENER_TABLE_SIZE, OWNER_FROZEN, Superblock,
-    feature, state,
+    BRANCH_NAME_MAX, BRANCH_TABLE_SIZE, MAIN_NAME, OPENER_TABLE_SIZE, OWNER_FROZEN, RENEWAL_NAME,
+    Superblock, feature, state,
 };
 use crate::image::Image;
 use crate::index::Index;
@@ -144,6 +144,9 @@ impl Session {
     /// Opens a branch; `main` is always there. For writing it is taken from everybody else, until
     /// the last handle goes.
     pub fn open_branch(self: &Arc<Self>, name: &str, access: Access) -> Result<Branch> {
+        if name == MAIN_NAME && access == Access::Write {
+            self.drop_renewal()?;
+        }
         let pin = self.opener.pin()?;
         let head = self.records.head()?;
         let (slot, id) = self.find(name, head)?;
@@ -325,6 +328,8 @@ impl Session {
             let name = if *id == head { MAIN_NAME.to_owned() } else { self.records.name(*slot)? };
             names.insert(*id, name);
         }
+        // Not one that is main's next record as soon as it is committed.
+        live.retain(|(_, id)| names[id] != RENEWAL_NAME);
         let status = |(slot, id): &(u64, u64)| {
             let word = self.records.owner(*slot)?;
             let main = *id == head;

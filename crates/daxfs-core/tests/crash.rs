@@ -26,6 +26,7 @@ enum Step {
     Abort(&'static str),
     Sync(&'static str),
     Maintain(usize),
+    Renew,
 }
 
 fn path(text: &str) -> Path {
@@ -65,6 +66,7 @@ fn run(session: &Arc<Session>, step: &Step) {
         Step::Commit(name) => session.commit(name).expect("committed"),
         Step::Abort(name) => session.abort(name).expect("aborted"),
         Step::Sync(name) => branch(name).sync().expect("synced"),
+        Step::Renew => assert!(branch("main").renew().expect("to be tried"), "not renewed"),
         Step::Maintain(layers) => drop(session.maintain_to(*layers).expect("maintained")),
     }
 }
@@ -255,6 +257,25 @@ fn fold() {
     steps.push(Step::Operate("last", Op::Unlink(path("base"))));
     in_memory("fold", &steps);
     crash_everywhere("fold, behind a file", Durability::File, &steps, false);
+}
+
+#[test]
+fn a_fresh_log_for_main() {
+    let steps = [
+        Step::Operate("main", write("base", 4096, b'1', 5000)),
+        Step::Operate("main", file("gone")),
+        Step::Operate("main", write("gone", 0, b'2', 5000)),
+        Step::Operate("main", Op::Unlink(path("gone"))),
+        Step::Renew,
+        Step::Operate("main", write("base", 0, b'3', 9000)),
+        Step::Operate("main", file("kept")),
+        Step::Operate("main", Op::Rename(path("kept"), path("moved"))),
+        Step::Renew,
+        Step::Create("b", "main"),
+    ];
+    in_memory("a fresh log", &steps);
+    crash_everywhere("a fresh log, behind a file", Durability::File, &steps, false);
+    crash_everywhere("a fresh log, recovery", Durability::Memory, &steps[..6], true);
 }
 
 #[test]

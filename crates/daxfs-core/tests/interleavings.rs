@@ -106,6 +106,30 @@ fn expect_lost(error: &Error) {
     assert!(fine, "{error:?}");
 }
 
+/// Main's log is begun anew beside somebody who makes a branch: that one is not voided by it.
+#[test]
+fn a_fresh_log_voids_no_branch() {
+    explore(|region| {
+        let writer = party(&region, |session| match session.open_branch("main", Access::Write) {
+            Ok(main) => {
+                let append = Op::Append(path("history"), vec![b'm']);
+                if let Err(error) = ops::apply(&main, &append).and_then(|()| main.renew()) {
+                    expect_lost(&error);
+                }
+            }
+            Err(error) => expect_lost(&error),
+        });
+        let maker = party(&region, |session| match session.create("b", "main") {
+            Ok(branch) => {
+                ops::apply(&branch, &Op::Append(path("history"), vec![b'b'])).expect("alive");
+                branch.commit().expect("nobody else commits");
+            }
+            Err(error) => expect_lost(&error),
+        });
+        wait_for([writer, maker]);
+    });
+}
+
 #[test]
 fn one_of_a_generation_wins() {
     explore(|region| {

@@ -215,3 +215,77 @@ fn a_file_grows_into_the_space_that_it_was_given() {
     let other = branching::session(&party.region).expect("it opens");
     assert!(read(&other) == expected);
 }
+
+#[test]
+fn a_branch_gets_the_room_of_one_that_was_aborted() {
+    let Party { region, session, branch } = party();
+    make(&branch, "big");
+    write(&branch, "big", 1, BIG).expect("room");
+    let sibling = session.create("sibling", "main").expect("a branch");
+    make(&sibling, "big");
+    assert!(matches!(write(&sibling, "big", 2, BIG), Err(Error::NoSpace { .. })));
+    branch.abort().expect("aborted");
+    drop(branch);
+    write(&sibling, "big", 2, BIG).expect("room now");
+    assert_eq!(content(&sibling, ino(&sibling, "big")).expect("readable"), 2);
+    drop(sibling);
+    branching::expect_clean(&region);
+}
+
+#[test]
+fn main_takes_many_times_the_entries_that_there_is_room_for() {
+    let (bytes, _) = branching::image(HEAP);
+    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
+    let session = branching::session(&region).expect("it opens");
+    let reader = branching::session(&region).expect("it opens");
+    let follows = reader.open_branch("main", Access::Read).expect("main");
+    let main = session.open_branch("main", Access::Write).expect("main");
+    make(&main, "stays");
+    write(&main, "stays", b's', 9000).expect("room");
+    let mut records = std::collections::HashSet::new();
+    for round in 0..10_000_u32 {
+        make(&main, "comes");
+        write(&main, "comes", round as u8, 100).expect("room again");
+        if round % 500 == 0 {
+            assert_eq!(content(&follows, ino(&follows, "comes")).expect("there"), round as u8);
+        }
+        remove(&main, "comes");
+        records.insert(main.id());
+    }
+    // Entries of some 300 bytes a round would fill the heap six times.
+    assert!(records.len() > 6, "{}", records.len());
+    assert_eq!(content(&main, ino(&main, "stays")).expect("there"), b's');
+    let text = |branch: &Branch| branching::dump(&branch.view().expect("alive")).expect("readable");
+    assert_eq!(text(&main), text(&follows));
+    assert_eq!(session.branches().expect("a list").len(), 1);
+    drop((main, follows, session, reader));
+    branching::expect_clean(&region);
+    let session = branching::session(&region).expect("it opens");
+    let main = session.open_branch("main", Access::Write).expect("main");
+    assert_eq!(content(&main, ino(&main, "stays")).expect("there"), b's');
+}
+
+#[test]
+fn a_file_in_use_without_a_name_survives_until_the_log_can_be_begun_anew() {
+    let (bytes, _) = branching::image(HEAP);
+    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
+    let session = branching::session(&region).expect("it opens");
+    let main = session.open_branch("main", Access::Write).expect("main");
+    make(&main, "open");
+    write(&main, "open", b'o', 9000).expect("room");
+    let number = ino(&main, "open");
+    let kept = main.keep(number);
+    remove(&main, "open");
+    assert!(!main.renew().expect("tried"));
+    for round in 0..600 {
+        make(&main, "comes");
+        write(&main, "comes", round as u8, 5000).expect("room");
+        remove(&main, "comes");
+    }
+    assert_eq!(content(&main, number).expect("there"), b'o');
+    drop(kept);
+    assert!(main.renew().expect("tried"));
+    assert!(!main.renew().expect("tried"), "there is nothing to begin anew");
+    drop(main);
+    branching::expect_clean(&region);
+}

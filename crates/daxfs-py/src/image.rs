@@ -6,7 +6,7 @@ use std::sync::{Arc, RwLock};
 use daxfs_core::Error;
 use daxfs_core::branch::reclaim;
 use daxfs_core::branch::{BranchInfo, Table};
-use daxfs_core::format::{BLOCK_SIZE, MAIN_NAME, feature};
+use daxfs_core::format::{BLOCK_SIZE, MAIN_NAME, RENEWAL_NAME, feature};
 use daxfs_core::image::Unvalidated;
 use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
@@ -198,7 +198,8 @@ impl Image {
             quarantined: false,
             layers: None,
         };
-        let mut live: Vec<&BranchInfo> = table.live().collect();
+        let mut live: Vec<&BranchInfo> =
+            table.live().filter(|record| record.name != RENEWAL_NAME).collect();
         live.sort_by_key(|record| (Some(record.id) != main, record.id));
         Ok(live.into_iter().map(branch).collect())
     }

@@ -7,16 +7,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::handle::{Branch, Open};
+use super::hold::Intent;
 use super::record::{Name, NewRecord, holder};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::format::{MAIN_NAME, OWNER_FROZEN, state};
+use crate::format::{MAIN_NAME, OWNER_FROZEN, RENEWAL_NAME, state};
 use crate::opener::{Life, Pin};
 use crate::region::Access;
 use crate::session::{Session, encode_name};
 
 /// Times that another's unfinished branch of the same name is waited out.
 const TRIES: usize = 8;
+
+fn renewal_field() -> Name {
+    let mut field = Name::default();
+    field[..RENEWAL_NAME.len()].copy_from_slice(RENEWAL_NAME.as_bytes());
+    field
+}
 
 /// A parent as a child is made of it.
 struct Parent<'a> {
@@ -30,7 +37,7 @@ struct Parent<'a> {
 /// What came of a try.
 enum Outcome {
     Made(u64, u64),
-    NameInMaking,
+    Busy,
     NoSlot,
 }
 
@@ -42,13 +49,27 @@ impl Session {
         if name == MAIN_NAME {
             return Err(Error::BranchExists { name: name.into() });
         }
+        self.create_encoded(name, &encoded, parent)
+    }
+
+    /// Makes a branch of main that is to be committed as it is.
+    pub(crate) fn create_renewal(self: &Arc<Self>) -> Result<Branch> {
+        self.create_encoded(RENEWAL_NAME, &renewal_field(), MAIN_NAME)
+    }
+
+    fn create_encoded(
+        self: &Arc<Self>,
+        name: &str,
+        encoded: &Name,
+        parent: &str,
+    ) -> Result<Branch> {
         let mut cleaned = false;
         for _ in 0..TRIES {
             let pin = self.opener.pin()?;
             let parent = self.freeze(parent)?;
-            match self.try_create(name, &encoded, &parent)? {
+            match self.try_create(name, encoded, &parent)? {
                 Outcome::Made(slot, id) => return self.open_made(name, slot, id, &parent, pin),
-                Outcome::NameInMaking => std::thread::yield_now(),
+                Outcome::Busy => std::thread::yield_now(),
                 Outcome::NoSlot if !cleaned => {
                     drop(pin);
                     self.maintain()?;
@@ -64,8 +85,34 @@ impl Session {
                 }
             }
         }
-        let why = "somebody else is making one of this name".into();
+        let why = "somebody else is making one of this name, or one to be committed".into();
         Err(Error::Busy { name: name.into(), why })
+    }
+
+    /// Ends a branch that was made only to be committed, and whose maker died before: main could
+    /// not be written else.
+    pub(crate) fn drop_renewal(&self) -> Result<()> {
+        let (_pin, records) = (self.opener.pin()?, &self.records);
+        let Some((slot, false)) = self.renewal(records.head()?)? else { return Ok(()) };
+        let id = records.id(slot)?;
+        match self.take_for_writing(RENEWAL_NAME, slot, id, Intent::Finish) {
+            Ok(()) => {
+                self.retire(slot)?;
+                self.let_go(slot)
+            }
+            // Somebody else does the same, or has main committed meanwhile.
+            Err(Error::Stale { .. } | Error::Busy { .. } | Error::ReadOnly { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A branch of this generation that was made only to be committed, and whether its maker lives.
+    fn renewal(&self, head: u64) -> Result<Option<(u64, bool)>> {
+        let Some(slot) = self.records.named(&renewal_field(), head, u64::MAX)? else {
+            return Ok(None);
+        };
+        let owner = holder(self.records.owner(slot)?);
+        Ok(Some((slot, owner != 0 && self.openers.examine(owner)?.life != Life::Dead)))
     }
 
     /// CreateFind, CreateFreeze, CreateMeasure.
@@ -120,6 +167,13 @@ impl Session {
         )?;
         // CreateAnnounce
         records.set_state(slot, state::NEW)?;
+        // RenewAlone: what is about to be committed would void this one. Its maker looks as well; if
+        // it is done already, `head` says so.
+        if *encoded != renewal_field() && self.renewal(parent.head)?.is_some_and(|(_, lives)| lives)
+        {
+            back_out()?;
+            return Ok(Outcome::Busy);
+        }
         // CreateRecheck…
         let same = records.id(parent.slot)? == parent.id
             && records.state(parent.slot)? == state::ACTIVE
@@ -138,7 +192,7 @@ impl Session {
             if exists {
                 return Err(Error::BranchExists { name: name.into() });
             }
-            return Ok(Outcome::NameInMaking);
+            return Ok(Outcome::Busy);
         }
         // CreateActivate, CreateAcknowledge
         debug_assert_eq!(records.owner(slot)?, me);

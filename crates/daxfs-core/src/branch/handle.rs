@@ -169,7 +169,7 @@ impl Open {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+    pub(crate) fn read_state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -181,7 +181,7 @@ impl Open {
         self.read_state().id
     }
 
-    fn is_main(&self) -> bool {
+    pub(crate) fn is_main(&self) -> bool {
         self.name == MAIN_NAME
     }
 

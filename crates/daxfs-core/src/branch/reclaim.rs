@@ -63,6 +63,7 @@ impl Session {
     pub fn maintain_to(&self, layers: usize) -> Result<Maintained> {
         let mut done = Maintained::default();
         self.break_dead(&mut done)?;
+        self.drop_renewal()?;
         // What is open moves on first: its old pins would keep what can go.
         for open in self.all_open() {
             // A branch that has ended lets go by this; that it has is no error here.

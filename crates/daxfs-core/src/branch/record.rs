@@ -285,6 +285,19 @@ impl Records {
         Ok(None)
     }
 
+    /// Whether a generation has branches, made or in the making, beside one.
+    pub(crate) fn others_of(&self, head: u64, except: u64) -> Result<bool> {
+        for slot in self.slots() {
+            if matches!(self.state(slot)?, state::NEW | state::ACTIVE)
+                && self.base_head(slot)? == head
+                && self.id(slot)? != except
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     pub(crate) fn is_quarantined(&self, slot: u64) -> Result<bool> {
         Ok(self.flags(slot)? & branch_flag::QUARANTINED != 0)
     }

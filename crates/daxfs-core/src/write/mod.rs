@@ -9,6 +9,7 @@ mod attributes;
 mod data;
 mod mapping;
 mod names;
+mod renew;
 mod reuse;
 
 use std::collections::{HashMap, HashSet};
@@ -54,6 +55,8 @@ pub(crate) struct Writer {
     /// The segments of the log, from the first search for unused blocks on.
     segments: Vec<Range<u64>>,
     pieces: Vec<data::Piece>,
+    /// How long the log may get before it is tried again to begin it anew.
+    renewed_to: u64,
 }
 
 /// A file's last block.
@@ -83,6 +86,7 @@ impl Branch {
     fn begin(&self) -> Result<Operation<'_>> {
         self.check_access()?;
         let mut writer = self.open.lock_writer();
+        self.open.renew_if_long(&mut writer);
         self.open.ensure_held(&mut writer, Intent::Write)?;
         Ok(Operation { open: &self.open, writer, id: self.id(), time: clock::now() })
     }
