@@ -230,7 +230,7 @@ def test_file_system_exerciser(
 ) -> None:
     config = scratch / "fsx.toml"
     config.write_text(
-        "flen = 262144\n[opsize]\nmax = 65536\n[weights]\nclose_open = 1\ninvalidate = 1\n"
+        "flen = 262144\n[opsize]\nmin = 1\nmax = 65536\n[weights]\nclose_open = 1\ninvalidate = 1\n"
         "mapread = 10\nmapwrite = 10\nread = 10\nwrite = 10\ntruncate = 5\nfsync = 1\n"
         "punch_hole = 3\nposix_fallocate = 3\ncopy_file_range = 3\nsendfile = 1\n"
     )
