@@ -62,9 +62,14 @@ def as_nobody(path: Path, flags: int, group: int) -> str:
         "except OSError as error: print(errno.errorcode[error.errno])\n"
         "else: print('OK')"
     )
+    return run_as_nobody(group, program, path, str(flags)).strip()
+
+
+def run_as_nobody(group: int, program: str, *arguments: str | Path) -> str:
+    """Run a program of Python as an ordinary user in a group; return what it prints."""
     user = ["setpriv", f"--reuid={NOBODY}", f"--regid={group}", "--clear-groups"]
-    command = [*user, "/usr/bin/python3", "-c", program, path, str(flags)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    command: list[str | Path] = [*user, "/usr/bin/python3", "-c", program, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def make(path: Path, mode: int, group: int = 0) -> Path:
@@ -146,9 +151,7 @@ def set_group_id(top: Path) -> list[object]:
     file.chmod(0o2755)
     program = "import os, sys; os.setxattr(sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3]))"
     for group in (A_GROUP, A_GROUP + 1):
-        user = ["setpriv", f"--reuid={NOBODY}", f"--regid={group}", "--clear-groups"]
-        command = [*user, "/usr/bin/python3", "-c", program, file, ACCESS, MASKED.hex()]
-        subprocess.run(command, check=True)
+        run_as_nobody(group, program, file, ACCESS, MASKED.hex())
     return state(top)
 
 
