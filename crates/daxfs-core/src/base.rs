@@ -3,9 +3,11 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::mem::offset_of;
 use std::sync::{Arc, OnceLock, RwLock};
 
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::little_endian::{U16, U32};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::error::{Error, Result};
 use crate::format::{
@@ -347,8 +349,8 @@ impl Base {
             .map(move |position| self.dirent(&directory, position))
     }
 
-    /// Finds a name in a directory: a binary search.
-    pub fn lookup(&self, directory: &Inode, name: &[u8]) -> Result<Option<Dirent>> {
+    /// The number of the inode that a name in a directory stands for, by binary search.
+    pub fn lookup(&self, directory: &Inode, name: &[u8]) -> Result<Option<u64>> {
         let count = self.dirent_count(directory);
         if self.has(feature::SORTED_DIRS) {
             self.search(directory, name, count, |position| position)
@@ -364,15 +366,15 @@ impl Base {
         name: &[u8],
         count: u64,
         position_of: impl Fn(u64) -> u64,
-    ) -> Result<Option<Dirent>> {
+    ) -> Result<Option<u64>> {
         let wanted = prefix(name);
         let (mut low, mut high) = (0, count);
         while low < high {
             let middle = low + (high - low) / 2;
             let position = position_of(middle);
             // The first bytes of a name mostly decide, and cost one cache line instead of three.
-            let at = directory.data + position * DIRENT_SIZE + HEAD_OFFSET;
-            match head(&self.region.read(at)?).cmp(&wanted) {
+            let head: Head = self.region.read(directory.data + position * DIRENT_SIZE)?;
+            match head.prefix().cmp(&wanted) {
                 Ordering::Less => {
                     low = middle + 1;
                     continue;
@@ -381,13 +383,17 @@ impl Base {
                     high = middle;
                     continue;
                 }
+                // Then they are all that there is of the name.
+                Ordering::Equal if name.len() <= PREFIX && name.len() == head.name_len() => {
+                    return Ok(Some(head.ino.get().into()));
+                }
                 Ordering::Equal => {}
             }
             let entry = self.dirent(directory, position)?;
             match entry.name().cmp(name) {
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
-                Ordering::Equal => return Ok(Some(entry)),
+                Ordering::Equal => return Ok(Some(entry.ino())),
             }
         }
         Ok(None)
@@ -456,10 +462,32 @@ impl Base {
 
 /// Bytes of a name that are compared as one number.
 const PREFIX: usize = size_of::<u128>();
-/// Where in a dirent the length of the name is, and how far the name's first bytes are from there.
-const HEAD_OFFSET: u64 = std::mem::offset_of!(RawDirent, name_len) as u64;
-const HEAD_NAME: usize =
-    std::mem::offset_of!(RawDirent, name) - std::mem::offset_of!(RawDirent, name_len);
+
+/// What a search looks at: a [`RawDirent`] up to the first bytes of its name.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Head {
+    ino: U32,
+    mode: U32,
+    name_len: U16,
+    reserved: [u8; 6],
+    name: [u8; PREFIX],
+}
+
+const _: () = assert!(offset_of!(Head, name_len) == offset_of!(RawDirent, name_len));
+const _: () = assert!(offset_of!(Head, name) == offset_of!(RawDirent, name));
+
+impl Head {
+    fn name_len(&self) -> usize {
+        self.name_len.get().into()
+    }
+
+    /// As [`prefix`] of the whole name. Plain v3 leaves what it likes behind a name.
+    fn prefix(&self) -> u128 {
+        let bits = 8 * self.name_len().min(PREFIX) as u32;
+        u128::from_be_bytes(self.name) & !u128::MAX.checked_shr(bits).unwrap_or(0)
+    }
+}
 
 /// The first bytes of a name as a number that is ordered as names are, which have no NUL.
 fn prefix(name: &[u8]) -> u128 {
@@ -467,13 +495,6 @@ fn prefix(name: &[u8]) -> u128 {
     let len = name.len().min(PREFIX);
     bytes[..len].copy_from_slice(&name[..len]);
     u128::from_be_bytes(bytes)
-}
-
-/// The same of a dirent, from its length on. Plain v3 leaves what it likes behind a name.
-fn head(bytes: &[u8; HEAD_NAME + PREFIX]) -> u128 {
-    let len = u32::from(u16::from_le_bytes([bytes[0], bytes[1]])).min(PREFIX as u32);
-    let name = bytes[HEAD_NAME..].try_into().expect("as many as a prefix has");
-    u128::from_be_bytes(name) & !u128::MAX.checked_shr(8 * len).unwrap_or(0)
 }
 
 /// The root of an image that has no base image.

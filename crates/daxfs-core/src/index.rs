@@ -212,7 +212,7 @@ impl Index {
             Some(_) => None,
         };
         let Some(below) = below else { return Ok(None) };
-        Ok(base.lookup(below, name)?.map(|entry| entry.ino()))
+        base.lookup(below, name)
     }
 
     /// The directory that a directory other than the root lies in, if any does.
@@ -568,7 +568,7 @@ impl Step<'_> {
         let (_, directory) = self.directory(parent)?;
         match (directory.name(name), &directory.base) {
             (Some(changed), _) => Ok(changed),
-            (None, Some(below)) => Ok(base.lookup(below, name)?.map(|entry| entry.ino())),
+            (None, Some(below)) => base.lookup(below, name),
             (None, None) => Ok(None),
         }
     }

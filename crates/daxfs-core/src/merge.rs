@@ -94,7 +94,7 @@ impl<'a> Merge<'a> {
     fn compare_names(&mut self, parent: u64, directory: &Directory) -> Result<()> {
         for (name, now) in directory.names() {
             let below = directory.base().map(|below| self.base.lookup(below, name)).transpose()?;
-            let before = below.flatten().map(|entry| entry.ino());
+            let before = below.flatten();
             if before == now {
                 continue;
             }

@@ -146,7 +146,7 @@ impl View {
         let base = self.image.base();
         let found = match &self.index {
             Some(index) => index.lookup(base, directory, name)?,
-            None => base.lookup(directory, name)?.map(|entry| entry.ino()),
+            None => base.lookup(directory, name)?,
         };
         found.map(|ino| self.inode(ino)).transpose()
     }
