@@ -150,16 +150,13 @@ impl Mounted {
         let mut list = default.and_then(Acl::parse);
         let mode = list.as_mut().map_or(mode & !umask, |list| list.inherit(mode));
         let new = NewInode { mode: mode | inherited, uid: request.uid(), gid, rdev };
-        let inode = branch.mknod(parent.ino, name, &new).map_err(errno)?;
-        let set = |name, value: &[u8]| {
-            branch.set_xattr(inode.ino, name, value, XattrMode::Either).map_err(errno)
-        };
-        if let Some(list) = list.filter(|list| !list.is_a_mode()) {
-            set(acl::ACCESS, &list.value())?;
-        }
-        if let Some(default) = default.filter(|_| inode.is_dir()) {
-            set(acl::DEFAULT, default)?;
-        }
+        let access = list.filter(|list| !list.is_a_mode()).map(|list| list.value());
+        let default = default.filter(|_| mode & mode::TYPE == mode::DIRECTORY);
+        let lists = [(acl::ACCESS, access), (acl::DEFAULT, default.map(Vec::from))];
+        let lists = lists.into_iter().filter_map(|(name, value)| Some((name.to_vec(), value?)));
+        // In one piece: without its list, the mask of a file would be its group's permissions.
+        let made = branch.mknod_with(parent.ino, name, &new, &lists.collect::<Vec<_>>());
+        let inode = made.map_err(errno)?;
         self.made(&branch, parent, &inode)
     }
 

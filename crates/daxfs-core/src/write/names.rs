@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Operations on names: make, link, remove, move.
 
+use std::iter;
+
 use super::Operation;
 use crate::alloc::Purpose;
-use crate::base::Inode;
+use crate::base::{Inode, Xattr};
 use crate::branch::handle::Branch;
 use crate::delta::{Change, is_name};
 use crate::error::{Error, Result};
@@ -37,6 +39,17 @@ pub enum Rename {
 impl Branch {
     /// Makes a file, directory, device, FIFO or socket.
     pub fn mknod(&self, parent: u64, name: &[u8], new: &NewInode) -> Result<Inode> {
+        self.mknod_with(parent, name, new, &[])
+    }
+
+    /// The same, with extended attributes that it has from the beginning.
+    pub fn mknod_with(
+        &self,
+        parent: u64,
+        name: &[u8],
+        new: &NewInode,
+        xattrs: &[Xattr],
+    ) -> Result<Inode> {
         let known = matches!(
             new.mode & mode::TYPE,
             mode::REGULAR | mode::DIRECTORY | mode::CHAR | mode::BLOCK | mode::FIFO | mode::SOCKET
@@ -44,7 +57,7 @@ impl Branch {
         if !known || new.mode & !(mode::TYPE | 0o7777) != 0 {
             return Err(Error::invalid(format!("mode {:#o} is that of no new file", new.mode)));
         }
-        self.make(parent, name, new, None)
+        self.make(parent, name, new, None, xattrs)
     }
 
     /// Makes a symbolic link.
@@ -71,7 +84,7 @@ impl Branch {
             return Err(Error::invalid("a symlink target cannot hold a NUL"));
         }
         let new = NewInode { mode: mode::SYMLINK | 0o777, uid, gid, rdev: 0 };
-        self.make(parent, name, &new, Some(target.into()))
+        self.make(parent, name, &new, Some(target.into()), &[])
     }
 
     fn make(
@@ -80,6 +93,7 @@ impl Branch {
         name: &[u8],
         new: &NewInode,
         target: Option<Box<[u8]>>,
+        xattrs: &[Xattr],
     ) -> Result<Inode> {
         self.operate(|mut operation| {
             operation.free_name(parent, name)?;
@@ -87,7 +101,12 @@ impl Branch {
             let NewInode { mode, uid, gid, rdev } = *new;
             let (name, target) = (name.into(), target.clone());
             let change = Change::Mknod { parent, mode, uid, gid, rdev, name, target };
-            operation.log(&[(ino, change)], Purpose::Growth)?;
+            let set = |(name, value): &Xattr| {
+                let (name, value) = (name[..].into(), Some(value[..].into()));
+                (ino, Change::SetXattr { name, value })
+            };
+            let entries: Vec<_> = iter::once((ino, change)).chain(xattrs.iter().map(set)).collect();
+            operation.log(&entries, Purpose::Growth)?;
             operation.inode(ino)
         })
     }
