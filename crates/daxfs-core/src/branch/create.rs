@@ -19,6 +19,7 @@ use crate::session::{Session, encode_name};
 /// Times that another's unfinished branch of the same name is waited out.
 const TRIES: usize = 8;
 
+/// The name of a branch made only to be committed, as records hold it.
 fn renewal_field() -> Name {
     let mut field = Name::default();
     field[..RENEWAL_NAME.len()].copy_from_slice(RENEWAL_NAME.as_bytes());
@@ -97,10 +98,11 @@ impl Session {
         let id = records.id(slot)?;
         match self.take_for_writing(RENEWAL_NAME, slot, id, Intent::Finish) {
             Ok(()) => {
-                self.retire(slot)?;
-                self.let_go(slot)
+                let retired = self.retire(slot);
+                self.let_go(slot)?;
+                retired
             }
-            // Somebody else does the same, or has main committed meanwhile.
+            // Somebody else does the same, or it was taken by force.
             Err(Error::Stale { .. } | Error::Busy { .. } | Error::ReadOnly { .. }) => Ok(()),
             Err(error) => Err(error),
         }

@@ -259,43 +259,32 @@ impl Records {
         Ok(chain)
     }
 
-    /// A NEW or ACTIVE child of `parent` made under `head`.
-    pub(crate) fn child(&self, parent: u64, head: u64) -> Result<Option<u64>> {
+    /// A record of the generation of `head`, NEW or ACTIVE, of which `wanted` says so.
+    fn find(&self, head: u64, wanted: impl Fn(u64) -> Result<bool>) -> Result<Option<u64>> {
         for slot in self.slots() {
             if matches!(self.state(slot)?, state::NEW | state::ACTIVE)
-                && self.parent(slot)? == parent
                 && self.base_head(slot)? == head
+                && wanted(slot)?
             {
                 return Ok(Some(slot));
             }
         }
         Ok(None)
+    }
+
+    /// A child of `parent` made under `head`, live or in the making.
+    pub(crate) fn child(&self, parent: u64, head: u64) -> Result<Option<u64>> {
+        self.find(head, |slot| Ok(self.parent(slot)? == parent))
     }
 
     /// The live record of a generation that bears a name, other than `except`.
     pub(crate) fn named(&self, name: &Name, head: u64, except: u64) -> Result<Option<u64>> {
-        for slot in self.slots().filter(|slot| *slot != except) {
-            if matches!(self.state(slot)?, state::NEW | state::ACTIVE)
-                && self.base_head(slot)? == head
-                && self.has_name(slot, name)?
-            {
-                return Ok(Some(slot));
-            }
-        }
-        Ok(None)
+        self.find(head, |slot| Ok(slot != except && self.has_name(slot, name)?))
     }
 
-    /// Whether a generation has branches, made or in the making, beside one.
-    pub(crate) fn others_of(&self, head: u64, except: u64) -> Result<bool> {
-        for slot in self.slots() {
-            if matches!(self.state(slot)?, state::NEW | state::ACTIVE)
-                && self.base_head(slot)? == head
-                && self.id(slot)? != except
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Whether a generation has records, live or in the making, beside the one of this id.
+    pub(crate) fn has_others(&self, head: u64, except: u64) -> Result<bool> {
+        Ok(self.find(head, |slot| Ok(self.id(slot)? != except))?.is_some())
     }
 
     pub(crate) fn is_quarantined(&self, slot: u64) -> Result<bool> {

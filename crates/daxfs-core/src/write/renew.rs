@@ -63,9 +63,10 @@ impl Open {
         }
         let committed = session.create_renewal().and_then(|branch| {
             // RenewAlone: the commit would void what others made of main meanwhile.
-            match records.others_of(records.head()?, branch.id())? {
-                true => branch.abort().map(|()| false),
-                false => branch.commit().map(|()| true),
+            if records.has_others(records.head()?, branch.id())? {
+                branch.abort().map(|()| false)
+            } else {
+                branch.commit().map(|()| true)
             }
         });
         // Main is held again, whatever came of it, before anybody else can write to it.
