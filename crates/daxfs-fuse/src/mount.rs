@@ -185,7 +185,12 @@ fn receive(socket: &UnixStream) -> rustix::io::Result<Option<OwnedFd>> {
 pub fn remount(mountpoint: &Path, options: &Options) -> Result<()> {
     let mut flags = options.flags;
     flags.set(MountFlags::RDONLY, options.access == Access::ReadOnly);
-    rustix::mount::mount_remount(mountpoint, flags, c"").map_err(Error::io("remount", mountpoint))
+    rustix::mount::mount_remount(mountpoint, flags, c"").map_err(|errno| match errno {
+        Errno::INVAL => {
+            Error::invalid(format!("{}: nothing is mounted there", mountpoint.display()))
+        }
+        errno => Error::io("remount", mountpoint)(errno),
+    })
 }
 
 /// Takes the mount on `mountpoint` away; `lazy` takes its name away now and the rest once nobody

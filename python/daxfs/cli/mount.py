@@ -33,7 +33,7 @@ def command(source: str, mountpoint: str, options: tuple[str, ...], foreground: 
       nocontrol         no control directory
       threads=N         threads that serve
       fuse, kernel      by FUSE, by the kernel's module
-      remount           change a mount that is there to ro, rw, nosuid and the like
+      remount           change a mount that is there: ro, rw (again), nosuid and the like
 
     Those of mount(8), such as nosuid, nodev and noexec, do what they always do.
     """  # noqa: D301
