@@ -170,14 +170,9 @@ impl Session {
         let slot = if name == MAIN_NAME {
             self.records.slot_of(head)?
         } else {
-            let found = match encode_name(name) {
-                Ok(name) => self.records.named(&name, head, u64::MAX)?,
+            match encode_name(name) {
+                Ok(name) => self.records.named(&name, head)?,
                 Err(_) => None,
-            };
-            let active = |slot: &u64| Ok::<_, Error>(self.records.state(*slot)? == state::ACTIVE);
-            match found {
-                Some(slot) if active(&slot)? => Some(slot),
-                _ => None,
             }
         };
         let slot = slot.ok_or_else(|| Error::NoBranch { name: name.into() })?;

@@ -106,19 +106,40 @@ fn expect_lost(error: &Error) {
     assert!(fine, "{error:?}");
 }
 
+/// Writes to main, and begins its log anew.
+fn write_and_renew(session: &Arc<Session>) {
+    match session.open_branch("main", Access::Write) {
+        Ok(main) => {
+            let append = Op::Append(path("history"), vec![b'm']);
+            if let Err(error) = ops::apply(&main, &append).and_then(|()| main.renew()) {
+                expect_lost(&error);
+            }
+        }
+        Err(error) => expect_lost(&error),
+    }
+}
+
+/// Main's log is begun anew while others want to write main, or look after the image: none of them
+/// takes what was committed for what was left behind.
+#[test]
+fn a_fresh_log_is_not_dropped() {
+    explore(|region| {
+        let writers = [write_and_renew, write_and_renew].map(|work| party(&region, work));
+        let keeper = party(&region, |session| {
+            session.maintain().expect("maintained");
+        });
+        wait_for(writers.into_iter().chain([keeper]));
+        let session = branching::session(&region).expect("it opens");
+        let main = session.open_branch("main", Access::Write).expect("free to take");
+        assert!(matches!(&history(&main).expect("readable")[..], b"m" | b"mm"));
+    });
+}
+
 /// Main's log is begun anew beside somebody who makes a branch: that one is not voided by it.
 #[test]
 fn a_fresh_log_voids_no_branch() {
     explore(|region| {
-        let writer = party(&region, |session| match session.open_branch("main", Access::Write) {
-            Ok(main) => {
-                let append = Op::Append(path("history"), vec![b'm']);
-                if let Err(error) = ops::apply(&main, &append).and_then(|()| main.renew()) {
-                    expect_lost(&error);
-                }
-            }
-            Err(error) => expect_lost(&error),
-        });
+        let writer = party(&region, write_and_renew);
         let maker = party(&region, |session| match session.create("b", "main") {
             Ok(branch) => {
                 ops::apply(&branch, &Op::Append(path("history"), vec![b'b'])).expect("alive");
@@ -127,6 +148,38 @@ fn a_fresh_log_voids_no_branch() {
             Err(error) => expect_lost(&error),
         });
         wait_for([writer, maker]);
+    });
+}
+
+/// A branch that somebody commits and somebody else aborts ends one way, for both.
+#[test]
+fn a_branch_ends_once() {
+    type End = fn(&Arc<Session>) -> Result<()>;
+    explore(|region| {
+        let session = branching::session(&region).expect("it opens");
+        let branch = session.create("b", "main").expect("a branch");
+        ops::apply(&branch, &Op::Append(path("history"), vec![b'b'])).expect("written");
+        drop((branch, session));
+        let ended = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let ends: [(&str, End); 2] =
+            [("commit", |session| session.commit("b")), ("abort", |session| session.abort("b"))];
+        let parties = ends.map(|(name, end)| {
+            let ended = Arc::clone(&ended);
+            party(&region, move |session| match end(session) {
+                Ok(()) => ended.lock().expect("no panic holds it").push(name),
+                Err(error) => expect_lost(&error),
+            })
+        });
+        wait_for(parties);
+        let session = branching::session(&region).expect("it opens");
+        let main = session.open_branch("main", Access::Write).expect("free to take");
+        let ended = ended.lock().expect("no panic holds it").clone();
+        let expected: &[u8] = match ended[..] {
+            ["commit"] => b"b",
+            ["abort"] => b"",
+            _ => panic!("it ended by {ended:?}"),
+        };
+        assert_eq!(history(&main).expect("readable"), expected);
     });
 }
 

@@ -110,9 +110,7 @@ impl Session {
 
     /// A branch of this generation that was made only to be committed, and whether its maker lives.
     fn renewal(&self, head: u64) -> Result<Option<(u64, bool)>> {
-        let Some(slot) = self.records.named(&renewal_field(), head, u64::MAX)? else {
-            return Ok(None);
-        };
+        let Some(slot) = self.records.named(&renewal_field(), head)? else { return Ok(None) };
         let owner = holder(self.records.owner(slot)?);
         Ok(Some((slot, owner != 0 && self.openers.examine(owner)?.life != Life::Dead)))
     }
@@ -188,7 +186,7 @@ impl Session {
             return Err(Error::Busy { name: parent.name.into(), why });
         }
         // CreateNames
-        if let Some(other) = records.named(encoded, parent.head, slot)? {
+        if let Some(other) = records.namesake(encoded, parent.head, slot)? {
             let exists = records.state(other)? == state::ACTIVE;
             back_out()?;
             if exists {

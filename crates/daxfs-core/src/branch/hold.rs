@@ -44,10 +44,14 @@ impl Session {
         if records.id(slot)? != id || records.state(slot)? != state::ACTIVE {
             return give_back(gone());
         }
-        // WriteOpenHead
+        // WriteOpenHead. What another committed meanwhile is main's tip, and not to be ended.
         let head = records.head()?;
         records.persist_head()?;
-        if !records.is_current(slot, head)? {
+        let current = match intent {
+            Intent::Write => records.is_current(slot, head)?,
+            Intent::Finish => records.base_head(slot)? == head,
+        };
+        if !current {
             return give_back(gone());
         }
         if records.is_quarantined(slot)? && intent == Intent::Write {

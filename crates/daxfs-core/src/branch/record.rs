@@ -20,6 +20,9 @@ const SLOTS: u64 = BRANCH_RECORDS as u64;
 /// A stamp that is still to be replaced by an epoch.
 pub(crate) const UNSTAMPED: u64 = u64::MAX;
 
+/// States of a branch that has not ended, or is in the making.
+const LIVE: [u32; 2] = [state::NEW, state::ACTIVE];
+
 /// A branch name as it lies in a record.
 pub(crate) type Name = [u8; BRANCH_NAME_MAX + 1];
 
@@ -259,12 +262,15 @@ impl Records {
         Ok(chain)
     }
 
-    /// A record of the generation of `head`, NEW or ACTIVE, of which `wanted` says so.
-    fn find(&self, head: u64, wanted: impl Fn(u64) -> Result<bool>) -> Result<Option<u64>> {
+    /// A record of the generation of `head`, in one of these states, of which `wanted` says so.
+    fn find(
+        &self,
+        head: u64,
+        states: &[u32],
+        wanted: impl Fn(u64) -> Result<bool>,
+    ) -> Result<Option<u64>> {
         for slot in self.slots() {
-            if matches!(self.state(slot)?, state::NEW | state::ACTIVE)
-                && self.base_head(slot)? == head
-                && wanted(slot)?
+            if states.contains(&self.state(slot)?) && self.base_head(slot)? == head && wanted(slot)?
             {
                 return Ok(Some(slot));
             }
@@ -274,17 +280,23 @@ impl Records {
 
     /// A child of `parent` made under `head`, live or in the making.
     pub(crate) fn child(&self, parent: u64, head: u64) -> Result<Option<u64>> {
-        self.find(head, |slot| Ok(self.parent(slot)? == parent))
+        self.find(head, &LIVE, |slot| Ok(self.parent(slot)? == parent))
     }
 
-    /// The live record of a generation that bears a name, other than `except`.
-    pub(crate) fn named(&self, name: &Name, head: u64, except: u64) -> Result<Option<u64>> {
-        self.find(head, |slot| Ok(slot != except && self.has_name(slot, name)?))
+    /// The branch of a generation that bears a name. Whoever has a pin may load more of it: it can
+    /// end, and its slot is not used again.
+    pub(crate) fn named(&self, name: &Name, head: u64) -> Result<Option<u64>> {
+        self.find(head, &[state::ACTIVE], |slot| self.has_name(slot, name))
+    }
+
+    /// Another record of a generation than that in `slot`, live or in the making, of the same name.
+    pub(crate) fn namesake(&self, name: &Name, head: u64, slot: u64) -> Result<Option<u64>> {
+        self.find(head, &LIVE, |other| Ok(other != slot && self.has_name(other, name)?))
     }
 
     /// Whether a generation has records, live or in the making, beside the one of this id.
     pub(crate) fn has_others(&self, head: u64, except: u64) -> Result<bool> {
-        Ok(self.find(head, |slot| Ok(self.id(slot)? != except))?.is_some())
+        Ok(self.find(head, &LIVE, |slot| Ok(self.id(slot)? != except))?.is_some())
     }
 
     pub(crate) fn is_quarantined(&self, slot: u64) -> Result<bool> {
