@@ -20,10 +20,20 @@ impl State {
         chain
     }
 
-    /// Published entries of one layer, as block + 1.
-    pub fn layer_blocks(&self, slot: u8) -> [u8; PAGES] {
+    /// Published entries of one layer that count, by page: which, and its block + 1.
+    pub fn layer(&self, slot: u8) -> [Option<(u8, u8)>; PAGES] {
         let size = self.memory.rec(slot, Field::Size);
-        [0, 1].map(|k| if k < size { self.memory.load(log(slot, k)) } else { 0 })
+        let [first, second] =
+            [0, 1].map(|k| (k < size).then(|| (k, self.memory.load(log(slot, k)))));
+        match second {
+            Some((k, entry)) if entry & REPLACES != 0 => [Some((k, entry & !REPLACES)), None],
+            _ => [first, second],
+        }
+    }
+
+    /// Its blocks, by page, as block + 1.
+    pub fn layer_blocks(&self, slot: u8) -> [u8; PAGES] {
+        self.layer(slot).map(|entry| entry.map_or(0, |(_, block)| block))
     }
 
     /// The newest block of each page, as block + 1, of a chain.
@@ -116,9 +126,14 @@ impl State {
         };
     }
 
-    /// Its creation was acknowledged.
+    /// Its creation was acknowledged: a commit that nobody knows of must not have voided it.
     pub fn acknowledge_branch(&mut self, slot: u8) {
         self.ghost.branches[slot as usize].promised = true;
+        let base_head = self.ghost.branches[slot as usize].base_head;
+        let at = self.ghost.heads.iter().position(|head| head.id == base_head);
+        if at.and_then(|at| self.ghost.heads.get(at + 1)).is_some_and(|next| next.renewal) {
+            self.violate(Invariant::RenewalsAlone);
+        }
     }
 
     /// A branch is over: aborted, or retired because nobody needs it.
@@ -137,12 +152,13 @@ impl State {
     pub fn publish(&mut self, slot: u8, k: u8) {
         let id = self.memory.rec(slot, Field::Id);
         let content = crate::branch::content(id, k);
+        let page = if self.memory.load(log(slot, k)) & REPLACES != 0 { 0 } else { k as usize };
         if self.main().id == id {
-            self.main_mut().pages[k as usize] = content;
+            self.main_mut().pages[page] = content;
         }
         let branch = &mut self.ghost.branches[slot as usize];
         if branch.id == id {
-            branch.pages[k as usize] = content;
+            branch.pages[page] = content;
         }
     }
 
@@ -170,7 +186,15 @@ impl State {
         let pages = self.ghost.branches[slot as usize].pages;
         let layers = self.chain(id).into_iter().map(|layer| self.memory.rec(layer, Field::Id));
         let chain = layers.fold(self.main().chain, |bits, id| bits | 1 << id);
-        self.ghost.heads.push(Committed { id, pages, acknowledged: pages, chain });
+        let renewal = self.memory.rec(slot, Field::Name) == RENEWAL;
+        let base_head = self.memory.rec(slot, Field::BaseHead);
+        let voids = |(other, branch): (usize, &Branched)| {
+            branch.promised && branch.base_head == base_head && other != slot as usize
+        };
+        if renewal && self.ghost.branches.iter().enumerate().any(voids) {
+            self.violate(Invariant::RenewalsAlone);
+        }
+        self.ghost.heads.push(Committed { id, pages, acknowledged: pages, chain, renewal });
     }
 
     /// The winner was told; so every other branch of its generation is dead for ever.

@@ -37,6 +37,8 @@ pub enum Invariant {
     Recoverable,
     /// I14: an opener that reads and owns nothing pins nothing.
     IdlePinNothing,
+    /// I15: a commit that only begins main's log anew ends no branch that somebody was told of.
+    RenewalsAlone,
 }
 
 impl Invariant {
@@ -56,6 +58,7 @@ impl Invariant {
         (Invariant::NamesUnique, "I12 names unique"),
         (Invariant::Recoverable, "I13 recoverable"),
         (Invariant::IdlePinNothing, "I14 idle openers pin nothing"),
+        (Invariant::RenewalsAlone, "I15 renewals alone"),
     ];
 
     /// Does it hold in this state?
@@ -119,17 +122,14 @@ fn blocks_owned(state: &State) -> bool {
         let flags = state.memory.rec(slot, Field::Flags);
         let folded = flags & flag::FOLDED != 0;
         let segment = state.memory.rec(slot, Field::Segment);
-        let size = state.memory.rec(slot, Field::Size);
         (segment == 0 || state.memory.load(map(segment - 1)) == id)
             && state.memory.rec(slot, Field::State) == ACTIVE
-            && (0..size).all(|k| match state.memory.load(log(slot, k)).checked_sub(1) {
-                None => folded,
-                Some(block) => {
-                    let owner = state.memory.load(map(block));
-                    let moving = folded && flags & flag::FOLD_DONE == 0 && owner != 0;
-                    let written = state.memory.load(data(block));
-                    (owner == id || moving) && (folded || written == crate::branch::content(id, k))
-                }
+            && state.layer(slot).into_iter().flatten().all(|(k, block)| {
+                let Some(block) = block.checked_sub(1) else { return folded };
+                let owner = state.memory.load(map(block));
+                let moving = folded && flags & flag::FOLD_DONE == 0 && owner != 0;
+                let written = state.memory.load(data(block));
+                (owner == id || moving) && (folded || written == crate::branch::content(id, k))
             })
     })
 }
@@ -178,6 +178,7 @@ fn recoverable(protocol: &Protocol, state: &State) -> bool {
     let idle = (0..SLOTS).all(|slot| memory.rec(slot, Field::Owner) & !FROZEN == 0);
     let records = (0..SLOTS).all(|slot| match memory.rec(slot, Field::State) {
         FREE => true,
+        ACTIVE if memory.rec(slot, Field::Name) == RENEWAL => end.is_main(slot),
         ACTIVE => end.is_alive(slot) || end.is_main(slot),
         _ => false,
     });

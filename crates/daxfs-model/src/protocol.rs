@@ -40,7 +40,8 @@ pub enum Action {
 }
 
 /// What a party does to bring a region back in order.
-const RECOVERY: [Op; 6] = [Op::Open, Op::Break, Op::Pin, Op::Reclaim, Op::Pin, Op::Reclaim];
+const RECOVERY: [Op; 7] =
+    [Op::Open, Op::Break, Op::DropRenewal, Op::Pin, Op::Reclaim, Op::Pin, Op::Reclaim];
 
 impl Protocol {
     /// Slots that branches may use.
@@ -64,19 +65,27 @@ impl Protocol {
         if op != Op::ReadUnregistered && registers == (opener != 0) {
             return Vec::new();
         }
-        let tip = state.memory.load(HEAD);
+        let is_tip = |slot| state.memory.rec(slot, Field::Id) == state.memory.load(HEAD);
+        let is_renewal = |slot| state.memory.rec(slot, Field::Name) == RENEWAL && !is_tip(slot);
+        // No other branch has that name, so nobody can ask for it.
+        let is_alive = |slot| state.is_alive(slot) && !is_renewal(slot);
         (0..SLOTS)
             .filter(|&slot| match op {
                 Op::Create | Op::CreateNamed | Op::WriteOpen => {
-                    state.is_alive(slot)
-                        || (state.memory.rec(slot, Field::Id) == tip
-                            && state.memory.rec(slot, Field::State) == ACTIVE)
+                    is_alive(slot)
+                        || (is_tip(slot) && state.memory.rec(slot, Field::State) == ACTIVE)
                 }
-                Op::CreateOfMain => state.memory.rec(slot, Field::Id) == tip,
-                Op::ReadBranch | Op::WriteOpenBranch => state.is_alive(slot),
-                Op::Append | Op::Write | Op::Commit | Op::Abort | Op::Release => {
-                    writable & (1 << slot) != 0
-                }
+                Op::CreateOfMain => is_tip(slot),
+                Op::ReadBranch | Op::WriteOpenBranch => is_alive(slot),
+                Op::CreateRenewal => is_tip(slot) && writable & (1 << slot) != 0,
+                Op::CommitRenewal => is_renewal(slot) && writable & (1 << slot) != 0,
+                Op::Append
+                | Op::Write
+                | Op::Replace
+                | Op::Collect
+                | Op::Commit
+                | Op::Abort
+                | Op::Release => writable & (1 << slot) != 0 && !is_renewal(slot),
                 _ => slot == 0,
             })
             .collect()
@@ -90,9 +99,14 @@ impl Protocol {
         party.local.id = id;
         party.step = match op {
             Op::Open => Opener::OpenClaim.into(),
-            Op::Create | Op::CreateOfMain | Op::CreateNamed => Branch::CreateFind.into(),
+            Op::Create | Op::CreateOfMain | Op::CreateNamed | Op::CreateRenewal => {
+                Branch::CreateFind.into()
+            }
             Op::WriteOpen | Op::WriteOpenBranch => Branch::WriteOpenTake.into(),
-            Op::Append | Op::Write => Branch::AppendCheck.into(),
+            Op::Append | Op::Write | Op::Replace => Branch::AppendCheck.into(),
+            Op::Collect => Branch::CollectCheck.into(),
+            Op::CommitRenewal => Branch::RenewHead.into(),
+            Op::DropRenewal => Branch::DropHead.into(),
             Op::Commit => Branch::CommitSwap.into(),
             Op::Abort => Branch::AbortCheck.into(),
             Op::Release => Branch::Release.into(),
@@ -106,6 +120,8 @@ impl Protocol {
         };
         match op {
             Op::CreateNamed | Op::Reclaim | Op::Write => party.local.also = 1,
+            Op::Replace => party.local.also = REPLACES,
+            Op::CreateRenewal => party.local.also = RENEWAL,
             Op::Read | Op::Open => party.local.id = 0,
             _ => {}
         }
@@ -167,7 +183,13 @@ impl Protocol {
         memory.store(rec(0, Field::Id), 1);
         memory.store(rec(0, Field::State), ACTIVE);
         memory.store(rec(0, Field::Stamp), CREATED);
-        let main = Committed { id: 1, pages: [0; PAGES], acknowledged: [0; PAGES], chain: 2 };
+        let main = Committed {
+            id: 1,
+            pages: [0; PAGES],
+            acknowledged: [0; PAGES],
+            chain: 2,
+            renewal: false,
+        };
         let ghost = Ghost {
             heads: vec![main],
             acknowledged_head: 0,
@@ -262,6 +284,6 @@ impl Model for Protocol {
                 }),)*]
             };
         }
-        always!(0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+        always!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14)
     }
 }

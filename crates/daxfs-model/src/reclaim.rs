@@ -243,19 +243,14 @@ impl Turn<'_> {
                 }
             }
             Step::PinEntry => {
-                let word = self.load(entry(cursor));
-                let counts = word != 0 && word & (FREED | CLAIMED) == 0;
-                if counts || !self.keeps(Rule::ClaimedPinsIgnored) {
+                if self.pin_counts(cursor) {
                     self.goto(Step::PinValue);
                 } else {
                     self.next_pin();
                 }
             }
             Step::PinValue => {
-                let pin = self.load(pin(cursor));
-                let passed =
-                    if self.keeps(Rule::PinEqualBlocks) { stamp < pin } else { stamp <= pin };
-                if pin == 0 || passed || !self.keeps(Rule::RespectPins) {
+                if self.pin_passed(cursor, stamp) || !self.keeps(Rule::RespectPins) {
                     self.next_pin();
                 } else {
                     self.next_record();
@@ -263,6 +258,19 @@ impl Turn<'_> {
             }
             _ => unreachable!("not a step of judging the retired"),
         }
+    }
+
+    /// Is the entry of a party that may read?
+    pub(crate) fn pin_counts(&self, index: u8) -> bool {
+        let word = self.load(entry(index));
+        let counts = word != 0 && word & (FREED | CLAIMED) == 0;
+        counts || !self.keeps(Rule::ClaimedPinsIgnored)
+    }
+
+    /// Does its pin say that it cannot read what was given up at `stamp`?
+    pub(crate) fn pin_passed(&self, index: u8, stamp: u8) -> bool {
+        let pin = self.load(pin(index));
+        pin == 0 || stamp < pin || (stamp == pin && !self.keeps(Rule::PinEqualBlocks))
     }
 
     fn next_pin(&mut self) {

@@ -12,8 +12,7 @@ macro_rules! rules {
             pub const ALL: &[Rule] = &[$(Rule::$name,)*];
 
             /// Rules that save work or spare a surprise, but that no invariant needs.
-            pub const COURTESIES: &[Rule] =
-                &[Rule::RecheckHead, Rule::ScanSameHead, Rule::PersistFree];
+            pub const COURTESIES: &[Rule] = &[Rule::ScanSameHead, Rule::PersistFree];
         }
     };
 }
@@ -71,4 +70,11 @@ rules! {
     OwnersPin: "who owns a record keeps a pin",
     ClaimedPinsIgnored: "pins of claimed and free entries do not count",
     ClearPin: "a claimer zeroes the pin before its entry counts",
+    CollectPublishes: "collect makes durable what it published before it frees",
+    CollectBumps: "collect adds 1 to the epoch before it frees",
+    CollectWaits: "collect frees nothing that a pin of up to its stamp may read",
+    RenewLooks: "who made a renewal commits it only if it is alone",
+    CreateSeesRenewal: "who makes another branch looks for a living maker's renewal",
+    DropRechecks: "who took a renewal left behind looks again whether it is alive",
+    DropRenewals: "maintenance ends renewals left behind",
 }

@@ -31,6 +31,15 @@ pub struct Scenario {
     pub after: Script,
 }
 
+impl Scenario {
+    /// May anybody begin main's log anew?
+    pub fn renews(&self) -> bool {
+        let mut ops =
+            self.parties.iter().flat_map(|script| script.iter()).flat_map(|set| set.iter());
+        ops.any(|op| *op == CreateRenewal)
+    }
+}
+
 const PLAIN: Scenario = Scenario {
     name: "",
     history: &[],
@@ -51,6 +60,10 @@ const TWO_LAYERS: &[Op] = &[Create, Append, Commit, Create, Append, Commit, Recl
 
 /// A branch that nobody owns.
 const UNOWNED: &[Op] = &[Create, Append, Release];
+
+/// Main's writer begins its log anew.
+const RENEW: Script =
+    &[&[WriteOpen], &[Append], &[CreateRenewal], &[CommitRenewal], &[WriteOpen], &[Append]];
 
 /// After a power loss: bring the region back in order, then use it.
 const RESTART: Script = &[&[Open], &[Break], &[Reclaim], &[Create, WriteOpen], &[Append, Commit]];
@@ -205,6 +218,58 @@ pub const SMALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "readers meet collect",
+        history: ONE_LAYER,
+        parties: &[
+            &[&[Read, ReadUnregistered]],
+            &[&[WriteOpen], &[Replace], &[Collect], &[Create], &[Append]],
+        ],
+        blocks: 2,
+        ..PLAIN
+    },
+    Scenario {
+        name: "branches meet collect",
+        parties: &[
+            &[&[Create], &[Append], &[Replace], &[Collect], &[Commit]],
+            &[&[Create], &[Append], &[Commit, Abort]],
+            &[&[ReadBranch], &[Break]],
+        ],
+        slots: 3,
+        blocks: 2,
+        crashes: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "force meets collect",
+        history: UNOWNED,
+        parties: &[
+            &[&[WriteOpenBranch], &[Replace], &[Collect]],
+            &[
+                &[CreateOfMain],
+                &[Force],
+                &[WriteOpenBranch],
+                &[Commit],
+                &[Fold, Reclaim],
+                &[Reclaim],
+                &[WriteOpen],
+                &[Append],
+            ],
+        ],
+        pinned: true,
+        ..PLAIN
+    },
+    Scenario {
+        name: "renew meets create",
+        parties: &[RENEW, &[&[Create], &[Append], &[Commit]], &[&[DropRenewal], &[WriteOpen]]],
+        ..PLAIN
+    },
+    Scenario {
+        name: "renew dies",
+        parties: &[RENEW, &[&[Break], &[DropRenewal], &[WriteOpen], &[Append]]],
+        crashes: 1,
+        ..PLAIN
+    },
+    Scenario {
         name: "one name",
         parties: &[
             &[&[CreateNamed], &[Abort, Commit]],
@@ -266,6 +331,29 @@ pub const SMALL: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "power: collect",
+        parties: &[&[&[Create], &[Append], &[Replace], &[Collect]], &[&[Create], &[Append]]],
+        slots: 3,
+        blocks: 2,
+        power_losses: 1,
+        after: RESTART,
+        ..PLAIN
+    },
+    Scenario {
+        name: "power: renew",
+        parties: &[&[
+            &[WriteOpen],
+            &[Append],
+            &[CreateRenewal],
+            &[CommitRenewal],
+            &[WriteOpen],
+            &[Fold, Append],
+        ]],
+        power_losses: 1,
+        after: RESTART,
+        ..PLAIN
+    },
+    Scenario {
         name: "power: openers",
         opened: false,
         parties: &[&[&[Open], &[Create], &[Close]], &[&[Open], &[WriteOpen]]],
@@ -305,6 +393,24 @@ pub const LARGE: &[Scenario] = &[
             &[&[Read, ReadBranch, ReadUnregistered], &[Read, ReadBranch]],
             &[&[Create], &[Append], &[Commit, Abort], &[Create], &[Append]],
             &[&[Fold], &[Reclaim]],
+        ],
+        crashes: 1,
+        ..PLAIN
+    },
+    Scenario {
+        name: "large: readers and branches among collect and renew",
+        history: ONE_LAYER,
+        parties: &[
+            &[
+                &[WriteOpen],
+                &[Replace],
+                &[Collect],
+                &[CreateRenewal],
+                &[CommitRenewal],
+                &[WriteOpen],
+            ],
+            &[&[Create, Read, ReadUnregistered], &[Append], &[Replace], &[Collect], &[Commit]],
+            &[&[Break, DropRenewal], &[WriteOpen, Reclaim, Read], &[Append]],
         ],
         crashes: 1,
         ..PLAIN

@@ -27,6 +27,16 @@ pub enum Op {
     Append,
     /// The same, without waiting until it is durable.
     Write,
+    /// Write anew the page of the entry before, without waiting until it is durable.
+    Replace,
+    /// Give back blocks of a branch held for writing that nothing in it names.
+    Collect,
+    /// Make a branch of main's tip, held for writing, only to commit it.
+    CreateRenewal,
+    /// Commit that, or abort it if it is not alone.
+    CommitRenewal,
+    /// Abort such a branch that a dead party left behind.
+    DropRenewal,
     /// Commit a branch held for writing.
     Commit,
     /// Abort a branch held for writing.
@@ -141,6 +151,8 @@ pub struct Committed {
     pub acknowledged: [u8; PAGES],
     /// Ids of its chain, one bit each.
     pub chain: u32,
+    /// Nobody but its maker knows that this was committed.
+    pub renewal: bool,
 }
 
 /// A branch as its makers were told.

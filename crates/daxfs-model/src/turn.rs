@@ -92,7 +92,7 @@ impl Turn<'_> {
     pub(crate) fn persist_entries(&mut self, slot: u8) {
         self.persist(Line::Log(slot));
         for k in 0..PAGES as u8 {
-            if let Some(block) = self.load(log(slot, k)).checked_sub(1) {
+            if let Some(block) = (self.load(log(slot, k)) & !REPLACES).checked_sub(1) {
                 self.persist(Line::Data(block));
                 self.persist(Line::Map(block));
             }

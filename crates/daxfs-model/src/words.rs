@@ -43,6 +43,10 @@ pub const FROZEN: u8 = 0x80;
 pub const FREED: u8 = 0x40;
 /// Entry word: claimed, identity not yet written.
 pub const CLAIMED: u8 = 0x20;
+/// Log entry: writes anew what the entry before it wrote, whose block nothing names from then on.
+pub const REPLACES: u8 = 0x40;
+/// Name of a branch that is made only to be committed.
+pub const RENEWAL: u8 = 2;
 /// Stamp of a record that is retired but has no epoch yet.
 pub const UNSTAMPED: u8 = 0xff;
 /// Stamp of a record in use, its creation time: larger than any epoch.
@@ -73,9 +77,9 @@ pub enum Field {
     Stamp,
     /// First log segment, of folds only: block + 1.
     Segment,
-    /// First log entry: block + 1.
+    /// First log entry: block + 1, of page 0.
     Log0,
-    /// Second log entry.
+    /// Second log entry: of page 1, or with REPLACES of page 0.
     Log1,
 }
 

@@ -58,6 +58,14 @@ const SHOWN_BY: &[(Rule, &str)] = &[
     (Rule::NoForcedAbort, "force"),
     (Rule::OwnersPin, "force"),
     (Rule::ClearPin, "openers come and go"),
+    (Rule::CollectPublishes, "power: collect"),
+    (Rule::CollectBumps, "readers meet collect"),
+    (Rule::CollectWaits, "readers meet collect"),
+    (Rule::RenewLooks, "renew meets create"),
+    (Rule::CreateSeesRenewal, "renew meets create"),
+    (Rule::RecheckHead, "renew meets create"),
+    (Rule::DropRechecks, "renew meets create"),
+    (Rule::DropRenewals, "renew dies"),
 ];
 
 /// The invariants that are broken somewhere, and how many states were seen.

@@ -94,6 +94,7 @@ impl Session {
     /// not be written else.
     pub(crate) fn drop_renewal(&self) -> Result<()> {
         let (_pin, records) = (self.opener.pin()?, &self.records);
+        // DropLook. What the maker committed before DropTake is not alive then.
         let Some((slot, false)) = self.renewal(records.head()?)? else { return Ok(()) };
         let id = records.id(slot)?;
         match self.take_for_writing(RENEWAL_NAME, slot, id, Intent::Finish) {
@@ -167,7 +168,7 @@ impl Session {
         )?;
         // CreateAnnounce
         records.set_state(slot, state::NEW)?;
-        // RenewAlone: what is about to be committed would void this one. Its maker looks as well; if
+        // CreateAlone: what is about to be committed would void this one. Its maker looks as well; if
         // it is done already, `head` says so.
         if *encoded != renewal_field() && self.renewal(parent.head)?.is_some_and(|(_, lives)| lives)
         {

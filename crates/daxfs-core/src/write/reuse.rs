@@ -113,7 +113,7 @@ impl Open {
         self.session.heap.free_unused(state.id, used)
     }
 
-    /// CollectPins: whether nobody reads at an epoch of up to `stamp` any more, or soon.
+    /// CollectMoveOn, CollectPins: whether nobody reads at an epoch of up to `stamp` any more, or soon.
     fn wait_for_readers(&self, stamp: u64) -> Result<bool> {
         let end = Instant::now() + PATIENCE;
         loop {

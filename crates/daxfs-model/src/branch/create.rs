@@ -50,9 +50,47 @@ impl Turn<'_> {
                     self.persist_record(new);
                 }
                 self.put(new, Field::State, NEW);
-                self.goto(Step::CreateRecheckParent);
+                let other = self.locals().also != RENEWAL && self.protocol.scenario.renews();
+                let looks = other && self.keeps(Rule::CreateSeesRenewal);
+                self.goto(if looks { Step::CreateAloneState } else { Step::CreateRecheckParent });
             }
             _ => unreachable!("a step of the second half"),
+        }
+    }
+
+    /// What is about to be committed would void this one.
+    pub(super) fn create_alone(&mut self, step: Step) {
+        let Locals { cursor, head, new, .. } = self.locals();
+        match step {
+            Step::CreateAloneState => {
+                let active = cursor != new && self.rec(cursor, Field::State) == ACTIVE;
+                if active {
+                    self.goto(Step::CreateAloneOwner);
+                } else {
+                    self.create_alone_on();
+                }
+            }
+            _ => {
+                let renewal = self.rec(cursor, Field::Name) == RENEWAL
+                    && self.rec(cursor, Field::BaseHead) == head;
+                let owner = self.rec(cursor, Field::Owner);
+                if renewal && !self.is_ownerless(owner) {
+                    self.state.use_id(self.rec(new, Field::Id));
+                    self.goto(Step::CreateBackOut);
+                } else {
+                    self.create_alone_on();
+                }
+            }
+        }
+    }
+
+    fn create_alone_on(&mut self) {
+        if self.locals().cursor + 1 < self.protocol.slots() {
+            self.local().cursor += 1;
+            self.goto(Step::CreateAloneState);
+        } else {
+            self.local().cursor = 0;
+            self.goto(Step::CreateRecheckParent);
         }
     }
 
@@ -124,7 +162,7 @@ impl Turn<'_> {
             }
             Step::CreateRecheckHead => {
                 let same = self.load(HEAD) == head;
-                let named = self.locals().also != 0 && self.keeps(Rule::RecheckNames);
+                let named = self.locals().also == 1 && self.keeps(Rule::RecheckNames);
                 let next = if named { Step::CreateNamesState } else { Step::CreateActivate };
                 self.create_go_on(same || !self.keeps(Rule::RecheckHead), next);
             }

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Branches: create, write-open, append, commit, abort, release. Mirrors `branch.rs` of the engine.
+//! Branches: create, write-open, append, collect, commit, abort, renew, release. Mirrors `branch/`
+//! and `write/` of the engine.
 
 mod create;
 mod finish;
+mod renew;
+mod reuse;
 mod write;
 
 pub(crate) use write::content;
@@ -32,6 +35,10 @@ pub enum Step {
     CreateFill,
     /// create: P(record); state = NEW.
     CreateAnnounce,
+    /// create: look at each record's state for a renewal.
+    CreateAloneState,
+    /// create: at its name and base_head, and its owner.
+    CreateAloneOwner,
     /// create: parent's id and state again.
     CreateRecheckParent,
     /// create: parent still FROZEN?
@@ -74,6 +81,34 @@ pub enum Step {
     AppendPublish,
     /// append: P(size); acknowledge.
     AppendAcknowledge,
+    /// collect: load `head`; alive, or the tip? What is named?
+    CollectCheck,
+    /// collect: P(published, size); load `epoch`.
+    CollectPublish,
+    /// collect: epoch + 1.
+    CollectBump,
+    /// collect: its own pin, if it has one, moves on.
+    CollectMoveOn,
+    /// collect: an opener entry: does it count?
+    CollectPinEntry,
+    /// collect: its pin.
+    CollectPinValue,
+    /// collect: CAS map words of blocks that are not named id → 0.
+    CollectFree,
+    /// renew: load `head`.
+    RenewHead,
+    /// renew: look at each record's state for others of the generation.
+    RenewAloneState,
+    /// renew: and at its base_head.
+    RenewAloneHead,
+    /// drop: load `head`.
+    DropHead,
+    /// drop: an ACTIVE renewal of that generation?
+    DropLook,
+    /// drop: CAS its owner 0 or dead → me.
+    DropTake,
+    /// drop: load `head`; still alive?
+    DropRecheck,
     /// commit: P(log, record); CAS head base_head → id.
     CommitSwap,
     /// commit without its CAS: the store alone.
@@ -113,6 +148,7 @@ impl Turn<'_> {
         match step {
             CreateFind | CreateFreeze | CreateMeasure | CreateSearch | CreateClaim
             | CreateCheckClaim | CreateFill | CreateAnnounce => self.create_begin(step),
+            CreateAloneState | CreateAloneOwner => self.create_alone(step),
             CreateRecheckParent | CreateRecheckFrozen | CreateRecheckSize | CreateRecheckHead
             | CreateNamesState | CreateNamesName | CreateActivate | CreateAcknowledge
             | CreateBackOut | CreateLetGo => self.create_finish(step),
@@ -121,6 +157,10 @@ impl Turn<'_> {
             AppendCheck | AppendAllocate | AppendWrite | AppendPublish | AppendAcknowledge => {
                 self.append(step)
             }
+            CollectCheck | CollectPublish | CollectBump | CollectMoveOn | CollectPinEntry
+            | CollectPinValue | CollectFree => self.collect(step),
+            RenewHead | RenewAloneState | RenewAloneHead => self.renew(step),
+            DropHead | DropLook | DropTake | DropRecheck => self.drop_renewal(step),
             CommitSwap | CommitStore | CommitAcknowledge => self.commit(step),
             AbortCheck | AbortUnstamp | AbortRetire | AbortEpoch | AbortStamp
             | AbortAcknowledge => self.abort(step),

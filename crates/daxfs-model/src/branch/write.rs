@@ -118,11 +118,12 @@ impl Turn<'_> {
             }
             // Nobody looks behind the published size, so content and entry are stored at once.
             Step::AppendWrite => {
-                let block = self.locals().seen;
+                let Locals { seen: block, also, .. } = self.locals();
                 let k = self.rec(slot, Field::Size);
                 self.expect_blocks(slot, id, block);
                 self.store(data(block), content(id, k));
-                self.store(log(slot, k), block + 1);
+                let replaces = if k > 0 { also & REPLACES } else { 0 };
+                self.store(log(slot, k), (block + 1) | replaces);
                 self.goto(Step::AppendPublish);
             }
             Step::AppendPublish => {
@@ -154,7 +155,7 @@ impl Turn<'_> {
 
 impl Turn<'_> {
     /// Another took the record by force, or it takes no entries because it was.
-    fn was_forced(&mut self, slot: u8) -> bool {
+    pub(super) fn was_forced(&mut self, slot: u8) -> bool {
         let mine = self.rec(slot, Field::Owner) == self.me();
         let quarantined = self.rec(slot, Field::Flags) & flag::QUARANTINED != 0;
         if !mine {
