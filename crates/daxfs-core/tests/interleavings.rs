@@ -1,80 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Protects the protocol as it is written, not as it is modelled: parties run the real code, and at
-//! every access to shared memory the scheduler decides who goes on, at random and by priorities
-//! that change a few times. What a party keeps for itself is its own, as in processes of their own.
+//! every access to shared memory the scheduler decides who goes on. What a party keeps for itself
+//! is its own, as in processes of their own.
 
 mod branching;
 
 use std::sync::{Arc, LazyLock};
 
-use branching::ops::{self, Kind, Op, Path};
+use branching::ops::{self, Kind, Op};
+use branching::schedule::{self, expect_lost, party, wait_for};
+use branching::script::path;
 use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::{Error, Result};
 use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
 use daxfs_core::view::View;
-use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
-use shuttle::sync::atomic::{AtomicBool, Ordering};
 
-static IMAGE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+static IMAGE: LazyLock<Arc<[u8]>> = LazyLock::new(|| {
     let (bytes, _) = branching::image(320 << 10);
     let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
     let session = branching::session(&region).expect("it opens");
     let main = session.open_branch("main", Access::Write).expect("to be written");
     ops::apply(&main, &Op::Make(path("history"), Kind::File)).expect("made");
     drop((main, session));
-    region.read_vec(0, region.len()).expect("all of it")
+    region.read_vec(0, region.len()).expect("all of it").into()
 });
 
-fn path(name: &str) -> Path {
-    vec![name.as_bytes().to_vec()]
-}
-
-/// Lets the scheduler choose.
-fn step() {
-    AtomicBool::new(false).load(Ordering::SeqCst);
-}
-
-/// Runs a scenario under many schedules.
 fn explore(scenario: fn(Arc<Region>)) {
-    let count = std::env::var("DAXFS_INTERLEAVINGS").ok().and_then(|count| count.parse().ok());
-    let count = count.unwrap_or(150);
-    let run = |scheduler: Box<dyn Scheduler + Send>| {
-        let mut config = shuttle::Config::new();
-        config.stack_size = 1 << 20;
-        config.max_steps = shuttle::MaxSteps::FailAfter(10_000_000);
-        shuttle::Runner::new(scheduler, config).run(move || {
-            let region = Arc::new(Region::interleaved(&IMAGE, step).expect("memory"));
-            scenario(Arc::clone(&region));
-            settle(&region);
-        });
-    };
-    LazyLock::force(&IMAGE);
-    run(Box::new(RandomScheduler::new(count)));
-    run(Box::new(PctScheduler::new(3, count)));
-}
-
-/// When everybody has gone nothing is left over.
-fn settle(region: &Arc<Region>) {
-    branching::expect_clean(region);
-    let session = branching::session(region).expect("it opens");
-    for _ in 0..2 {
-        session.maintain_to(0).expect("maintained");
-    }
-    let done = session.maintain_to(0).expect("maintained");
-    assert_eq!((done.broken_holds, done.leaked_blocks, done.records), (0, 0, 0), "{done:?}");
-    branching::expect_clean(region);
-}
-
-fn party(region: &Arc<Region>, work: impl FnOnce(&Arc<Session>) + Send + 'static) -> Party {
-    let region = Arc::clone(region);
-    shuttle::thread::spawn(move || work(&branching::session(&region).expect("it opens")))
-}
-
-type Party = shuttle::thread::JoinHandle<()>;
-
-fn wait_for(parties: impl IntoIterator<Item = Party>) {
-    parties.into_iter().for_each(|party| party.join().expect("no party failed"));
+    schedule::explore(&IMAGE, schedule::schedules(150), scenario);
 }
 
 fn content(view: &View, name: &str) -> Result<Option<Vec<u8>>> {
@@ -95,15 +48,6 @@ fn attempt(session: &Arc<Session>, name: &str) -> Result<Vec<u8>> {
     ops::apply(&branch, &Op::Append(path("history"), vec![before.len() as u8]))?;
     branch.commit()?;
     Ok(before)
-}
-
-/// What may come of a race that was lost.
-fn expect_lost(error: &Error) {
-    let fine = matches!(
-        error,
-        Error::Stale { .. } | Error::Busy { .. } | Error::NoBranch { .. } | Error::ReadOnly { .. }
-    );
-    assert!(fine, "{error:?}");
 }
 
 /// Writes to main, and begins its log anew.

@@ -98,16 +98,13 @@ impl Session {
         self.let_go(slot)
     }
 
-    /// Finish: a fold on main's chain whose maker died takes its blocks over now.
+    /// Finish: a fold on main's chain whose maker died takes its blocks over now. `maint` is enough
+    /// for that: who breaks the maker's hold meanwhile must not keep it from being done.
     pub(super) fn finish_folds(&self) -> Result<()> {
-        let (records, me) = (&self.records, self.opener.id);
+        let records = &self.records;
         for slot in records.chain(records.head()?)? {
             let flags = records.flags(slot)?;
             if flags & branch_flag::FOLDED == 0 || flags & branch_flag::FOLD_DONE != 0 {
-                continue;
-            }
-            let seen = records.owner(slot)?;
-            if !records.take(slot, seen, me)? {
                 continue;
             }
             let (fold, start) = (records.id(slot)?, self.log_start(slot)?);

@@ -121,12 +121,7 @@ impl Session {
         if state == state::FREE {
             return Ok(());
         }
-        // Owner
-        let seen = records.owner(slot)?;
-        let owner = holder(seen);
-        if owner != 0 && self.openers.examine(owner)?.life != Life::Dead {
-            return Ok(());
-        }
+        let Some(seen) = self.ownerless(slot)? else { return Ok(()) };
         match state {
             state::NEW => self.wipe(slot, id, seen),
             state::ACTIVE => {
@@ -138,6 +133,14 @@ impl Session {
             }
             _ => self.take_retired(slot, id, taken),
         }
+    }
+
+    /// Owner: the owner word, if nobody who lives is in it.
+    fn ownerless(&self, slot: u64) -> Result<Option<u64>> {
+        let seen = self.records.owner(slot)?;
+        let owner = holder(seen);
+        let lives = owner != 0 && self.openers.examine(owner)?.life != Life::Dead;
+        Ok((!lives).then_some(seen))
     }
 
     /// Need: on main's chain or alive, both under one value of `head`, loaded after the record.
@@ -197,7 +200,7 @@ impl Session {
 
     fn take_retired(&self, slot: u64, id: u64, taken: &mut Vec<(u64, u64)>) -> Result<()> {
         let records = &self.records;
-        let seen = records.owner(slot)?;
+        let Some(seen) = self.ownerless(slot)? else { return Ok(()) };
         // One who was thought dead may have aborted it when it was a part of main already.
         let head = records.head()?;
         if self.is_main(head, id)? {

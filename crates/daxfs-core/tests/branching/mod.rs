@@ -5,6 +5,8 @@
 pub(crate) mod crash;
 pub(crate) mod model;
 pub(crate) mod ops;
+pub(crate) mod schedule;
+pub(crate) mod script;
 
 use std::fs;
 use std::sync::Arc;
