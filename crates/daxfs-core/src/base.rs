@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::mem::offset_of;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock, RwLock};
 
 use zerocopy::little_endian::{U16, U32};
@@ -113,7 +114,7 @@ pub struct Base {
     size: u64,
     inode_table: u64,
     inode_count: u32,
-    xattrs: std::ops::Range<u64>,
+    xattrs: Range<u64>,
     // Positions in order of names, for directories of plain v3, which are not sorted.
     orders: RwLock<HashMap<u64, Arc<[u32]>>>,
     // The directory that each directory lies in; found when first asked for.
@@ -194,12 +195,12 @@ impl Base {
     }
 
     /// The base image's range in the image.
-    pub fn range(&self) -> std::ops::Range<u64> {
+    pub fn range(&self) -> Range<u64> {
         self.offset..self.offset + self.size
     }
 
     /// The range of the extended attributes in the image.
-    pub fn xattr_range(&self) -> std::ops::Range<u64> {
+    pub fn xattr_range(&self) -> Range<u64> {
         self.xattrs.clone()
     }
 
@@ -368,33 +369,35 @@ impl Base {
         position_of: impl Fn(u64) -> u64,
     ) -> Result<Option<u64>> {
         let wanted = prefix(name);
-        let (mut low, mut high) = (0, count);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let position = position_of(middle);
+        let at = |index| directory.data + position_of(index) * DIRENT_SIZE;
+        let middle_of = |part: &Range<u64>| part.start + (part.end - part.start) / 2;
+        let mut part = 0..count;
+        while !part.is_empty() {
+            let middle = middle_of(&part);
+            let (before, after) = (part.start..middle, middle + 1..part.end);
+            // Whichever of them is next, its middle is on its way by then.
+            for half in [&before, &after] {
+                if !half.is_empty() {
+                    self.region.prefetch::<Head>(at(middle_of(half)));
+                }
+            }
             // The first bytes of a name mostly decide, and cost one cache line instead of three.
-            let head: Head = self.region.read(directory.data + position * DIRENT_SIZE)?;
-            match head.prefix().cmp(&wanted) {
-                Ordering::Less => {
-                    low = middle + 1;
-                    continue;
-                }
-                Ordering::Greater => {
-                    high = middle;
-                    continue;
-                }
+            let head: Head = self.region.read(at(middle))?;
+            let order = match head.prefix().cmp(&wanted) {
                 // Then they are all that there is of the name.
                 Ordering::Equal if name.len() <= PREFIX && name.len() == head.name_len() => {
                     return Ok(Some(head.ino.get().into()));
                 }
-                Ordering::Equal => {}
-            }
-            let entry = self.dirent(directory, position)?;
-            match entry.name().cmp(name) {
-                Ordering::Less => low = middle + 1,
-                Ordering::Greater => high = middle,
-                Ordering::Equal => return Ok(Some(entry.ino())),
-            }
+                Ordering::Equal => {
+                    let entry = self.dirent(directory, position_of(middle))?;
+                    match entry.name().cmp(name) {
+                        Ordering::Equal => return Ok(Some(entry.ino())),
+                        order => order,
+                    }
+                }
+                order => order,
+            };
+            part = if order == Ordering::Less { after } else { before };
         }
         Ok(None)
     }
