@@ -128,7 +128,7 @@ int daxfs_base_decode(const struct daxfs_base *base, u32 ino, const struct daxfs
 int daxfs_base_node(const struct daxfs_base *base, u32 ino, struct daxfs_node *node,
 		    struct daxfs_error *err)
 {
-	struct daxfs_base_inode raw;
+	struct daxfs_base_inode raw __uninitialized;
 	int ret;
 
 	if (!base->offset && ino == DAXFS_ROOT_INO) {
@@ -148,27 +148,41 @@ static u64 dirent_offset(const struct daxfs_node *dir, u64 position)
 	return dir->data + position * sizeof(struct daxfs_dirent);
 }
 
-/* Copies out the entry at @position, which is below the directory's count. */
+/* Bytes of a name that lie in one cache line with what precedes it, and are enough for most. */
+#define LEADING		(2 * sizeof(u64))
+
+/*
+ * Copies out the entry at @position, which is below the directory's count, up to the end of its
+ * name.
+ */
 int daxfs_base_dirent(const struct daxfs_base *base, const struct daxfs_node *dir, u64 position,
 		      struct daxfs_dirent *entry, struct daxfs_error *err)
 {
 	u64 at = dirent_offset(dir, position);
-	int ret = daxfs_region_read(base->region, at, entry, sizeof(*entry), err);
+	size_t head = offsetof(struct daxfs_dirent, name) + LEADING, len;
+	int ret = daxfs_region_read(base->region, at, entry, head, err);
 
-	if (!ret && le16_to_cpu(entry->name_len) > DAXFS_NAME_MAX)
+	if (ret)
+		return ret;
+	len = le16_to_cpu(entry->name_len);
+	if (len > DAXFS_NAME_MAX)
 		return daxfs_corrupt(err, "length of a name", at + 8,
-				     "expected at most 128, found %u",
-				     le16_to_cpu(entry->name_len));
-	return ret;
+				     "expected at most 128, found %zu", len);
+	return len <= LEADING ? 0 :
+	       daxfs_region_read(base->region, at + head, entry->name + LEADING, len - LEADING, err);
 }
 
 bool daxfs_name_is_legal(const struct daxfs_dirent *entry)
 {
-	const char *name = (const char *)entry->name;
-	size_t len = le16_to_cpu(entry->name_len);
+	size_t len = le16_to_cpu(entry->name_len), i;
+	const u8 *name = entry->name;
 
-	return len && len <= DAXFS_NAME_MAX && !memchr(name, 0, len) && !memchr(name, '/', len) &&
-	       !(name[0] == '.' && (len == 1 || (len == 2 && name[1] == '.')));
+	if (!len || len > DAXFS_NAME_MAX)
+		return false;
+	for (i = 0; i < len; i++)
+		if (!name[i] || name[i] == '/')
+			return false;
+	return name[0] != '.' || (len > 1 && (len > 2 || name[1] != '.'));
 }
 
 static int compare_names(const void *a, size_t a_len, const void *b, size_t b_len)
@@ -176,95 +190,102 @@ static int compare_names(const void *a, size_t a_len, const void *b, size_t b_le
 	return memcmp(a, b, min(a_len, b_len)) ?: (a_len > b_len) - (a_len < b_len);
 }
 
-/* The first bytes of a name as a number that is ordered as names are, which have no NUL. */
-struct head {
+/* Hiding a value from the compiler makes it load it once. */
+#define load(type, from)				\
+({							\
+	type loaded;					\
+							\
+	memcpy(&loaded, (from), sizeof(loaded));	\
+	OPTIMIZER_HIDE_VAR(loaded);			\
+	loaded;						\
+})
+
+/* The first bytes of a name as numbers that are ordered as names are, which have no NUL. */
+struct leading {
 	u64 first;
 	u64 second;
 };
 
-static struct head mask_head(u64 first, u64 second, size_t len)
-{
-	if (len < 8) {
-		first = len ? first & (~0ull << (64 - 8 * len)) : 0;
-		second = 0;
-	} else if (len < 16) {
-		second = len > 8 ? second & (~0ull << (128 - 8 * len)) : 0;
-	}
-	return (struct head){ first, second };
-}
-
-static struct head head_of_name(const char *name, size_t len)
+static struct leading leading_of(const char *name, size_t len)
 {
 	__be64 words[2] = {};
 
 	memcpy(words, name, min(len, sizeof(words)));
-	return (struct head){ be64_to_cpu(words[0]), be64_to_cpu(words[1]) };
+	return (struct leading){ be64_to_cpu(words[0]), be64_to_cpu(words[1]) };
 }
 
-/* Hiding a value from the compiler makes it load it once. */
-static u64 load_be64(const u8 *from)
+/* A word of a name that has @len bytes left. Plain version 3 leaves what it likes behind them. */
+static inline u64 without_rest(u64 word, size_t len)
 {
-	__be64 word;
-
-	memcpy(&word, from, sizeof(word));
-	OPTIMIZER_HIDE_VAR(word);
-	return be64_to_cpu(word);
+	if (len >= sizeof(word))
+		return word;
+	return len ? word & ~0ull << (64 - 8 * len) : 0;
 }
 
-static u16 load_le16(const u8 *from)
+static inline int compare_leading(const u8 *dirent, size_t len, const struct leading *wanted)
 {
-	__le16 word;
+	const u8 *name = dirent + offsetof(struct daxfs_dirent, name);
+	u64 word = without_rest(be64_to_cpu(load(__be64, name)), len);
 
-	memcpy(&word, from, sizeof(word));
-	OPTIMIZER_HIDE_VAR(word);
-	return le16_to_cpu(word);
+	if (word != wanted->first)
+		return word < wanted->first ? -1 : 1;
+	if (len > sizeof(word))
+		word = without_rest(be64_to_cpu(load(__be64, name + 8)), len - 8);
+	else
+		word = 0;
+	return (word > wanted->second) - (word < wanted->second);
 }
 
-/* The same of a dirent. Plain version 3 leaves what it likes behind a name. */
-static struct head head_of_dirent(const struct daxfs_base *base, u64 at)
+static noinline_for_stack int compare_whole(const struct daxfs_base *base,
+					    const struct daxfs_node *dir, u64 position,
+					    const char *name, size_t len, int *way,
+					    struct daxfs_error *err)
 {
-	const u8 *raw = base->region->start + at;
-	const u8 *name = raw + offsetof(struct daxfs_dirent, name);
+	struct daxfs_dirent entry __uninitialized;
+	int ret = daxfs_base_dirent(base, dir, position, &entry, err);
 
-	return mask_head(load_be64(name), load_be64(name + 8),
-			 load_le16(raw + offsetof(struct daxfs_dirent, name_len)));
+	if (!ret)
+		*way = compare_names(entry.name, le16_to_cpu(entry.name_len), name, len);
+	return ret;
 }
 
 /*
  * Finds a name by binary search; @order gives positions in order of names, or is NULL where the
  * entries are in that order themselves. The first bytes of a name mostly decide, and cost one
  * cache line instead of three.
+ *
+ * @next is where the search begins, and where it is wise to begin the next one: names are often
+ * asked for in their order. In a sound directory any value finds the same.
  */
 int daxfs_base_lookup(const struct daxfs_base *base, const struct daxfs_node *dir,
-		      const u32 *order, const char *name, size_t len, u32 *ino,
+		      const u32 *order, const char *name, size_t len, u32 *next, u32 *ino,
 		      struct daxfs_error *err)
 {
-	struct head wanted = head_of_name(name, len);
-	u64 low = 0, high = daxfs_dirent_count(dir);
+	struct leading wanted = leading_of(name, len);
+	u64 low = 0, high = daxfs_dirent_count(dir), middle = *next;
 
 	if (!daxfs_region_holds(base->region, dir->data, dir->size))
 		return daxfs_corrupt(err, "directory", dir->data, "ends outside the region");
-	while (low < high) {
-		u64 middle = low + (high - low) / 2;
+	if (middle >= high)
+		middle = high / 2;
+	for (; low < high; middle = low + (high - low) / 2) {
 		u64 position = order ? order[middle] : middle;
-		struct head found = head_of_dirent(base, dirent_offset(dir, position));
-		struct daxfs_dirent entry;
-		int way;
+		const u8 *dirent = base->region->start + dirent_offset(dir, position);
+		size_t found = le16_to_cpu(load(__le16, dirent + offsetof(struct daxfs_dirent,
+									  name_len)));
+		int way = compare_leading(dirent, found, &wanted);
 
-		if (found.first != wanted.first) {
-			way = found.first < wanted.first ? -1 : 1;
-		} else if (found.second != wanted.second) {
-			way = found.second < wanted.second ? -1 : 1;
-		} else {
-			int ret = daxfs_base_dirent(base, dir, position, &entry, err);
+		/* Short names of one length are compared by now. */
+		if (!way && (len > LEADING || len != found)) {
+			int ret = compare_whole(base, dir, position, name, len, &way, err);
 
 			if (ret)
 				return ret;
-			way = compare_names(entry.name, le16_to_cpu(entry.name_len), name, len);
-			if (!way) {
-				*ino = le32_to_cpu(entry.ino);
-				return 0;
-			}
+		}
+		if (!way) {
+			*ino = le32_to_cpu(load(__le32, dirent));
+			*next = middle + 1;
+			return 0;
 		}
 		if (way < 0)
 			low = middle + 1;

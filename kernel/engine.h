@@ -6,6 +6,9 @@
  * Whoever shares the memory may store to it at any moment. Every field is loaded once, by a copy,
  * and judged and used from there. Every access is checked against the region, whether or not the
  * image was proved.
+ *
+ * What looking up a name fills is __uninitialized: kernels that clear every variable on the stack
+ * would spend more on that than on the look-up.
  */
 #ifndef DAXFS_ENGINE_H
 #define DAXFS_ENGINE_H
@@ -43,8 +46,19 @@ static inline bool daxfs_region_holds(const struct daxfs_region *region, u64 off
 	return offset <= region->size && len <= region->size - offset;
 }
 
-int daxfs_region_read(const struct daxfs_region *region, u64 offset, void *to, size_t len,
-		      struct daxfs_error *err);
+int daxfs_region_failed(const struct daxfs_region *region, u64 offset, size_t len,
+			struct daxfs_error *err);
+
+static inline int daxfs_region_read(const struct daxfs_region *region, u64 offset, void *to,
+				    size_t len, struct daxfs_error *err)
+{
+	/* A poisoned line gives EIO where the machine can tell, instead of a panic. */
+	if (daxfs_region_holds(region, offset, len) &&
+	    !copy_mc_to_kernel(to, region->start + offset, len))
+		return 0;
+	return daxfs_region_failed(region, offset, len, err);
+}
+
 void *daxfs_alloc(u64 count, size_t size);
 u32 daxfs_crc32c(u32 sum, const void *bytes, size_t len);
 
@@ -116,7 +130,7 @@ int daxfs_base_dirent(const struct daxfs_base *base, const struct daxfs_node *di
 		      struct daxfs_dirent *entry, struct daxfs_error *err);
 bool daxfs_name_is_legal(const struct daxfs_dirent *entry);
 int daxfs_base_lookup(const struct daxfs_base *base, const struct daxfs_node *dir,
-		      const u32 *order, const char *name, size_t len, u32 *ino,
+		      const u32 *order, const char *name, size_t len, u32 *next, u32 *ino,
 		      struct daxfs_error *err);
 u32 *daxfs_base_order(const struct daxfs_base *base, const struct daxfs_node *dir,
 		      struct daxfs_error *err);

@@ -4,17 +4,15 @@
  */
 #include "engine.h"
 
-/* A poisoned line gives EIO where the machine can tell, instead of a panic. */
-int daxfs_region_read(const struct daxfs_region *region, u64 offset, void *to, size_t len,
-		      struct daxfs_error *err)
+/* Why bytes could not be read. */
+int daxfs_region_failed(const struct daxfs_region *region, u64 offset, size_t len,
+			struct daxfs_error *err)
 {
 	if (!daxfs_region_holds(region, offset, len))
 		return daxfs_corrupt(err, "bytes", offset,
 				     "expected %zu bytes inside the region of %llu bytes", len,
 				     (unsigned long long)region->size);
-	if (copy_mc_to_kernel(to, region->start + offset, len))
-		return daxfs_fail(err, EIO, "bytes", offset, "memory error");
-	return 0;
+	return daxfs_fail(err, EIO, "bytes", offset, "memory error");
 }
 
 /* Zeroed memory for what an image warrants: its amount was compared with bytes that are there. */

@@ -54,6 +54,7 @@ struct daxfs_inode {
 	u64 data;			/* image offset */
 	u64 xattrs;			/* image offset, 0 = none */
 	u32 *order;			/* index of a directory that is not sorted */
+	u32 next;			/* where its next search begins */
 };
 
 static inline struct daxfs_super *DAXFS_SB(const struct super_block *sb)

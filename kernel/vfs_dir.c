@@ -9,7 +9,7 @@
  * The order of names in a directory that is not sorted, made once. Sound directories together
  * have no more entries than the base image has room for; others shall not take more memory.
  */
-static const u32 *order_of(struct inode *dir, struct daxfs_error *err)
+static noinline const u32 *order_of(struct inode *dir, struct daxfs_error *err)
 {
 	struct daxfs_super *super = DAXFS_SB(dir->i_sb);
 	struct daxfs_node node = daxfs_node_of(dir);
@@ -40,10 +40,10 @@ static struct dentry *daxfs_lookup(struct inode *dir, struct dentry *dentry, uns
 {
 	const struct daxfs_base *base = &DAXFS_SB(dir->i_sb)->image.base;
 	struct daxfs_node node = daxfs_node_of(dir);
+	struct daxfs_error err __uninitialized;
+	u32 next, ino;
 	struct inode *inode = NULL;
 	const u32 *order = NULL;
-	struct daxfs_error err;
-	u32 ino;
 	int ret;
 
 	if (dentry->d_name.len > DAXFS_NAME_MAX)
@@ -55,12 +55,16 @@ static struct dentry *daxfs_lookup(struct inode *dir, struct dentry *dentry, uns
 		if (IS_ERR(order))
 			return ERR_PTR(daxfs_report(dir->i_sb, PTR_ERR(order), &err));
 	}
-	ret = daxfs_base_lookup(base, &node, order, dentry->d_name.name, dentry->d_name.len, &ino,
-				&err);
-	if (!ret)
+	/* Look-ups side by side may each spoil the other's beginning, and nothing else. */
+	next = READ_ONCE(DAXFS_I(dir)->next);
+	ret = daxfs_base_lookup(base, &node, order, dentry->d_name.name, dentry->d_name.len, &next,
+				&ino, &err);
+	if (!ret) {
+		WRITE_ONCE(DAXFS_I(dir)->next, next);
 		inode = daxfs_iget(dir->i_sb, ino);
-	else if (ret != -ENOENT)
+	} else if (ret != -ENOENT) {
 		return ERR_PTR(daxfs_report(dir->i_sb, ret, &err));
+	}
 	return d_splice_alias(inode, dentry);
 }
 
@@ -70,8 +74,8 @@ static int daxfs_iterate(struct file *file, struct dir_context *ctx)
 	const struct daxfs_base *base = &DAXFS_SB(dir->i_sb)->image.base;
 	struct daxfs_node node = daxfs_node_of(dir);
 	u64 count = daxfs_dirent_count(&node);
-	struct daxfs_dirent entry;
-	struct daxfs_error err;
+	struct daxfs_dirent entry __uninitialized;
+	struct daxfs_error err __uninitialized;
 	int ret;
 
 	if (!dir_emit_dots(file, ctx))
@@ -88,7 +92,7 @@ static int daxfs_iterate(struct file *file, struct dir_context *ctx)
 		if (ret)
 			return daxfs_report(dir->i_sb, ret, &err);
 		if (!dir_emit(ctx, entry.name, le16_to_cpu(entry.name_len), le32_to_cpu(entry.ino),
-			      fs_umode_to_dtype(le32_to_cpu(entry.mode))))
+			      S_DT(le32_to_cpu(entry.mode))))
 			break;
 	}
 	return 0;

@@ -37,6 +37,7 @@ struct inode *daxfs_alloc_inode(struct super_block *sb)
 	if (!inode)
 		return NULL;
 	inode->order = NULL;
+	inode->next = 0;
 	return &inode->vfs;
 }
 
@@ -97,8 +98,8 @@ static int fill_inode(struct inode *inode, const struct daxfs_node *node, struct
 				     "expected a file type, found %#o", node->mode);
 	if (node->size > MAX_LFS_FILESIZE)
 		return daxfs_corrupt(err, "size of an inode", at + 16, "found %llu", node->size);
-	i_uid_write(inode, node->uid);
-	i_gid_write(inode, node->gid);
+	inode->i_uid = KUIDT_INIT(node->uid);
+	inode->i_gid = KGIDT_INIT(node->gid);
 	/* Removed files have no links; in an image there are none, whatever plain version 3 says. */
 	inode->__i_nlink = node->nlink ?: 1;
 	inode->i_size = node->size;
@@ -111,21 +112,30 @@ static int fill_inode(struct inode *inode, const struct daxfs_node *node, struct
 	return 0;
 }
 
+static int read_inode(struct inode *inode, u32 ino)
+{
+	struct super_block *sb = inode->i_sb;
+	struct daxfs_error err __uninitialized;
+	struct daxfs_node node __uninitialized;
+	int ret;
+
+	if (daxfs_is_gone(sb))
+		return -EIO;
+	ret = daxfs_base_node(&DAXFS_SB(sb)->image.base, ino, &node, &err) ?:
+	      fill_inode(inode, &node, &err);
+	return ret ? daxfs_report(sb, ret, &err) : 0;
+}
+
 struct inode *daxfs_iget(struct super_block *sb, u32 ino)
 {
 	struct inode *inode = iget_locked(sb, ino);
-	struct daxfs_error err;
-	struct daxfs_node node;
 	int ret;
 
 	if (!inode)
 		return ERR_PTR(-ENOMEM);
 	if (!compat_inode_is_new(inode))
 		return inode;
-	ret = daxfs_is_gone(sb) ? -EIO : 0;
-	if (!ret)
-		ret = daxfs_report(sb, daxfs_base_node(&DAXFS_SB(sb)->image.base, ino, &node, &err) ?:
-				       fill_inode(inode, &node, &err), &err);
+	ret = read_inode(inode, ino);
 	if (ret) {
 		iget_failed(inode);
 		return ERR_PTR(ret);

@@ -421,6 +421,8 @@ static int daxfs_init_fs_context(struct fs_context *fc)
 	if (!fc->fs_private)
 		return -ENOMEM;
 	fc->ops = &daxfs_context_operations;
+	/* Owners in an image are the machine's, whoever has it mounted. */
+	fc->global = true;
 	return 0;
 }
 

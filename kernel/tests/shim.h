@@ -38,6 +38,8 @@ typedef int64_t s64;
 #define U64_MAX		UINT64_MAX
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 #define fallthrough	__attribute__((__fallthrough__))
+#define noinline_for_stack __attribute__((__noinline__))
+#define __uninitialized
 #define OPTIMIZER_HIDE_VAR(var) __asm__("" : "=r"(var) : "0"(var))
 #define min(a, b)	((a) < (b) ? (a) : (b))
 #define max(a, b)	((a) > (b) ? (a) : (b))

@@ -86,7 +86,7 @@ static void every_name_is_found(bool sorted)
 	struct daxfs_node dir = { .mode = S_IFDIR, .data = BLOCK };
 	struct daxfs_dirent *entries = (struct daxfs_dirent *)(memory + BLOCK);
 	struct daxfs_error err;
-	u32 *order = NULL, ino, count = 0;
+	u32 *order = NULL, next, ino, count = 0;
 	size_t len, last;
 
 	memset(memory, sorted ? 0 : 0xa5, sizeof(memory));
@@ -115,15 +115,20 @@ static void every_name_is_found(bool sorted)
 		kvfree(order);
 		order = NULL;
 	}
-	for (u32 i = 0; i < count; i++) {
-		size_t name_len = entries[i].name_len;
+	/* Every name from every beginning, one of them behind the end. */
+	for (u32 i = 0; i < count * (count + 1); i++) {
+		u32 at = i / (count + 1), position = order ? order[at] : at;
+		size_t name_len = entries[position].name_len;
 		char name[DAXFS_NAME_MAX];
 
-		memcpy(name, entries[i].name, name_len);
-		EXPECT(!daxfs_base_lookup(&base, &dir, order, name, name_len, &ino, &err));
-		EXPECT(ino == entries[i].ino);
+		memcpy(name, entries[position].name, name_len);
+		next = i % (count + 1);
+		EXPECT(!daxfs_base_lookup(&base, &dir, order, name, name_len, &next, &ino, &err));
+		EXPECT(ino == entries[position].ino);
+		EXPECT(next == at + 1);
 		name[name_len - 1] = 'b';
-		EXPECT(daxfs_base_lookup(&base, &dir, order, name, name_len, &ino, &err) ==
+		next = i % (count + 1);
+		EXPECT(daxfs_base_lookup(&base, &dir, order, name, name_len, &next, &ino, &err) ==
 		       -ENOENT);
 	}
 	kvfree(order);
@@ -134,11 +139,11 @@ static void lookup_stays_inside(void)
 	struct daxfs_base base = { .region = &region, .size = sizeof(memory) };
 	struct daxfs_node dir = { .mode = S_IFDIR, .data = sizeof(memory) - 144, .size = 288 };
 	struct daxfs_error err;
-	u32 ino;
+	u32 next = 0, ino;
 
-	EXPECT(daxfs_base_lookup(&base, &dir, NULL, "a", 1, &ino, &err) == -EUCLEAN);
+	EXPECT(daxfs_base_lookup(&base, &dir, NULL, "a", 1, &next, &ino, &err) == -EUCLEAN);
 	dir.data = U64_MAX - 100;
-	EXPECT(daxfs_base_lookup(&base, &dir, NULL, "a", 1, &ino, &err) == -EUCLEAN);
+	EXPECT(daxfs_base_lookup(&base, &dir, NULL, "a", 1, &next, &ino, &err) == -EUCLEAN);
 }
 
 static void attribute_sets_are_judged(void)

@@ -84,8 +84,8 @@ static void walk(const char *path, const struct daxfs_node *dir, int depth)
 	for (i = 0; i < count && names < NAMES_MAX; i++, names++) {
 		struct daxfs_dirent entry;
 		struct daxfs_node node;
+		u32 ino, middle = U32_MAX;
 		char *below;
-		u32 ino;
 
 		if (daxfs_base_dirent(&image.base, dir, order[i], &entry, &error) ||
 		    !daxfs_name_is_legal(&entry)) {
@@ -97,8 +97,8 @@ static void walk(const char *path, const struct daxfs_node *dir, int depth)
 			err(2, "memory");
 		if (daxfs_base_lookup(&image.base, dir,
 				      daxfs_base_has(&image.base, DAXFS_SORTED_DIRS) ? NULL : order,
-				      (const char *)entry.name, le16_to_cpu(entry.name_len), &ino,
-				      &error) ||
+				      (const char *)entry.name, le16_to_cpu(entry.name_len),
+				      &middle, &ino, &error) ||
 		    daxfs_base_node(&image.base, ino, &node, &error)) {
 			printf("!look-up of ");
 			escaped(below, strlen(below));
