@@ -5,8 +5,8 @@
 //! given back by the reverse. So freeing twice is harmless and no block has two owners.
 
 use std::ops::{Range, RangeInclusive};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_SIZE, OWNER_WORD, Superblock};
@@ -17,15 +17,6 @@ const HINT: u64 = std::mem::offset_of!(Superblock, alloc_hint) as u64;
 
 /// Blocks that get memory behind them at once, when the first of them is taken.
 const CHUNK: u64 = 64;
-
-/// What blocks are wanted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// File data, and the entries that add something.
-    Growth,
-    /// What must go on when the heap is full: entries that remove, and folding.
-    Relief,
-}
 
 /// A run of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +40,14 @@ impl Run {
     }
 }
 
+/// How many blocks were free when they were counted, less what was taken here since.
+#[derive(Debug, Default)]
+struct Count {
+    free: u64,
+    /// Blocks that may be taken before they are counted again.
+    trusted: u64,
+}
+
 /// The heap and its owner map.
 #[derive(Debug)]
 pub struct Heap {
@@ -57,6 +56,7 @@ pub struct Heap {
     start: u64,
     blocks: u64,
     reserve: u64,
+    count: Mutex<Count>,
     // Bit n: chunk n has memory behind it.
     populated: Box<[AtomicU64]>,
 }
@@ -72,6 +72,7 @@ impl Heap {
             start: superblock.heap_offset.get(),
             blocks,
             reserve: superblock.reserve_blocks.get().min(blocks),
+            count: Mutex::default(),
             populated: (0..words).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -103,21 +104,28 @@ impl Heap {
         self.region.load(self.word(block))
     }
 
-    /// Takes as many adjacent blocks as `count` allows for record `id`.
-    pub fn allocate(&self, id: u64, count: RangeInclusive<u64>, purpose: Purpose) -> Result<Run> {
-        let end = match purpose {
-            Purpose::Growth => self.blocks - self.reserve,
-            Purpose::Relief => self.blocks,
-        };
+    /// Blocks that are kept for what makes room.
+    pub fn reserve(&self) -> u64 {
+        self.reserve
+    }
+
+    /// Takes as many adjacent blocks as `count` allows for record `id`, and leaves `keep` free.
+    pub fn allocate(&self, id: u64, count: RangeInclusive<u64>, keep: u64) -> Result<Run> {
+        let room = self.room(*count.start(), keep)?;
+        if room < *count.start() {
+            return Err(full(*count.start(), room));
+        }
+        let most = room.min(*count.end());
         let hint = self.region.load(HINT)?;
-        let hint = if hint < end { hint } else { 0 };
-        for range in [hint..end, 0..hint] {
+        let hint = if hint < self.blocks { hint } else { 0 };
+        for range in [hint..self.blocks, 0..hint] {
             let mut block = range.start;
             while block < range.end {
-                let taken = self.take_run(id, block..range.end.min(block + count.end()))?;
+                let taken = self.take_run(id, block..range.end.min(block + most))?;
                 if taken >= *count.start() {
                     // Only a hint: whoever stores last, all find their way.
                     self.region.store(HINT, block + taken)?;
+                    self.spend(taken);
                     let offset = self.start + block * BLOCK_SIZE;
                     return Ok(Run { offset, blocks: taken });
                 }
@@ -128,12 +136,28 @@ impl Heap {
                 block += taken + 1;
             }
         }
-        Err(Error::NoSpace {
-            what: "the branch",
-            needed: count.start() * BLOCK_SIZE,
-            available: 0,
-            advice: "; abort or delete branches and run `daxfs-branch gc`, or compact the image",
-        })
+        Err(full(*count.start(), 0))
+    }
+
+    /// How many blocks can be taken so that `keep` stay free. Others take some as well: the less
+    /// there is, the sooner it is counted again.
+    fn room(&self, least: u64, keep: u64) -> Result<u64> {
+        let mut count = self.lock_count();
+        if count.trusted < least || count.free < keep + least {
+            let free = self.unowned()?;
+            *count = Count { free, trusted: free.saturating_sub(keep) / 8 };
+        }
+        Ok(count.free.saturating_sub(keep))
+    }
+
+    fn spend(&self, blocks: u64) {
+        let mut count = self.lock_count();
+        count.free = count.free.saturating_sub(blocks);
+        count.trusted = count.trusted.saturating_sub(blocks);
+    }
+
+    fn lock_count(&self) -> MutexGuard<'_, Count> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes free blocks from the front of a range; returns how many.
@@ -245,11 +269,25 @@ impl Heap {
         Ok(())
     }
 
-    /// Blocks that nobody owns and that growth may take.
-    pub fn free_blocks(&self) -> Result<u64> {
+    /// Blocks that nobody owns.
+    pub fn unowned(&self) -> Result<u64> {
         let mut used = 0;
         self.count(|_| used += 1)?;
-        Ok((self.blocks - self.reserve).saturating_sub(used))
+        Ok(self.blocks - used)
+    }
+
+    /// Blocks that nobody owns, less those that are kept for what makes room.
+    pub fn free_blocks(&self) -> Result<u64> {
+        Ok(self.unowned()?.saturating_sub(self.reserve))
+    }
+}
+
+fn full(needed: u64, available: u64) -> Error {
+    Error::NoSpace {
+        what: "the branch",
+        needed: needed * BLOCK_SIZE,
+        available: available * BLOCK_SIZE,
+        advice: "; abort or delete branches and run `daxfs-branch gc`, or compact the image",
     }
 }
 
@@ -264,10 +302,10 @@ impl Spare {
         heap: &Heap,
         id: u64,
         count: RangeInclusive<u64>,
-        purpose: Purpose,
+        keep: u64,
     ) -> Result<Run> {
         let Some(at) = self.0.iter().position(|run| run.blocks >= *count.start()) else {
-            return heap.allocate(id, count, purpose);
+            return heap.allocate(id, count, keep);
         };
         let run = self.0.swap_remove(at);
         let taken = Run { blocks: run.blocks.min(*count.end()), ..run };

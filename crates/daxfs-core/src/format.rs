@@ -212,6 +212,11 @@ pub mod mode {
 
     /// Every type.
     pub const KINDS: [u32; 7] = [REGULAR, DIRECTORY, SYMLINK, CHAR, BLOCK, FIFO, SOCKET];
+
+    /// Whether a file of this mode has a device number.
+    pub fn is_device(mode: u32) -> bool {
+        matches!(mode & TYPE, CHAR | BLOCK)
+    }
 }
 
 /// How a field is shown and compared.

@@ -2,7 +2,7 @@
 //! The end of a record's log: entries go behind what is published, in segments that are taken as
 //! they are needed.
 
-use crate::alloc::{Purpose, Run, Spare};
+use crate::alloc::{Run, Spare};
 use crate::delta::{self, CONTINUE_SIZE, Change, Cursor};
 use crate::error::Result;
 use crate::format::BLOCK_SIZE;
@@ -18,7 +18,8 @@ pub(crate) struct Appender<'a> {
     id: u64,
     /// Where the next entry goes.
     at: Cursor,
-    purpose: Purpose,
+    /// Blocks to leave free.
+    keep: u64,
     spare: &'a mut Spare,
     buffer: &'a mut Vec<u8>,
     /// Segments begun.
@@ -30,11 +31,11 @@ impl<'a> Appender<'a> {
         session: &'a Session,
         (slot, id): (u64, u64),
         at: Cursor,
-        purpose: Purpose,
+        keep: u64,
         spare: &'a mut Spare,
         buffer: &'a mut Vec<u8>,
     ) -> Self {
-        Self { session, slot, id, at, purpose, spare, buffer, taken: Vec::new() }
+        Self { session, slot, id, at, keep, spare, buffer, taken: Vec::new() }
     }
 
     /// AppendAllocate, AppendWrite: puts one entry behind the others.
@@ -68,7 +69,7 @@ impl<'a> Appender<'a> {
         let (session, heap) = (self.session, &self.session.heap);
         let least = (len + CONTINUE_SIZE).div_ceil(BLOCK_SIZE);
         let want = (self.at.position / BLOCK_SIZE).clamp(1, SEGMENT_MAX).max(least);
-        let run = self.spare.allocate(heap, self.id, least..=want, self.purpose)?;
+        let run = self.spare.allocate(heap, self.id, least..=want, self.keep)?;
         self.taken.push(run);
         heap.persist(run)?;
         if self.at.position == 0 {

@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::base::{Base, Inode};
-use crate::delta::Change;
+use crate::delta::{Change, encode};
 use crate::error::{Error, Result};
 use crate::extents::{Extent, Extents};
 use crate::format::ROOT_INO;
@@ -35,6 +35,24 @@ pub fn merge(base: &Base, index: &Index) -> Result<Vec<Merged>> {
     merge.make_files()?;
     merge.finish_directories()?;
     Ok(merge.entries)
+}
+
+/// Bytes that entries take in a log.
+pub fn bytes_of(entries: &[Merged]) -> u64 {
+    let mut buffer = Vec::new();
+    let each = entries.iter().map(|(ino, time, change)| {
+        // Bytes in a log go along with their entry; they need not be here to be counted.
+        let (change, data) = match change {
+            Change::Write { offset, data, len } => {
+                (Change::Write { offset: *offset, data: *data, len: 0 }, *len)
+            }
+            other => (other.clone(), 0),
+        };
+        buffer.clear();
+        encode(&mut buffer, *ino, *time, &change, &[]);
+        buffer.len() as u64 + data.next_multiple_of(8)
+    });
+    each.sum()
 }
 
 /// A name in a directory, and its inode.

@@ -4,7 +4,6 @@
 //! Step names in comments are those of `docs/branches.md` and the model.
 
 use super::record::NewRecord;
-use crate::alloc::Purpose;
 use crate::clock;
 use crate::delta::{Change, Cursor};
 use crate::error::{Error, Result};
@@ -45,8 +44,9 @@ impl Session {
         )?;
         // Allocate, Write
         let (mut spare, mut buffer) = Default::default();
-        let (start, purpose) = (Cursor::default(), Purpose::Relief);
-        let mut log = Appender::new(self, (slot, fold), start, purpose, &mut spare, &mut buffer);
+        // What writers leave free is for this.
+        let (start, keep) = (Cursor::default(), 0);
+        let mut log = Appender::new(self, (slot, fold), start, keep, &mut spare, &mut buffer);
         let written =
             entries.iter().try_for_each(|(ino, time, change)| log.append(*ino, *time, change));
         let (end, _) = log.finish();

@@ -34,6 +34,18 @@ pub struct Maintained {
     pub busy: bool,
 }
 
+impl std::ops::AddAssign for Maintained {
+    fn add_assign(&mut self, more: Self) {
+        self.dead_openers += more.dead_openers;
+        self.broken_holds += more.broken_holds;
+        self.records += more.records;
+        self.blocks += more.blocks;
+        self.leaked_blocks += more.leaked_blocks;
+        self.folded_layers += more.folded_layers;
+        self.busy |= more.busy;
+    }
+}
+
 /// Layers below main's tip that are worth folding.
 const FOLD_DUE: usize = 8;
 
@@ -46,15 +58,20 @@ impl Session {
         self.maintain_to(FOLD_DUE)
     }
 
-    /// The same, and every branch that nobody writes gives back what its own changes left behind.
+    /// The same for all that can be given back: main's whole history is folded, and every branch
+    /// that nobody writes gives back what its own changes left behind.
     pub fn collect(self: &Arc<Self>) -> Result<Maintained> {
-        let mut done = self.maintain()?;
+        let mut done = self.maintain_to(0)?;
         for status in self.branches()? {
             // Others write to it, or read it as it is: not now, then.
             if let Ok(branch) = self.open_branch(&status.name, Access::Write) {
                 done.blocks += branch.open.collect()?;
+                if branch.open.is_main() {
+                    branch.open.renew(&mut branch.open.lock_writer(), true)?;
+                }
             }
         }
+        done += self.maintain_to(0)?;
         Ok(done)
     }
 

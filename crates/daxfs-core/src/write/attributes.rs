@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Operations on inodes: permissions, owner, size, times, extended attributes.
 
-use crate::alloc::Purpose;
+use super::Purpose;
 use crate::base::Inode;
 use crate::branch::handle::Branch;
 use crate::delta::{Change, FILE_SIZE_MAX};
@@ -49,14 +49,18 @@ impl Branch {
     pub fn set_attr(&self, ino: u64, attributes: &SetAttr) -> Result<Inode> {
         self.operate(|mut operation| {
             let inode = operation.writable(&operation.view()?, ino)?;
+            let mut purpose = Purpose::Growth;
             if let Some(size) = attributes.size {
                 expect_file(&inode)?;
+                if size < inode.size {
+                    purpose = Purpose::Relief;
+                }
                 if size > FILE_SIZE_MAX {
                     return Err(Error::FileTooBig { size, limit: FILE_SIZE_MAX });
                 }
                 operation.writer.tails.remove(&ino);
             }
-            operation.log(&[(ino, attributes.change())], Purpose::Relief)?;
+            operation.log(&[(ino, attributes.change())], purpose)?;
             operation.inode(ino)
         })
     }

@@ -7,8 +7,8 @@
 use std::ops::Range;
 
 use super::attributes::expect_file;
-use super::{Entry, Operation, SetAttr, Tail};
-use crate::alloc::{Purpose, Run};
+use super::{Entry, Operation, Purpose, SetAttr, Tail};
+use crate::alloc::Run;
 use crate::base::Inode;
 use crate::branch::handle::Branch;
 use crate::delta::{Change, FILE_SIZE_MAX};
@@ -100,7 +100,8 @@ impl Operation<'_> {
     /// Takes 1 to `want` adjacent blocks.
     fn allocate(&mut self, want: u64) -> Result<Run> {
         let heap = &self.open.session.heap;
-        self.writer.spare.allocate(heap, self.id, 1..=want, Purpose::Growth)
+        let keep = self.open.keep(&mut self.writer, Purpose::Growth)?;
+        self.writer.spare.allocate(heap, self.id, 1..=want, keep)
     }
 
     fn allocate_range(mut self, ino: u64, range: &Range<u64>, keep_size: bool) -> Result<()> {

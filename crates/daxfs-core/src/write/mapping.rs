@@ -11,8 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::attributes::expect_file;
 use super::data::{extent, page, put};
-use super::{Entry, Operation};
-use crate::alloc::Purpose;
+use super::{Entry, Operation, Purpose};
 use crate::base::Inode;
 use crate::branch::handle::{Branch, Open};
 use crate::clock;
@@ -135,7 +134,8 @@ impl Operation<'_> {
         let pages = page(range.start)..range.end.next_multiple_of(BLOCK_SIZE);
         let count = (pages.end - pages.start) / BLOCK_SIZE;
         let (session, id) = (Arc::clone(&self.open.session), self.id);
-        let run = self.writer.spare.allocate(&session.heap, id, count..=count, Purpose::Growth)?;
+        let keep = self.open.keep(&mut self.writer, Purpose::Growth)?;
+        let run = self.writer.spare.allocate(&session.heap, id, count..=count, keep)?;
         let covered = pages.start..pages.end.min(inode.size);
         let copy = || {
             let mut buffer = vec![0; COPY_SIZE.min(covered.end - covered.start) as usize];

@@ -11,6 +11,7 @@ mod mapping;
 mod names;
 mod renew;
 mod reuse;
+mod room;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -22,7 +23,7 @@ pub(crate) use mapping::Mappings;
 pub use names::{NewInode, Rename};
 pub use reuse::Kept;
 
-use crate::alloc::{Purpose, Spare};
+use crate::alloc::Spare;
 use crate::base::Inode;
 use crate::branch::handle::{Branch, Open};
 use crate::branch::hold::Intent;
@@ -32,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::format::BLOCK_SIZE;
 use crate::log::Appender;
 use crate::view::View;
+use room::{Merged, Purpose};
 
 /// What a branch has been asked to change: the inode concerned and how.
 type Entry = (u64, Change);
@@ -57,6 +59,7 @@ pub(crate) struct Writer {
     pieces: Vec<data::Piece>,
     /// How long the log may get before it is tried again to begin it anew.
     renewed_to: u64,
+    merged: Merged,
 }
 
 /// A file's last block.
@@ -134,11 +137,12 @@ impl Open {
         purpose: Purpose,
     ) -> Result<()> {
         let (region, records) = (&self.session.region, &self.session.records);
+        let keep = self.keep(writer, purpose)?;
         let mut state = self.write_state();
         let (slot, from) = (state.slot, state.cursor);
         let Writer { spare, buffer, segments, .. } = writer;
         let record = (slot, state.id);
-        let mut log = Appender::new(&self.session, record, from, purpose, spare, buffer);
+        let mut log = Appender::new(&self.session, record, from, keep, spare, buffer);
         let appended = entries.iter().try_for_each(|(ino, change)| log.append(*ino, time, change));
         if let Err(error) = appended {
             log.give_up();

@@ -3,8 +3,7 @@
 
 use std::iter;
 
-use super::Operation;
-use crate::alloc::Purpose;
+use super::{Operation, Purpose};
 use crate::base::{Inode, Xattr};
 use crate::branch::handle::Branch;
 use crate::delta::{Change, is_name};
@@ -99,6 +98,8 @@ impl Branch {
             operation.free_name(parent, name)?;
             let ino = operation.open.session.new_ino()?;
             let NewInode { mode, uid, gid, rdev } = *new;
+            // To anything else a device number means nothing.
+            let rdev = if mode::is_device(mode) { rdev } else { 0 };
             let (name, target) = (name.into(), target.clone());
             let change = Change::Mknod { parent, mode, uid, gid, rdev, name, target };
             let set = |(name, value): &Xattr| {

@@ -16,13 +16,13 @@ const LONG: u64 = 16;
 
 impl Branch {
     /// Begins main's log anew, and folds what there was of it. Says whether that was possible: not
-    /// while files without names are in use, and not without room for all logs of main once more.
+    /// while files without names are in use, and not without room for its tree in a log once more.
     pub fn renew(&self) -> Result<bool> {
         self.check_access()?;
         if self.name() != MAIN_NAME {
             return Err(Error::invalid("only main's log is begun anew; other branches end"));
         }
-        self.open.renew(&mut self.open.lock_writer())
+        self.open.renew(&mut self.open.lock_writer(), false)
     }
 }
 
@@ -34,12 +34,13 @@ impl Open {
         }
         let position = self.read_state().cursor.position;
         let long = self.session.heap.blocks() * BLOCK_SIZE / LONG;
-        if position > long.max(writer.renewed_to) && !self.renew(writer).unwrap_or(false) {
-            writer.renewed_to = 2 * position;
+        if position > long.max(writer.renewed_to) && !self.renew(writer, false).unwrap_or(false) {
+            writer.renewed_to = position + long;
         }
     }
 
-    fn renew(&self, writer: &mut Writer) -> Result<bool> {
+    /// With `anyway` also if little comes of it, but the blocks that nothing names any more.
+    pub(crate) fn renew(&self, writer: &mut Writer, anyway: bool) -> Result<bool> {
         self.ensure_held(writer, Intent::Write)?;
         let kept = self.lock_kept();
         let in_use = writer.orphans.iter().any(|ino| kept.contains_key(ino));
@@ -52,9 +53,16 @@ impl Open {
         let chain = records.chain(self.id())?;
         let (own, all) = (logs(&chain[..1])?, logs(&chain)?);
         // Shorter than what it lies on, it would be folded again and again for little.
-        let pays = own > 0 && own >= all - own;
-        if in_use || !pays || session.heap.free_blocks()? * BLOCK_SIZE < all {
+        let pays = own > 0 && (anyway || own >= all - own);
+        if in_use || !pays {
             return Ok(false);
+        }
+        let needed = self.measure(writer)?;
+        if session.heap.unowned()? < needed {
+            self.collect_for(writer)?;
+            if session.heap.unowned()? < needed {
+                return Ok(false);
+            }
         }
         self.expect_unmapped()?;
         let me = session.opener.id;

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Operation, Writer};
+use super::{Operation, Purpose, Writer};
 use crate::branch::handle::{Branch, Open};
 use crate::branch::hold::Intent;
 use crate::delta::{self, Step};
@@ -54,7 +54,10 @@ impl Branch {
             // One that has ended has nothing to give back.
             let _ = self.open.collect();
         }
-        self.open.session.heap.free_blocks()
+        let writer = &mut *self.open.lock_writer();
+        let (free, keep) =
+            (self.open.session.heap.unowned()?, self.open.keep(writer, Purpose::Growth)?);
+        Ok(free.saturating_sub(keep))
     }
 
     /// Does one operation; if it finds no space, once more in what earlier ones, or branches that
@@ -62,8 +65,8 @@ impl Branch {
     pub(super) fn operate<T>(&self, operation: impl Fn(Operation<'_>) -> Result<T>) -> Result<T> {
         match operation(self.begin()?) {
             Err(full @ Error::NoSpace { .. }) => match self.open.make_room() {
-                Ok(blocks) if blocks > 0 => operation(self.begin()?),
-                _ => Err(full),
+                Ok(()) => operation(self.begin()?),
+                Err(_) => Err(full),
             },
             done => done,
         }
@@ -75,20 +78,29 @@ impl Open {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives back what can be, of this record and of those that nobody needs; returns how many
-    /// blocks that was.
-    fn make_room(&self) -> Result<u64> {
-        let own = self.collect()?;
-        // What is found to be of no use in one round is free in the next.
-        Ok(own + self.session.maintain()?.blocks + self.session.maintain()?.blocks)
+    /// Gives back what can be, of this record and of those that nobody needs.
+    fn make_room(&self) -> Result<()> {
+        // The dead go first: what they read would be waited for.
+        self.session.maintain_to(0)?;
+        self.collect()?;
+        // What was found to be of no use in one round is free in the next.
+        self.session.maintain_to(0)?;
+        let mut writer = self.lock_writer();
+        if self.is_main() {
+            self.renew(&mut writer, true)?;
+        }
+        self.measure(&mut writer).map(drop)
     }
 
     /// Gives back the blocks of this record that nothing needs any more; returns how many.
     pub(crate) fn collect(&self) -> Result<u64> {
-        let mut writer = self.lock_writer();
-        self.ensure_held(&mut writer, Intent::Write)?;
+        self.collect_for(&mut self.lock_writer())
+    }
+
+    pub(super) fn collect_for(&self, writer: &mut Writer) -> Result<u64> {
+        self.ensure_held(writer, Intent::Write)?;
         // CollectPublish: what is to be overwritten is named by nothing that a crash brings back.
-        self.flush(&mut writer)?;
+        self.flush(writer)?;
         // CollectBump: who comes from here on reads what is published now.
         let records = &self.session.records;
         let stamp = records.epoch()?;
@@ -97,7 +109,7 @@ impl Open {
         if !self.wait_for_readers(stamp)? {
             return Ok(0);
         }
-        let Writer { orphans, spare, segments, .. } = &mut *writer;
+        let Writer { orphans, spare, segments, .. } = writer;
         // CollectFree: what nobody published goes as well.
         *spare = Default::default();
         let mut state = self.write_state();

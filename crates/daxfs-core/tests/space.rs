@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Protects: a full image can always be emptied, whatever filled it, and what commits left behind
+//! comes back when it is wanted.
+
+mod branching;
+
+use std::sync::Arc;
+
+use branching::ops::{self, Kind, Op, Path};
+use daxfs_core::branch::handle::Branch;
+use daxfs_core::error::{Error, Result};
+use daxfs_core::region::{Access, Region};
+use daxfs_core::session::Session;
+
+const HEAP: u64 = 4 << 20;
+
+fn party(heap: u64) -> (Arc<Region>, Arc<Session>) {
+    let (bytes, _) = branching::image(heap);
+    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
+    let session = branching::session(&region).expect("it opens");
+    (region, session)
+}
+
+fn path(name: &str) -> Path {
+    vec![name.as_bytes().to_vec()]
+}
+
+fn put(branch: &Branch, name: &str, len: usize) -> Result<()> {
+    match ops::apply(branch, &Op::Make(path(name), Kind::File)) {
+        Ok(()) | Err(Error::FileExists { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    ops::apply(branch, &Op::Truncate(path(name), 0))?;
+    ops::apply(branch, &Op::Write(path(name), 0, vec![1; len]))
+}
+
+fn full(done: &Result<()>) -> bool {
+    match done {
+        Ok(()) => false,
+        Err(Error::NoSpace { .. }) => true,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The image takes most of its heap again.
+fn is_empty_again(region: &Arc<Region>, session: &Arc<Session>) {
+    session.collect().expect("maintained");
+    let branch = session.open_branch("main", Access::Write).expect("nobody else's");
+    put(&branch, "last", HEAP as usize / 2).expect("room again");
+    drop(branch);
+    branching::expect_clean(region);
+}
+
+#[test]
+fn files_that_fill_main_are_removed_in_a_branch() {
+    let (region, session) = party(HEAP);
+    let branch = session.create("fill", "main").expect("a branch");
+    let names: Vec<String> = (0..)
+        .map(|number| format!("file {number}"))
+        .take_while(|name| !full(&put(&branch, name, 2000)))
+        .collect();
+    assert!(names.len() > 500, "{} files", names.len());
+    branch.commit().expect("committed");
+    drop(branch);
+    let branch = session.create("empty", "main").expect("a branch");
+    for name in &names {
+        ops::apply(&branch, &Op::Unlink(path(name))).expect("removed");
+    }
+    branch.commit().expect("committed");
+    drop(branch);
+    is_empty_again(&region, &session);
+}
+
+#[test]
+fn a_branch_full_of_its_own_history_is_emptied_and_committed() {
+    let (region, session) = party(HEAP);
+    let branch = session.create("churn", "main").expect("a branch");
+    let rounds = (0..100_000).take_while(|_| !full(&put(&branch, "file", 100))).count();
+    assert!(rounds > 10_000, "{rounds} rounds");
+    // Going on trying does not use up what is left.
+    for _ in 0..500 {
+        full(&put(&branch, "file", 100));
+    }
+    ops::apply(&branch, &Op::Unlink(path("file"))).expect("removed");
+    branch.commit().expect("committed");
+    drop(branch);
+    is_empty_again(&region, &session);
+}
+
+#[test]
+fn generations_take_no_more_than_two_of_them() {
+    let (region, session) = party(HEAP);
+    for generation in 0..30 {
+        let branch = session.create("next", "main").expect("a branch");
+        for name in ["a", "b", "c", "d"] {
+            put(&branch, name, 256 << 10).unwrap_or_else(|error| panic!("{generation}: {error}"));
+        }
+        branch.commit().expect("committed");
+    }
+    branching::expect_clean(&region);
+}
+
+#[test]
+fn main_is_rewritten_for_as_long_as_one_likes() {
+    let (region, session) = party(HEAP);
+    let main = session.open_branch("main", Access::Write).expect("nobody else's");
+    for round in 0..15_000 {
+        put(&main, ["a", "b", "c"][round % 3], 100_000)
+            .unwrap_or_else(|error| panic!("{round}: {error}"));
+    }
+    drop(main);
+    branching::expect_clean(&region);
+}
