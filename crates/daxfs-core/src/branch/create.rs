@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use super::handle::{Branch, Open};
 use super::hold::Intent;
@@ -18,6 +19,19 @@ use crate::session::{Session, encode_name};
 
 /// Times that another's unfinished branch of the same name is waited out.
 const TRIES: usize = 8;
+
+/// Longest wait for a record that can be had.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(1);
+
+fn no_record() -> Error {
+    Error::NoSpace {
+        what: "another branch",
+        needed: 1,
+        available: 0,
+        advice: " records of 256; abort or delete branches, or end what still reads old ones",
+    }
+}
 
 /// The name of a branch made only to be committed, as records hold it.
 fn renewal_field() -> Name {
@@ -64,25 +78,25 @@ impl Session {
         encoded: &Name,
         parent: &str,
     ) -> Result<Branch> {
-        let mut cleaned = false;
-        for _ in 0..TRIES {
+        let (mut tries, mut full_since) = (0, None::<Instant>);
+        while tries < TRIES {
             let pin = self.opener.pin()?;
             let parent = self.freeze(parent)?;
             match self.try_create(name, encoded, &parent)? {
                 Outcome::Made(slot, id) => return self.open_made(name, slot, id, &parent, pin),
-                Outcome::Busy => std::thread::yield_now(),
-                Outcome::NoSlot if !cleaned => {
-                    drop(pin);
-                    self.maintain()?;
-                    cleaned = true;
+                Outcome::Busy => {
+                    tries += 1;
+                    std::thread::yield_now();
                 }
                 Outcome::NoSlot => {
-                    return Err(Error::NoSpace {
-                        what: "another branch",
-                        needed: 1,
-                        available: 0,
-                        advice: " records of 256; abort or delete branches first",
-                    });
+                    drop(pin);
+                    if full_since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+                        return Err(no_record());
+                    }
+                    // Others may be at it, or still read what is to go.
+                    if self.maintain()?.records == 0 {
+                        std::thread::sleep(PAUSE);
+                    }
                 }
             }
         }
