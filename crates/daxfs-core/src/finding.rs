@@ -163,6 +163,15 @@ impl Findings {
         }
     }
 
+    /// Forgets what another check of the same did not find.
+    pub fn retain_also_in(&mut self, other: &Self) {
+        self.kept.retain(|finding| other.kept.contains(finding));
+        let count = |severity| {
+            self.kept.iter().filter(|finding| finding.severity == severity).count() as u64
+        };
+        (self.errors, self.warnings) = (count(Severity::Error), count(Severity::Warning));
+    }
+
     /// The findings kept.
     pub fn list(&self) -> &[Finding] {
         &self.kept

@@ -313,7 +313,9 @@ impl Session {
         let mut live = Vec::new();
         for slot in self.records.slots() {
             let (id, state) = (self.records.id(slot)?, self.records.state(slot)?);
-            if id == head || state == state::ACTIVE && self.records.is_current(slot, head)? {
+            let lives = state == state::ACTIVE && self.records.is_current(slot, head)?;
+            // The slot may have got another record while it was looked at.
+            if (id == head || lives) && self.records.id(slot)? == id {
                 live.push((slot, id));
             }
         }

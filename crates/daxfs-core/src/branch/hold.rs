@@ -95,6 +95,10 @@ impl Session {
 
     /// The error that names who holds a branch.
     pub(crate) fn held_by(&self, name: &str, id: u64) -> Result<Error> {
+        if id == 0 {
+            let why = "somebody wrote to it just now; try again".into();
+            return Ok(Error::Busy { name: name.into(), why });
+        }
         let info = self.openers.examine(id)?;
         let where_ = if info.same_boot { "" } else { " of another system" };
         let advice = match info.life {

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Protects: an image that healthy parties write to all the time is sound for everybody who comes,
+//! and what they list is there.
+
+mod branching;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use branching::ops::{self, Kind, Op};
+use daxfs_core::format::MAIN_NAME;
+use daxfs_core::region::Region;
+
+const HEAP: u64 = 8 << 20;
+const GENERATIONS: usize = 3000;
+
+#[test]
+fn branches_come_and_go_while_others_look() {
+    let (bytes, _) = branching::image(HEAP);
+    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
+    let done = AtomicBool::new(false);
+    let write = |party: &str| {
+        let session = branching::session(&region).expect("it opens");
+        for generation in 0..GENERATIONS {
+            // The other one's commit may be in the way.
+            let Ok(branch) = session.create(party, MAIN_NAME) else { continue };
+            let file = vec![format!("{party} {}", generation % 10).into_bytes()];
+            let _ = ops::apply(&branch, &Op::Make(file.clone(), Kind::File));
+            let _ = ops::apply(&branch, &Op::Write(file, 0, vec![1; 5000]));
+            if generation % 3 > 0 && branch.commit().is_ok() {
+                continue;
+            }
+            let _ = branch.abort();
+        }
+    };
+    let prove = || {
+        while !done.load(Ordering::Relaxed) {
+            branching::expect_clean(&region);
+        }
+    };
+    let list = || {
+        let session = branching::session(&region).expect("it opens");
+        while !done.load(Ordering::Relaxed) {
+            let branches = session.branches().expect("a list");
+            assert_eq!(branches[0].name, MAIN_NAME);
+        }
+    };
+    thread::scope(|scope| {
+        let lookers = [scope.spawn(prove), scope.spawn(list)];
+        let writers = ["one", "two"].map(|party| scope.spawn(move || write(party)));
+        let wrote = writers.map(|writer| writer.join());
+        done.store(true, Ordering::Relaxed);
+        for thread in lookers {
+            thread.join().expect("nothing is wrong");
+        }
+        wrote.into_iter().for_each(|wrote| wrote.expect("it writes"));
+    });
+    branching::expect_clean(&region);
+}
