@@ -492,6 +492,7 @@ def extract_tar(
     archive: StrOrBytesPath | None = None,
     /,
     *,
+    force: bool = False,
     watcher: Callable[[Progress], object] | None = None,
 ) -> ExtractResult: ...
 def compare(

@@ -218,6 +218,7 @@ class Tree(_daxfs.Tree):
         archive: StrOrBytesPath | None,
         path: StrOrBytesPath = "/",
         *,
+        force: bool = False,
         progress: Callable[[Progress], object] | None = None,
     ) -> ExtractResult:
         """Write a directory and what is below it as a tar archive.
@@ -225,9 +226,12 @@ class Tree(_daxfs.Tree):
         Parameters
         ----------
         archive : str, bytes, os.PathLike or None
-            The file to write; None for standard output.
+            The file to write, which appears when it is whole, or a device or pipe; None for
+            standard output.
         path : str, bytes or os.PathLike, optional
             The directory.
+        force : bool, optional
+            Replace a file that is there.
         progress : callable, optional
             As for `daxfs.build`.
 
@@ -236,8 +240,15 @@ class Tree(_daxfs.Tree):
         ExtractResult
             Entries written, their bytes, and how many sockets were left out, which tar has no
             entry for.
+
+        Raises
+        ------
+        ExistsError
+            The file is there, and `force` was not given.
+        SystemCallError, AccessError, NoSpaceError
+            It could not be written.
         """
-        return _daxfs.extract_tar(self, path, archive, watcher=progress)
+        return _daxfs.extract_tar(self, path, archive, force=force, watcher=progress)
 
     def compare(
         self,

@@ -4,9 +4,8 @@
 //! Each module uses only those above it: [`format`], [`error`], [`region`], [`persist`],
 //! [`superblock`], [`base`], [`alloc`], [`name`], [`map`], [`delta`], [`extents`], [`index`],
 //! [`merge`], [`opener`], [`branch`], [`validate`], [`image`], [`view`], [`paths`], [`session`],
-//! [`write`]; beside them what only tools need: [`layout`], [`source`], [`build`], [`extract`], [`diff`],
-//! [`changes`], [`describe`], [`dump`], [`history`],
-//! [`kernel`].
+//! [`write`]; beside them what only tools need: [`layout`], [`source`], [`newfile`], [`build`], [`extract`],
+//! [`diff`], [`changes`], [`describe`], [`dump`], [`history`], [`kernel`].
 
 pub mod alloc;
 pub mod base;
@@ -33,6 +32,7 @@ mod log;
 pub mod map;
 pub mod merge;
 pub mod name;
+pub mod newfile;
 pub mod opener;
 pub mod paths;
 pub mod persist;

@@ -71,9 +71,10 @@ fn an_archive_comes_back_as_it_was() {
     let view = build_image(Input::Directory(tree.path().into()), out.path().join("image"));
     let mut first = Vec::new();
     let top = view.inode(ROOT_INO).unwrap();
-    let summary = to_tar(&view, &top, &mut first, &Progress::default()).unwrap();
+    let summary =
+        to_tar(&view, &top, &mut first, "archive".as_ref(), &Progress::default()).unwrap();
     let mut second = Vec::new();
-    to_tar(&view, &top, &mut second, &Progress::default()).unwrap();
+    to_tar(&view, &top, &mut second, "archive".as_ref(), &Progress::default()).unwrap();
     assert!(first == second, "two archives of one tree differ");
     assert_eq!(first.len() % 512, 0);
 
@@ -118,7 +119,8 @@ fn sockets_are_extracted_and_left_out_of_archives() {
     extract(&view, "/", &out.path().join("copy"), ExtractOptions::default()).unwrap();
     assert_eq!(differences(&view, "/", &out.path().join("copy")), <[String; 0]>::default());
     let top = view.inode(ROOT_INO).unwrap();
-    let summary = to_tar(&view, &top, &mut Vec::new(), &Progress::default()).unwrap();
+    let summary =
+        to_tar(&view, &top, &mut Vec::new(), "archive".as_ref(), &Progress::default()).unwrap();
     assert_eq!((summary.entries, summary.sockets), (1, 1));
 }
 
@@ -250,7 +252,9 @@ fn hostile_names_are_refused() {
         assert!(matches!(refused, Error::Corrupt { what: "name in a directory", .. }), "{refused}");
         assert_eq!(fs::read_dir(&copy).unwrap().count(), 0);
         let top = view.inode(ROOT_INO).unwrap();
-        let refused = to_tar(&view, &top, &mut Vec::new(), &Progress::default()).unwrap_err();
+        let refused =
+            to_tar(&view, &top, &mut Vec::new(), "archive".as_ref(), &Progress::default())
+                .unwrap_err();
         assert!(matches!(refused, Error::Corrupt { .. }), "{refused}");
     }
 }
@@ -267,7 +271,7 @@ fn a_directory_that_contains_itself_is_refused() {
     let out = TempDir::new().unwrap();
     let refused = extract(&view, "/", &out.path().join("copy"), ExtractOptions::default());
     assert!(matches!(refused, Err(Error::Corrupt { what: "directory", .. })), "{refused:?}");
-    let refused = to_tar(&view, &root, &mut Vec::new(), &Progress::default());
+    let refused = to_tar(&view, &root, &mut Vec::new(), "archive".as_ref(), &Progress::default());
     assert!(matches!(refused, Err(Error::Corrupt { what: "directory", .. })), "{refused:?}");
 }
 
@@ -295,7 +299,7 @@ fn directories_that_share_their_bytes_are_refused() {
     let refused = extract(&view, "/", &tree.path().join("copy"), ExtractOptions::default());
     assert!(matches!(refused, Err(Error::Corrupt { what: "directory", .. })), "{refused:?}");
     let top = view.inode(ROOT_INO).unwrap();
-    let refused = to_tar(&view, &top, &mut Vec::new(), &Progress::default());
+    let refused = to_tar(&view, &top, &mut Vec::new(), "archive".as_ref(), &Progress::default());
     assert!(matches!(refused, Err(Error::Corrupt { what: "directory", .. })), "{refused:?}");
 }
 
@@ -329,7 +333,7 @@ fn trees_deeper_than_a_path_can_name_are_extracted() {
     assert_eq!(differences(&view, "/", &copy), <[String; 0]>::default());
     let mut bytes = Vec::new();
     let top = view.inode(ROOT_INO).unwrap();
-    to_tar(&view, &top, &mut bytes, &Progress::default()).unwrap();
+    to_tar(&view, &top, &mut bytes, "archive".as_ref(), &Progress::default()).unwrap();
     fs::write(out.path().join("again"), bytes).unwrap();
     let again = build_image(Input::Archive(Some(out.path().join("again"))), out.path().join("2"));
     assert_eq!(differences(&again, "/", &copy), <[String; 0]>::default());
@@ -390,5 +394,8 @@ fn extraction_stops_when_asked() {
     let top = view.inode(ROOT_INO).unwrap();
     let stopped = to_directory(&view, &top, &out.path().join("x"), FORCE, &progress);
     assert!(matches!(stopped, Err(Error::Interrupted)));
-    assert!(matches!(to_tar(&view, &top, &mut Vec::new(), &progress), Err(Error::Interrupted)));
+    assert!(matches!(
+        to_tar(&view, &top, &mut Vec::new(), "archive".as_ref(), &progress),
+        Err(Error::Interrupted)
+    ));
 }

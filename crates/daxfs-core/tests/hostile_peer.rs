@@ -134,7 +134,7 @@ fn extract(image: &Arc<Image>, directory: &std::path::Path, round: u32) {
     let view = View::base(Arc::clone(image));
     let Ok(root) = view.inode(ROOT_INO) else { return };
     let progress = Progress::default();
-    let _ = to_tar(&view, &root, &mut std::io::sink(), &progress);
+    let _ = to_tar(&view, &root, &mut std::io::sink(), "archive".as_ref(), &progress);
     let to = directory.join(round.to_string());
     let _ = to_directory(&view, &root, &to, ExtractOptions::default(), &progress);
     if to.exists() {

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use daxfs_core::Error;
 use daxfs_core::base::Inode;
@@ -12,6 +13,7 @@ use daxfs_core::diff::{self, DiffOptions};
 use daxfs_core::dump::{self as dumping, DumpFormat, DumpOptions};
 use daxfs_core::extract::{self as engine, ExtractOptions};
 use daxfs_core::history::{self, Event};
+use daxfs_core::newfile::NewFile;
 use daxfs_core::region::{Access, Region};
 use daxfs_core::view::Links;
 use pyo3::prelude::*;
@@ -58,36 +60,44 @@ pub(crate) fn extract(
     })
 }
 
+/// What standard output is called in messages.
+const STDOUT: &str = "standard output";
+
 /// Standard output, not by way of the library's line buffer.
 fn stdout() -> Result<File> {
     let fd = std::io::stdout().as_fd().try_clone_to_owned();
-    Ok(fd.map_err(Error::io("open", "standard output"))?.into())
+    Ok(fd.map_err(Error::io("open", STDOUT))?.into())
 }
 
-/// Writes a directory and what is below it as a tar archive: to a file, or without one to
-/// standard output.
+/// Writes a directory and what is below it as a tar archive: to a file, which takes its name when
+/// it is whole, to a device or pipe, or without either to standard output.
 #[pyfunction]
-#[pyo3(signature = (tree, path, archive=None, /, *, watcher=None))]
+#[pyo3(signature = (tree, path, archive=None, /, *, force=false, watcher=None))]
 pub(crate) fn extract_tar(
     py: Python<'_>,
     tree: &Bound<'_, Tree>,
     path: ImagePath,
     archive: Option<HostPath>,
+    force: bool,
     watcher: Option<Py<PyAny>>,
 ) -> Result<ExtractResult> {
     let (view, top) = tree.get().resolve(&path, Links::Follow)?;
-    let mut out = match &archive {
-        Some(path) => File::create(&path.0).map_err(Error::io("create", &path.0))?,
-        None => stdout()?,
+    let write = |mut out: &File, name: &Path| {
+        watch(py, watcher, |progress| engine::to_tar(&view, &top, &mut out, name, progress))
     };
-    let done = watch(py, watcher, |progress| engine::to_tar(&view, &top, &mut out, progress));
-    if let (Err(_), Some(path)) = (&done, &archive)
-        && out.metadata().is_ok_and(|metadata| metadata.is_file())
-    {
-        // What there is of it is of no use.
-        let _ = std::fs::remove_file(&path.0);
-    }
-    let done = done?;
+    let done = match archive.map(|path| path.0) {
+        None => write(&stdout()?, STDOUT.as_ref())?,
+        Some(path) if std::fs::metadata(&path).is_ok_and(|there| !there.is_file()) => {
+            let file = File::options().write(true).open(&path);
+            write(&file.map_err(Error::io("open", &path))?, &path)?
+        }
+        Some(path) => {
+            let file = NewFile::create(&path, force)?;
+            let done = write(file.file(), &path)?;
+            file.finish()?;
+            done
+        }
+    };
     Ok(ExtractResult { entries: done.entries, bytes: done.bytes, unrestored: done.sockets })
 }
 
@@ -246,7 +256,7 @@ pub(crate) fn dump(py: Python<'_>, source: ImageSource, json: bool, limit: u64) 
     py.detach(|| {
         let region = Region::open(&source.0, Access::Read)?;
         dumping::dump(&region, DumpOptions { format, limit }, &mut out)?;
-        out.flush().map_err(Error::io("write", "standard output"))
+        out.flush().map_err(Error::io("write", STDOUT))
     })?;
     Ok(())
 }

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where an image is written: a file that takes its name when it is whole, or mapped memory.
 
-use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rayon::prelude::*;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
-use tempfile::NamedTempFile;
 
 use super::Output;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_SIZE, MAGIC};
+use crate::newfile::NewFile;
 use crate::region::{Access, Region, Source, allocate_dma_heap, is_tmpfs, read_into_file};
 
 /// Bytes zeroed by one task.
@@ -24,11 +23,9 @@ const PIECE: u64 = 16 << 20;
 /// An image being written.
 #[derive(Debug)]
 pub(super) enum Sink {
-    /// A temporary file beside its final path.
+    /// A file, which takes its name at the end.
     File {
-        file: NamedTempFile,
-        path: PathBuf,
-        force: bool,
+        file: NewFile,
         /// The kernel lets one write at a time into a file and spins meanwhile; we sleep.
         turn: Mutex<()>,
         /// How many sleep for it.
@@ -57,28 +54,10 @@ impl Sink {
     }
 
     fn open_file(path: &Path, force: bool) -> Result<Self> {
-        if !force && path.symlink_metadata().is_ok() {
-            return Err(Error::Exists { path: path.to_owned() });
-        }
-        let name = path
-            .file_name()
-            .ok_or_else(|| Error::invalid(format!("{}: not the name of a file", path.display())))?;
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut prefix = std::ffi::OsString::from(".");
-        prefix.push(name);
-        prefix.push(".");
-        let file = tempfile::Builder::new()
-            .prefix(&prefix)
-            .suffix(".tmp")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
-            .tempfile_in(directory)
-            .map_err(Error::io("create a file in the directory", directory))?;
-        let tmpfs = is_tmpfs(file.as_file());
+        let file = NewFile::create(path, force)?;
+        let tmpfs = is_tmpfs(file.file());
         let (turn, waiting) = (Mutex::new(()), AtomicUsize::new(0));
-        Ok(Self::File { file, path: path.to_owned(), force, turn, waiting, tmpfs })
+        Ok(Self::File { file, turn, waiting, tmpfs })
     }
 
     fn open_memory(source: &Source, size: u64, force: bool) -> Result<Self> {
@@ -99,10 +78,9 @@ impl Sink {
     /// `end`.
     pub(super) fn begin(&self, end: u64) -> Result<()> {
         match self {
-            Self::File { file, path, .. } => {
-                let file = file.as_file();
-                file.set_len(0).map_err(Error::io("truncate", path))?;
-                file.set_len(end).map_err(Error::io("extend", path))
+            Self::File { file, .. } => {
+                file.file().set_len(0).map_err(Error::io("truncate", file.path()))?;
+                self.set_size(end)
             }
             Self::Memory { region, .. } => {
                 // From now on until the superblock is written this is no image.
@@ -118,11 +96,11 @@ impl Sink {
     pub(super) fn zero(&self, start: u64, end: u64) -> Result<()> {
         let region = match self {
             Self::Memory { region, .. } => region,
-            Self::File { file, path, .. } => {
+            Self::File { file, .. } => {
                 let flags = FallocateFlags::empty();
-                return match rustix::fs::fallocate(file.as_file(), flags, start, end - start) {
+                return match rustix::fs::fallocate(file.file(), flags, start, end - start) {
                     Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
-                    Err(errno) => Err(Error::io("allocate", path)(errno)),
+                    Err(errno) => Err(Error::io("allocate", file.path())(errno)),
                 };
             }
         };
@@ -151,7 +129,7 @@ impl Sink {
         bytes: &[u8],
     ) -> Result<()> {
         match self {
-            Self::File { file, path, turn, waiting, .. } => {
+            Self::File { file, turn, waiting, .. } => {
                 let _turn = mine.map_or_else(
                     || {
                         waiting.fetch_add(1, Ordering::Relaxed);
@@ -161,7 +139,7 @@ impl Sink {
                     },
                     Ok,
                 );
-                file.as_file().write_all_at(bytes, offset).map_err(Error::io("write", path))
+                write_at(file, bytes, offset)
             }
             Self::Memory { region, .. } => region.write(offset, bytes),
         }
@@ -183,15 +161,15 @@ impl Sink {
         len: usize,
     ) -> Option<usize> {
         let Self::File { file, tmpfs: true, .. } = self else { return None };
-        let read = read_into_file(from, position, file.as_file(), offset, len);
+        let read = read_into_file(from, position, file.file(), offset, len);
         read.ok().filter(|len| *len > 0)
     }
 
     /// The file's size is final from here.
     pub(super) fn set_size(&self, size: u64) -> Result<()> {
         match self {
-            Self::File { file, path, .. } => {
-                file.as_file().set_len(size).map_err(Error::io("extend", path))
+            Self::File { file, .. } => {
+                file.file().set_len(size).map_err(Error::io("extend", file.path()))
             }
             Self::Memory { .. } => Ok(()),
         }
@@ -207,15 +185,9 @@ impl Sink {
     ) -> Result<Option<OwnedFd>> {
         self.set_size(total)?;
         match self {
-            Self::File { file, path, force, .. } => {
-                let write = |file: &File| file.write_all_at(superblock, 0);
-                write(file.as_file()).map_err(Error::io("write", &path))?;
-                file.as_file().sync_all().map_err(Error::io("write to disk", &path))?;
-                let named = if force { file.persist(&path) } else { file.persist_noclobber(&path) };
-                named.map_err(|failure| match failure.error.kind() {
-                    std::io::ErrorKind::AlreadyExists => Error::Exists { path: path.clone() },
-                    _ => Error::io("rename the finished image to", &path)(failure.error),
-                })?;
+            Self::File { file, .. } => {
+                write_at(&file, superblock, 0)?;
+                file.finish()?;
                 Ok(None)
             }
             Self::Memory { region, buffer } => {
@@ -226,4 +198,8 @@ impl Sink {
             }
         }
     }
+}
+
+fn write_at(file: &NewFile, bytes: &[u8], offset: u64) -> Result<()> {
+    file.file().write_all_at(bytes, offset).map_err(Error::io("write", file.path()))
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufWriter, Write};
+use std::path::Path;
 
 use tar_core::{EntryType, HeaderBuilder, HeaderError};
 
@@ -37,11 +38,12 @@ pub struct TarSummary {
     pub sockets: u64,
 }
 
-/// Writes the directory `top` and what is below it as a tar archive.
+/// Writes the directory `top` and what is below it as a tar archive; messages call it `name`.
 pub fn to_tar(
     view: &View,
     top: &Inode,
     writer: &mut dyn Write,
+    name: &Path,
     progress: &Progress,
 ) -> Result<TarSummary> {
     if !top.is_dir() {
@@ -51,6 +53,7 @@ pub fn to_tar(
         view,
         progress,
         out: BufWriter::with_capacity(PIECE, writer),
+        name,
         summary: TarSummary::default(),
     };
     let mut first_names: HashMap<u64, Vec<u8>> = HashMap::new();
@@ -86,19 +89,16 @@ pub fn to_tar(
         };
         archive.entry(path, &inode, first.as_deref())?;
     }
-    archive.out.write_all(&[0; 2 * BLOCK as usize]).map_err(written)?;
-    archive.out.flush().map_err(written)?;
+    archive.write(&[0; 2 * BLOCK as usize])?;
+    archive.out.flush().map_err(Error::io("write", name))?;
     Ok(archive.summary)
-}
-
-fn written(error: std::io::Error) -> Error {
-    Error::io("write", "archive")(error)
 }
 
 struct Archive<'a> {
     view: &'a View,
     progress: &'a Progress,
     out: BufWriter<&'a mut dyn Write>,
+    name: &'a Path,
     summary: TarSummary,
 }
 
@@ -205,14 +205,14 @@ impl Archive<'_> {
             header.mode(0o644)?.size(records.len() as u64)?;
             Ok(header)
         }))?;
-        self.out.write_all(records).map_err(written)?;
+        self.write(records)?;
         self.pad(records.len() as u64)
     }
 
     fn header(&mut self, header: HeaderResult) -> Result<()> {
         let mut header =
             header.map_err(|error| Error::invalid(format!("header of an archive: {error}")))?;
-        self.out.write_all(header.finish().as_bytes()).map_err(written)
+        self.write(header.finish().as_bytes())
     }
 
     fn contents(&mut self, inode: &Inode) -> Result<()> {
@@ -227,7 +227,7 @@ impl Archive<'_> {
                 let at = self.view.image().base().inode_offset(inode.ino);
                 return Err(Error::corrupt("contents of a file", at, inode.size, done));
             }
-            self.out.write_all(&buffer[..read]).map_err(written)?;
+            self.write(&buffer[..read])?;
             self.progress.advance(0, read as u64);
             done += read as u64;
         }
@@ -236,7 +236,11 @@ impl Archive<'_> {
 
     fn pad(&mut self, len: u64) -> Result<()> {
         let padding = (len.next_multiple_of(BLOCK) - len) as usize;
-        self.out.write_all(&[0; BLOCK as usize][..padding]).map_err(written)
+        self.write(&[0; BLOCK as usize][..padding])
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.out.write_all(bytes).map_err(Error::io("write", self.name))
     }
 }
 
