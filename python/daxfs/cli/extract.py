@@ -41,12 +41,13 @@ def command(
         if destination is not None:
             done = image.extract(destination, path, force=force, progress=bar)
         else:
-            done = image.extract_tar(None if tar == "-" else tar, path, progress=bar)
+            done = image.extract_tar(None if tar == "-" else tar, path, force=force, progress=bar)
     if done.unrestored:
         name = click.get_current_context().command_path
         files = count_of(done.unrestored, "file")
         if tar is None:
-            fail(name, f"{files} without owner, attributes or device node: only root restores them")
+            why = "this user may not restore them, or the file system does not hold them"
+            fail(name, f"{files} without owner, attributes or device node: {why}")
         else:
             fail(name, f"left out {count_of(done.unrestored, 'socket')}: tar cannot hold them")
     if tar == "-":

@@ -48,7 +48,8 @@ pub struct ExtractSummary {
     pub directories: u64,
     /// Bytes of regular files, holes included.
     pub bytes: u64,
-    /// Files that miss something that only root may restore: device nodes, owners, attributes.
+    /// Files that miss what the caller may not restore, or the file system does not hold: device
+    /// nodes, owners, attributes.
     pub unrestored: u64,
 }
 
@@ -69,7 +70,6 @@ pub fn to_directory(
         destination,
         options,
         progress,
-        privileged: rustix::process::geteuid().is_root(),
         files: AtomicU64::new(0),
         bytes: AtomicU64::new(0),
         unrestored: AtomicU64::new(0),
@@ -95,7 +95,6 @@ struct Extraction<'a> {
     destination: &'a Path,
     options: ExtractOptions,
     progress: &'a Progress,
-    privileged: bool,
     files: AtomicU64,
     bytes: AtomicU64,
     unrestored: AtomicU64,
@@ -308,7 +307,7 @@ impl Extraction<'_> {
         self.place(here, name, path, make)
     }
 
-    /// Makes any file but a directory; false if only root could.
+    /// Makes any file but a directory; false if the caller may not.
     fn create(
         &self,
         here: BorrowedFd<'_>,
@@ -339,7 +338,8 @@ impl Extraction<'_> {
                 });
                 match made {
                     Ok(()) => {}
-                    Err(error) if self.may_skip(&error) => {
+                    // Not for everybody, not even for every root.
+                    Err(error) if error.errno() == Errno::PERM.raw_os_error() => {
                         self.unrestored.fetch_add(1, Ordering::Relaxed);
                         return Ok(false);
                     }
@@ -385,11 +385,6 @@ impl Extraction<'_> {
             made => made,
         }
         .map_err(Error::io("create", path))
-    }
-
-    /// Whether an error only says that the caller is not root.
-    fn may_skip(&self, error: &Error) -> bool {
-        !self.privileged && error.errno() == Errno::PERM.raw_os_error()
     }
 
     /// A path for messages.

@@ -37,7 +37,7 @@ impl Extraction<'_> {
             } else {
                 rustix::fs::setxattr(&handle, &name[..], &value, XattrFlags::empty())
             };
-            complete &= self.allowed(done, "set an extended attribute of", path)?;
+            complete &= restored(done, "set an extended attribute of", path)?;
         }
         if !inode.is_symlink() {
             let mode = Mode::from_raw_mode(permissions);
@@ -60,30 +60,26 @@ impl Extraction<'_> {
     }
 
     fn restore_owner(&self, file: BorrowedFd<'_>, inode: &Inode, path: &Path) -> Result<bool> {
-        if !self.privileged {
-            let stat = rustix::fs::fstat(file).map_err(Error::io("examine", path))?;
-            if (stat.st_uid, stat.st_gid) == (inode.uid, inode.gid) {
-                return Ok(true);
-            }
-        }
         // To the system all ones mean "leave it": no file can have that owner.
         let known = |id: u32| (id != u32::MAX).then_some(id);
-        let (uid, gid) = (known(inode.uid).map(Uid::from_raw), known(inode.gid).map(Gid::from_raw));
-        let done = rustix::fs::chownat(file, c"", uid, gid, AtFlags::EMPTY_PATH);
-        self.allowed(done, "set the owner of", path)
-    }
-
-    /// False if only root may do what was tried.
-    fn allowed(
-        &self,
-        done: rustix::io::Result<()>,
-        action: &'static str,
-        path: &Path,
-    ) -> Result<bool> {
-        match done {
-            Ok(()) => Ok(true),
-            Err(Errno::PERM) if !self.privileged => Ok(false),
-            Err(errno) => Err(Error::io(action, path)(errno)),
+        let (uid, gid) = (known(inode.uid), known(inode.gid));
+        let stat = rustix::fs::fstat(file).map_err(Error::io("examine", path))?;
+        if (Some(stat.st_uid), Some(stat.st_gid)) == (uid, gid) {
+            return Ok(true);
         }
+        let ids = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        let done = rustix::fs::chownat(file, c"", ids.0, ids.1, AtFlags::EMPTY_PATH);
+        Ok(restored(done, "set the owner of", path)? && uid.is_some() && gid.is_some())
+    }
+}
+
+/// False if what was tried is not for this caller, whatever its name, or not on this file system:
+/// no reason to do without the rest of the tree.
+fn restored(done: rustix::io::Result<()>, action: &'static str, path: &Path) -> Result<bool> {
+    match done {
+        Ok(()) => Ok(true),
+        // Owners that a user namespace does not know are invalid.
+        Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => Ok(false),
+        Err(errno) => Err(Error::io(action, path)(errno)),
     }
 }
