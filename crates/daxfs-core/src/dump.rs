@@ -6,7 +6,7 @@
 
 use std::io::Write;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::error::{Error, Result, show};
@@ -100,14 +100,17 @@ impl Dump<'_> {
     /// Shows fields, by name, place and value.
     fn show(&mut self, name: &str, label: &str, at: u64, fields: &[Shown]) -> Result<()> {
         if self.options.format == DumpFormat::Json {
-            let fields: Vec<Value> = fields
+            let fields: Vec<String> = fields
                 .iter()
                 .map(|Shown { name, at, size, kind, bytes }| {
-                    json!({"offset": at, "size": size, "name": name, "value": json(*kind, bytes)})
+                    let (name, value) = (json!(name), json(*kind, bytes));
+                    format!(r#"{{"name":{name},"offset":{at},"size":{size},"value":{value}}}"#)
                 })
                 .collect();
-            let line = json!({"structure": name, "label": label, "offset": at, "fields": fields});
-            return self.line(format_args!("{line}"));
+            let (name, label, fields) = (json!(name), json!(label), fields.join(","));
+            return self.line(format_args!(
+                r#"{{"structure":{name},"label":{label},"offset":{at},"fields":[{fields}]}}"#
+            ));
         }
         let space = if label.is_empty() { "" } else { " " };
         self.line(format_args!("{name}{space}{label} at {at:#x}"))?;
@@ -456,15 +459,27 @@ fn text(kind: Kind, bytes: &[u8]) -> String {
     }
 }
 
-fn json(kind: Kind, bytes: &[u8]) -> Value {
+/// As text: names are bytes, and JSON's strings alone cannot hold all of them.
+fn json(kind: Kind, bytes: &[u8]) -> String {
     match kind {
-        Kind::Number => number(bytes).into(),
-        Kind::Signed => number(bytes).cast_signed().into(),
-        Kind::Text => show(unpadded(bytes)).into(),
-        Kind::Bytes => hex(bytes).into(),
+        Kind::Number => number(bytes).to_string(),
+        Kind::Signed => number(bytes).cast_signed().to_string(),
+        Kind::Text => quoted(unpadded(bytes)),
+        Kind::Bytes => quoted(hex(bytes).as_bytes()),
         Kind::Reserved => match reserved(bytes) {
-            None => 0.into(),
-            Some((_, rest)) => hex(rest).into(),
+            None => "0".into(),
+            Some((_, rest)) => quoted(hex(rest).as_bytes()),
         },
     }
+}
+
+/// A string with what is not UTF-8 as lone surrogates, as Python has it.
+fn quoted(bytes: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        let valid = json!(chunk.valid()).to_string();
+        text.push_str(&valid[1..valid.len() - 1]);
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\udc{byte:02x}")));
+    }
+    text + "\""
 }
