@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{Attributes, Child, NodeId, Origin, Scan, Selection, Tree};
 use crate::base::Inode;
 use crate::error::{Error, Result, show};
-use crate::format::ROOT_INO;
+use crate::format::{ROOT_INO, mode};
 use crate::progress::Progress;
 use crate::view::{BYTES_PER_NAME, View};
 
@@ -80,7 +80,7 @@ fn attributes_of(view: &View, inode: &Inode, selection: &Selection) -> Result<At
         mode: inode.mode,
         uid: inode.uid,
         gid: inode.gid,
-        rdev: inode.rdev,
+        rdev: if mode::is_device(inode.mode) { inode.rdev } else { 0 },
         size: inode.size,
         mtime: inode.mtime,
         xattrs,

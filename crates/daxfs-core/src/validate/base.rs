@@ -299,7 +299,7 @@ impl Batch {
 
 /// Fields that no feature bit gives a meaning are zero; plain v3 is not held to it.
 fn check_unused(base: &Base, at: u64, raw: &BaseInode, inode: &Inode, findings: &mut Findings) {
-    let device = matches!(inode.kind(), mode::CHAR | mode::BLOCK);
+    let device = mode::is_device(inode.mode);
     let summed = match inode.kind() {
         mode::REGULAR => base.has(feature::DATA_CHECKSUMS),
         _ => base.has(feature::CHECKSUMS),
