@@ -195,7 +195,11 @@ fn open_path(path: &Path, access: Access) -> Result<Opened> {
 
 fn open_fd(raw: RawFd) -> Result<Opened> {
     let name = PathBuf::from(format!("fd:{raw}"));
-    // SAFETY: the descriptor is only borrowed to duplicate it; a wrong number gives EBADF.
+    if raw < 0 {
+        return Err(Error::io("open", &name)(Errno::BADF));
+    }
+    // SAFETY: the descriptor is only borrowed to duplicate it; a wrong number gives EBADF, and
+    // -1, which no such value may be, was refused.
     let borrowed = unsafe { BorrowedFd::borrow_raw(raw) };
     let fd = rustix::io::fcntl_dupfd_cloexec(borrowed, 0).map_err(Error::io("open", &name))?;
     classify(fd, name)
