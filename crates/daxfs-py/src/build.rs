@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::error::{Result, pairs};
 use crate::image::Span;
-use crate::paths::{HostPath, ImageSource};
+use crate::paths::{HostPath, ImagePath, ImageSource};
 use crate::progress::watch;
 use crate::tree::Tree;
 
@@ -31,7 +31,7 @@ pub(crate) struct Options {
     branches: bool,
     delta_size: Option<u64>,
     size: Option<u64>,
-    label: String,
+    label: ImagePath,
     uuid: Option<String>,
     exclude: Vec<String>,
     uid: Option<u32>,
@@ -79,7 +79,7 @@ impl Options {
             output,
             shape,
             selection,
-            label: self.label,
+            label: self.label.0,
             uuid,
             data_checksums: self.data_checksums,
             skip_errors: self.skip_errors,

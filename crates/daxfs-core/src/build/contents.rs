@@ -21,6 +21,8 @@ use crate::view::View;
 
 /// Small files are gathered into writes of about this size.
 const BATCH: u64 = 256 << 10;
+/// Files that one task only opens.
+const LOOKS: usize = 512;
 
 thread_local! {
     /// Reused between batches: fresh memory would cost a page fault for every block.
@@ -223,7 +225,7 @@ impl Copier<'_> {
         room: &mut [u8],
         here: &mut Here,
     ) -> std::result::Result<Option<Vec<Xattr>>, Failure> {
-        let opened = self.open(id, here)?;
+        let opened = open(self.scan, id, here)?;
         let set = self.read_xattrs(&opened)?;
         let size = room.len() - 1;
         let room = if opened.is_own() { room } else { &mut room[..size] };
@@ -245,36 +247,63 @@ impl Copier<'_> {
         let set = xattrs_of(fd).map_err(|failure| Failure::File(failure.reason()))?;
         Ok(Some(set).filter(|set| !set.is_empty()))
     }
+}
 
-    pub(super) fn open(
-        &self,
-        id: NodeId,
-        here: &mut Here,
-    ) -> std::result::Result<Opened<'_>, Failure> {
-        let tree = &self.scan.tree;
-        let node = tree.node(id);
-        let Content::File(position) = node.content else {
-            unreachable!("only regular files are opened")
-        };
-        let root = match &self.scan.origin {
-            Origin::Archive(file) => return Ok(Opened::Part(file.as_fd(), position)),
-            Origin::Image(view) => return Ok(Opened::Image(view, view.inode(position)?)),
-            Origin::Directory(root) => root,
-        };
-        if here.0.as_ref().is_none_or(|(directory, _)| *directory != node.parent) {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let directory = open_beneath(root, &tree.path(node.parent), flags)
-                .map_err(|errno| cannot("open its directory", errno))?;
-            here.0 = Some((node.parent, directory));
-        }
-        let (_, directory) = here.0.as_ref().expect("set above");
-        // Should a FIFO have taken the file's place, opening it must not wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let mode = rustix::fs::Mode::empty();
-        let file = rustix::fs::openat(directory, tree.first_name(node), flags, mode)
-            .map_err(|errno| cannot("open", errno))?;
-        Ok(Opened::File(file))
+/// Opens a regular file of the source.
+pub(super) fn open<'a>(
+    scan: &'a Scan,
+    id: NodeId,
+    here: &mut Here,
+) -> std::result::Result<Opened<'a>, Failure> {
+    let tree = &scan.tree;
+    let node = tree.node(id);
+    let Content::File(position) = node.content else {
+        unreachable!("only regular files are opened")
+    };
+    let root = match &scan.origin {
+        Origin::Archive(file) => return Ok(Opened::Part(file.as_fd(), position)),
+        Origin::Image(view) => return Ok(Opened::Image(view, view.inode(position)?)),
+        Origin::Directory(root) => root,
+    };
+    if here.0.as_ref().is_none_or(|(directory, _)| *directory != node.parent) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = open_beneath(root, &tree.path(node.parent), flags)
+            .map_err(|errno| cannot("open its directory", errno))?;
+        here.0 = Some((node.parent, directory));
     }
+    let (_, directory) = here.0.as_ref().expect("set above");
+    // Should a FIFO have taken the file's place, opening it must not wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mode = rustix::fs::Mode::empty();
+    let file = rustix::fs::openat(directory, tree.first_name(node), flags, mode)
+        .map_err(|errno| cannot("open", errno))?;
+    Ok(Opened::File(file))
+}
+
+/// The files that cannot be opened, and why, in order of their numbers.
+pub(super) fn closed(scan: &Scan, progress: &Progress) -> Result<Vec<(NodeId, InputProblem)>> {
+    if !matches!(scan.origin, Origin::Directory(_)) {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<NodeId> = (0..scan.tree.nodes().len() as NodeId).collect();
+    let batches = ids.par_chunks(LOOKS).map(|batch| {
+        let mut here = Here::default();
+        let mut closed = Vec::new();
+        for &id in batch.iter().filter(|id| scan.tree.node(**id).is_file()) {
+            if progress.is_cancelled() {
+                return Err(Error::Interrupted);
+            }
+            match open(scan, id, &mut here) {
+                Ok(_) => {}
+                Err(Failure::File(reason)) => {
+                    closed.push((id, InputProblem { path: scan.tree.path(id), reason }));
+                }
+                Err(Failure::Build(error)) => return Err(error),
+            }
+        }
+        Ok(closed)
+    });
+    Ok(batches.collect::<Result<Vec<_>>>()?.concat())
 }
 
 pub(super) fn check_end(opened: &Opened<'_>, size: u64) -> std::result::Result<(), Failure> {

@@ -8,7 +8,9 @@ use rayon::prelude::*;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
-use super::contents::{BUFFER, Copied, Copier, Failure, Here, Opened, cannot, check_end, shrank};
+use super::contents::{
+    BUFFER, Copied, Copier, Failure, Here, Opened, cannot, check_end, open, shrank,
+};
 use crate::base::Xattr;
 use crate::error::Result;
 use crate::layout::is_huge;
@@ -84,7 +86,7 @@ impl Copier<'_> {
         id: NodeId,
     ) -> std::result::Result<(Option<Vec<Xattr>>, Vec<Range<u64>>), Failure> {
         let size = self.scan.tree.node(id).size;
-        let opened = self.open(id, &mut Here::default())?;
+        let opened = open(self.scan, id, &mut Here::default())?;
         let set = self.read_xattrs(&opened)?;
         if opened.is_own() {
             check_end(&opened, size)?;
@@ -96,7 +98,7 @@ impl Copier<'_> {
         self.check_cancelled()?;
         let Piece { id, ref range } = *piece;
         let size = self.scan.tree.node(id).size;
-        let opened = self.open(id, &mut Here::default())?;
+        let opened = open(self.scan, id, &mut Here::default())?;
         let target = self.placement.base_offset + self.placement.data[id as usize];
         let mut sum = 0;
         BUFFER.with_borrow_mut(|buffer| {

@@ -10,6 +10,7 @@ mod metadata;
 mod sink;
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -65,8 +66,8 @@ pub struct BuildOptions {
     pub shape: Shape,
     /// What to take, and as whose.
     pub selection: Selection,
-    /// The image's name; at most 63 bytes.
-    pub label: String,
+    /// The image's name; at most 63 bytes, none of them NUL.
+    pub label: Vec<u8>,
     /// The image's identity; made from what is in it when left out, so that equal trees give
     /// equal images.
     pub uuid: Option<Uuid>,
@@ -86,7 +87,7 @@ impl BuildOptions {
             output,
             shape: Shape::default(),
             selection: Selection::default(),
-            label: String::new(),
+            label: Vec::new(),
             uuid: None,
             data_checksums: false,
             skip_errors: false,
@@ -128,7 +129,13 @@ pub struct Summary {
 pub fn plan(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
     check(options)?;
     let mut scan = scan(options, progress, false)?;
+    let closed = contents::closed(&scan, progress)?;
+    let gone: Vec<NodeId> = closed.iter().map(|(id, _)| *id).collect();
+    scan.problems.extend(closed.into_iter().map(|(_, problem)| problem));
     let skipped = take_problems(&mut scan, options)?;
+    if !gone.is_empty() {
+        scan.tree = scan.tree.without(|id| gone.binary_search(&id).is_ok());
+    }
     let placement = Placement::new(&scan.tree, layout::base_offset(&options.shape))?;
     let xattrs = XattrRegion::new(&scan.tree, placement.data_end);
     let superblock = superblock(options, &scan.tree, &placement, &xattrs)?;
@@ -144,6 +151,11 @@ pub fn build(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
     // Memory must be sized before the first byte is copied; a file can wait for its attributes.
     let defer = matches!((&options.output, &options.input), (Output::File(_), Input::Directory(_)));
     let mut scan = scan(options, progress, defer)?;
+    if !scan.problems.is_empty() && !options.skip_errors {
+        // Nobody shall have to try again to hear of the others.
+        let closed = contents::closed(&scan, progress)?;
+        scan.problems.extend(closed.into_iter().map(|(_, problem)| problem));
+    }
     let mut skipped = take_problems(&mut scan, options)?;
     let base_offset = layout::base_offset(&options.shape);
     let mut placement = Placement::new(&scan.tree, base_offset)?;
@@ -235,11 +247,15 @@ fn describe(
 }
 
 fn check(options: &BuildOptions) -> Result<()> {
-    if options.label.len() >= Superblock::zeroed().label.len() || options.label.contains('\0') {
+    let longest = Superblock::zeroed().label.len() - 1;
+    if options.label.len() > longest {
+        let len = options.label.len();
         return Err(Error::invalid(format!(
-            "label of {} bytes, at most 63 are possible",
-            options.label.len()
+            "label of {len} bytes, at most {longest} are possible"
         )));
+    }
+    if options.label.contains(&0) {
+        return Err(Error::invalid("label with a NUL"));
     }
     if options.shape.delta_size.is_some() && !options.shape.branches {
         return Err(Error::invalid("a delta region needs branches"));
@@ -248,11 +264,16 @@ fn check(options: &BuildOptions) -> Result<()> {
 }
 
 fn scan(options: &BuildOptions, progress: &Progress, defer_xattrs: bool) -> Result<Scan> {
-    let selection = Selection { defer_xattrs, ..options.selection.clone() };
+    // The image that is there already is no part of itself.
+    let apart = match &options.output {
+        Output::File(path) => std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino())),
+        _ => None,
+    };
+    let selection = Selection { defer_xattrs, apart, ..options.selection.clone() };
     match &options.input {
         Input::Directory(path) => source::scan_directory(path, &selection, progress),
         Input::Archive(path) => {
-            let input = path.clone().map_or_else(ArchiveInput::stdin, ArchiveInput::Path);
+            let input = path.clone().map_or(ArchiveInput::Stdin, ArchiveInput::Path);
             source::scan_archive(input, &spool_directory(&options.output), &selection, progress)
         }
         Input::Image(view) => source::scan_image(view, &selection, progress),
@@ -299,7 +320,7 @@ fn superblock(
     let size = (placement.data_end + xattrs.bytes.len() as u64).next_multiple_of(BLOCK_SIZE);
     let inodes = tree.nodes().len() as u32;
     let mut superblock = layout::superblock(&options.shape, size, inodes, flags)?;
-    superblock.label[..options.label.len()].copy_from_slice(options.label.as_bytes());
+    superblock.label[..options.label.len()].copy_from_slice(&options.label);
     Ok(superblock)
 }
 

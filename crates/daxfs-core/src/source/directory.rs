@@ -28,14 +28,16 @@ const PATH_PIECE: usize = 4000;
 struct Found {
     name: Vec<u8>,
     attributes: Attributes,
-    /// Device and inode number of a file with several names.
-    identity: Option<(u64, u64)>,
+    /// Of a file with several names.
+    identity: Option<Identity>,
 }
+
+/// Device and inode number.
+type Identity = (u64, u64);
 
 /// Scans the tree below `path`.
 pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<Scan> {
-    let root = rustix::fs::open(path, directory_flags(), Mode::empty())
-        .map_err(Error::io("open the directory", path))?;
+    let root = open_top(path)?;
     let stat = rustix::fs::fstat(&root).map_err(Error::io("examine", path))?;
     let mut attributes = attributes_of(&stat);
     attributes.xattrs = xattrs_of(&root).map_err(|failure| Error::Input {
@@ -45,7 +47,7 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
 
     let mut tree = Tree::new(attributes);
     let mut problems = Vec::new();
-    let mut linked: HashMap<(u64, u64), NodeId> = HashMap::new();
+    let mut linked: HashMap<Identity, NodeId> = HashMap::new();
     let mut pending: VecDeque<NodeId> = [0].into();
     while !pending.is_empty() {
         super::check_cancelled(progress)?;
@@ -95,6 +97,12 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
     Ok(Scan { tree, origin: Origin::Directory(root), problems })
 }
 
+/// Opens the directory that the caller named, which may be a link to it; below it none is followed.
+fn open_top(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, directory_flags() - OFlags::NOFOLLOW, Mode::empty())
+        .map_err(Error::io("open the directory", path))
+}
+
 #[derive(Default)]
 struct Listing {
     found: Vec<Found>,
@@ -133,15 +141,18 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
                     continue;
                 }
                 match look(directory.as_fd(), name, selection) {
-                    Ok((attributes, identity)) => match super::name_problem(name.to_bytes()) {
-                        None => {
-                            let name = std::mem::take(name).into_bytes();
-                            part.found.push(Found { name, attributes, identity });
+                    Ok(None) => {}
+                    Ok(Some((attributes, identity))) => {
+                        match super::name_problem(name.to_bytes()) {
+                            None => {
+                                let name = std::mem::take(name).into_bytes();
+                                part.found.push(Found { name, attributes, identity });
+                            }
+                            Some(found) => {
+                                part.problems.push(InputProblem { path: full(), ..found });
+                            }
                         }
-                        Some(found) => {
-                            part.problems.push(InputProblem { path: full(), ..found });
-                        }
-                    },
+                    }
                     Err(reason) => part.problems.push(InputProblem { path: full(), reason }),
                 }
             }
@@ -169,14 +180,20 @@ pub(crate) fn names_in(directory: &OwnedFd) -> rustix::io::Result<Vec<CString>> 
     Ok(names)
 }
 
-/// Attributes of a name, and device and inode number of a file with several.
+/// Attributes of a name, and device and inode number of a file with several; none of a file that
+/// is left out.
 fn look(
     directory: BorrowedFd<'_>,
     name: &CString,
     selection: &Selection,
-) -> std::result::Result<(Attributes, Option<(u64, u64)>), String> {
+) -> std::result::Result<Option<(Attributes, Option<Identity>)>, String> {
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|errno| format!("cannot examine: {}", reason(errno)))?;
+    #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
+    let identity = (stat.st_dev as u64, stat.st_ino as u64);
+    if selection.apart == Some(identity) {
+        return Ok(None);
+    }
     let mut attributes = attributes_of(&stat);
     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
         attributes.target = rustix::fs::readlinkat(directory, name, Vec::new())
@@ -192,9 +209,7 @@ fn look(
     }
     selection.adjust(&mut attributes);
     let several = stat.st_nlink > 1 && !is_directory(attributes.mode);
-    #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
-    let identity = several.then_some((stat.st_dev as u64, stat.st_ino as u64));
-    Ok((attributes, identity))
+    Ok(Some((attributes, several.then_some(identity))))
 }
 
 fn attributes_of(stat: &Stat) -> Attributes {

@@ -41,6 +41,8 @@ pub struct Selection {
     pub latest: Option<i64>,
     /// Leave the extended attributes of regular files to whoever opens them for their contents.
     pub defer_xattrs: bool,
+    /// Device and inode number of a file to leave out.
+    pub apart: Option<(u64, u64)>,
 }
 
 impl Selection {

@@ -3,9 +3,12 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
 use tar_core::SparseEntry;
 
 use crate::buffer::Buffer;
@@ -22,15 +25,10 @@ const MAGIC_MAX: usize = 6;
 pub enum ArchiveInput {
     /// A file, or whatever else can be opened by name.
     Path(PathBuf),
+    /// The process's standard input.
+    Stdin,
     /// Bytes as they come, and what to call them in messages.
     Stream(PathBuf, Box<dyn Read + Send>),
-}
-
-impl ArchiveInput {
-    /// The process's standard input.
-    pub fn stdin() -> Self {
-        Self::Stream("standard input".into(), Box::new(io::stdin()))
-    }
 }
 
 impl std::fmt::Debug for ArchiveInput {
@@ -39,6 +37,7 @@ impl std::fmt::Debug for ArchiveInput {
             Self::Path(path) | Self::Stream(path, _) => {
                 f.debug_tuple("ArchiveInput").field(path).finish()
             }
+            Self::Stdin => f.write_str("ArchiveInput(stdin)"),
         }
     }
 }
@@ -96,10 +95,19 @@ pub(super) struct Archive {
 impl Archive {
     /// Opens an archive; anything but a plain one in a regular file is spooled.
     pub(super) fn open(input: ArchiveInput, spool_dir: &Path, progress: &Progress) -> Result<Self> {
-        let (name, stream) = match input {
+        let (name, stream): (_, Box<dyn Read>) = match input {
             ArchiveInput::Stream(name, stream) => (name, stream),
+            ArchiveInput::Stdin => {
+                let name = PathBuf::from("standard input");
+                let file = io::stdin().as_fd().try_clone_to_owned();
+                let file = file.map_err(Error::io("open", &name))?.into();
+                (name, Box::new(Patient { file, progress }))
+            }
             ArchiveInput::Path(name) => {
-                let mut file = File::open(&name).map_err(Error::io("open", &name))?;
+                // A FIFO that nobody writes to yet is waited for when it is read.
+                let mut how = File::options();
+                how.read(true).custom_flags(libc::O_NONBLOCK);
+                let mut file = how.open(&name).map_err(Error::io("open", &name))?;
                 let metadata = file.metadata().map_err(Error::io("examine", &name))?;
                 if metadata.is_file() {
                     let magic = read_magic(&mut file).map_err(Error::io("read", &name))?;
@@ -109,7 +117,7 @@ impl Archive {
                         return Ok(Self { file, len, name, spool_dir, end: len });
                     }
                 }
-                (name, Box::new(file) as Box<dyn Read + Send>)
+                (name, Box::new(Patient { file, progress }))
             }
         };
         let (file, len) = decompress(stream, &name, spool_dir, progress)?;
@@ -176,6 +184,33 @@ impl Archive {
     }
 }
 
+/// A file that may have nothing to read for long. Waiting for it ends when the caller cancels.
+struct Patient<'a> {
+    file: File,
+    progress: &'a Progress,
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let tick = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        loop {
+            if self.progress.is_cancelled() {
+                return Err(io::Error::other("cancelled"));
+            }
+            let mut polled = [PollFd::new(&self.file, PollFlags::IN)];
+            match rustix::event::poll(&mut polled, Some(&tick)) {
+                Ok(0) | Err(Errno::INTR) => continue,
+                // Where waiting is impossible, reading says why.
+                _ => {}
+            }
+            match self.file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+    }
+}
+
 /// An unlinked file: it goes when it is closed, whatever happens to the process.
 fn create(dir: &Path) -> Result<File> {
     tempfile::tempfile_in(dir).map_err(Error::io("create a temporary file in", dir))
@@ -202,11 +237,14 @@ fn decompress(
     dir: &Path,
     progress: &Progress,
 ) -> Result<(File, u64)> {
+    let failed = |action: &'static str, error: io::Error| {
+        if progress.is_cancelled() { Error::Interrupted } else { Error::io(action, name)(error) }
+    };
     let mut stream = BufReader::with_capacity(PIECE, stream);
-    let magic = read_magic(&mut stream).map_err(Error::io("read", name))?;
+    let magic = read_magic(&mut stream).map_err(|error| failed("read", error))?;
     let compression = detect(&magic, name)?;
     let mut decoder =
-        compression.decoder(magic.chain(stream)).map_err(Error::io("decompress", name))?;
+        compression.decoder(magic.chain(stream)).map_err(|error| failed("decompress", error))?;
     let action = if compression == Compression::None { "read" } else { "decompress" };
     let mut spool = create(dir)?;
     let mut buffer = Buffer::of(PIECE);
@@ -217,7 +255,7 @@ fn decompress(
             Ok(0) => return Ok((spool, len)),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Error::io(action, name)(error)),
+            Err(error) => return Err(failed(action, error)),
         };
         spool.write_all(&buffer[..read]).map_err(Error::io("spool the archive in", dir))?;
         len += read as u64;
