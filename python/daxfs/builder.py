@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import operator
 import os
 import re
 import stat
@@ -13,6 +15,7 @@ from .errors import BranchBusyError, InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from uuid import UUID
 
     from _typeshed import StrOrBytesPath
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from .image import Image
 
 __all__ = ["build", "compact"]
+
+_LABEL_MAX = 63
 
 
 class BuildOptions(TypedDict):
@@ -54,8 +59,8 @@ def build(
     delta_size: int | str | None = None,
     size: int | str | None = None,
     label: str = "",
-    uuid: str | None = None,
-    exclude: Iterable[str] = (),
+    uuid: str | UUID | None = None,
+    exclude: StrOrBytesPath | Iterable[StrOrBytesPath] = (),
     owner: int | None = None,
     group: int | None = None,
     clamp_mtime: int | None = None,
@@ -87,12 +92,12 @@ def build(
     size : int or str, optional
         Bytes of the whole image; as many as are needed when left out.
     label : str, optional
-        The image's name, at most 63 bytes.
-    uuid : str, optional
+        The image's name, at most 63 bytes, none of them NUL.
+    uuid : str or uuid.UUID, optional
         The image's identity; made from what is in it when left out.
-    exclude : iterable of str, optional
-        Shell patterns of what to leave out. One without a slash is compared with names, one with
-        a slash with paths.
+    exclude : str, bytes or os.PathLike, or iterable of them, optional
+        A shell pattern of what to leave out, or several, in UTF-8. One without a slash is compared
+        with names, one with a slash with paths.
     owner, group : int, optional
         Numbers of the owner and group of everything.
     clamp_mtime : int, optional
@@ -125,7 +130,7 @@ def build(
     BackingError
         The machine lacks the memory asked for.
     InvalidError
-        The arguments contradict each other.
+        The arguments contradict each other, or one has a value that it cannot have.
     CancelledError
         `progress` cancelled the build.
     """
@@ -137,20 +142,20 @@ def build(
         "memory": None,
         "heap": None,
         "branches": branches,
-        "delta_size": _bytes(delta_size),
-        "size": _bytes(size),
-        "label": label,
-        "uuid": uuid,
-        "exclude": list(exclude),
-        "uid": owner,
-        "gid": group,
-        "latest": clamp_mtime,
+        "delta_size": _bytes("delta_size", delta_size),
+        "size": _bytes("size", size),
+        "label": as_label(label),
+        "uuid": as_uuid(uuid),
+        "exclude": as_patterns(exclude),
+        "uid": _number("owner", owner, _IDS),
+        "gid": _number("group", group, _IDS),
+        "latest": as_time(clamp_mtime),
         "data_checksums": data_checksums,
         "skip_errors": skip_errors,
         "force": force,
     }
     _place(options, output)
-    return _daxfs.build(options, dry_run=dry_run, watcher=progress)
+    return _build(options, progress, dry_run=dry_run)
 
 
 def compact(
@@ -222,7 +227,7 @@ def compact(
             "memory": None,
             "heap": None,
             "branches": branches,
-            "delta_size": _bytes(delta_size),
+            "delta_size": _bytes("delta_size", delta_size),
             "size": None,
             "label": image.label,
             "uuid": None,
@@ -236,7 +241,7 @@ def compact(
         }
         if output is not None:
             _place(options, output)
-            return _daxfs.build(options, watcher=progress)
+            return _build(options, progress)
         path = _file_of(source)
         if not force:
             _expect_nothing_lost(path, image, branch)
@@ -244,7 +249,7 @@ def compact(
             _expect_unused(path)
         options["file"], options["uuid"], options["force"] = path, image.uuid, True
         before = os.stat(path)
-        result = _daxfs.build(options, watcher=progress)
+        result = _build(options, progress)
     os.chmod(path, stat.S_IMODE(before.st_mode))
     if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
         os.chown(path, before.st_uid, before.st_gid)
@@ -298,8 +303,90 @@ def _place(options: BuildOptions, output: StrOrBytesPath | int | None) -> None:
         options["file"] = output
 
 
-def _bytes(size: int | str | None) -> int | None:
-    return _daxfs.parse_size(size) if isinstance(size, str) else size
+def _build(
+    options: BuildOptions, watcher: Callable[[Progress], object] | None, *, dry_run: bool = False
+) -> BuildResult:
+    try:
+        return _daxfs.build(options, dry_run=dry_run, watcher=watcher)
+    except TypeError as error:
+        # Of an option that cannot be taken it says the name only, and its cause the reason.
+        if error.__cause__ is None or "extract field" not in str(error):
+            raise
+        raise error.__cause__ from None
+
+
+def as_label(label: str) -> str:
+    """Return what can be an image's label."""
+    if not isinstance(label, str):
+        raise TypeError(f"label must be str, not {type(label).__name__}")
+    length = len(label.encode("utf-8", "surrogateescape"))
+    if length > _LABEL_MAX:
+        raise _invalid(f"label of {length} bytes, at most {_LABEL_MAX} are possible")
+    if "\0" in label:
+        raise _invalid("a label has no NUL in it")
+    return label
+
+
+def as_uuid(uuid: str | UUID | None) -> str | None:
+    """Return an identity as text."""
+    if uuid is None:
+        return None
+    from uuid import UUID
+
+    if not isinstance(uuid, str | UUID):
+        raise TypeError(f"uuid must be str or uuid.UUID, not {type(uuid).__name__}")
+    try:
+        return str(UUID(str(uuid)))
+    except ValueError:
+        raise _invalid(f"{uuid!r} is not a UUID") from None
+
+
+def as_patterns(exclude: StrOrBytesPath | Iterable[StrOrBytesPath]) -> list[str]:
+    """Return the patterns of what to leave out; text is one of them, not letters."""
+    if isinstance(exclude, str | bytes | os.PathLike):
+        exclude = (exclude,)
+    patterns = [os.fspath(pattern) for pattern in exclude]
+    return [_as_text(pattern) for pattern in patterns]
+
+
+def _as_text(pattern: str | bytes) -> str:
+    try:
+        if isinstance(pattern, bytes):
+            return pattern.decode()
+        pattern.encode()
+    except UnicodeError:
+        raise _invalid(f"pattern {os.fsencode(pattern)!r} is not UTF-8") from None
+    return pattern
+
+
+def as_time(clamp_mtime: int | None) -> int | None:
+    """Return what can be a time of modification, in nanoseconds."""
+    return _number("clamp_mtime", clamp_mtime, range(-(1 << 63), 1 << 63))
+
+
+# The largest number means "leave it" to the kernel.
+_IDS = range((1 << 32) - 1)
+
+
+def _number(name: str, value: int | None, possible: range) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be int, not {type(value).__name__}") from None
+    if number not in possible:
+        raise _invalid(f"{name}: {number} is not from {possible[0]} to {possible[-1]}")
+    return number
+
+
+def _bytes(name: str, size: int | str | None) -> int | None:
+    number = _daxfs.parse_size(size) if isinstance(size, str) else size
+    return _number(name, number, range(1 << 64))
+
+
+def _invalid(message: str) -> InvalidError:
+    return InvalidError(errno.EINVAL, message)
 
 
 def _is_memory(output: StrOrBytesPath) -> bool:

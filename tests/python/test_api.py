@@ -10,8 +10,10 @@ import os
 import stat
 import tarfile
 import threading
+import uuid
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -377,6 +379,46 @@ def test_build_options(tree: Path, tmp_path: Path) -> None:
         info = image.stat("big")
         assert (info.st_uid, info.st_gid) == (12, 34)
         assert info.st_mtime_ns == WHEN - 10**9
+
+
+@pytest.mark.parametrize("exclude", ["*.txt", b"*.txt", Path("*.txt"), [b"*.txt", "no such"]])
+def test_patterns_have_the_forms_of_paths(tree: Path, tmp_path: Path, exclude: Any) -> None:
+    daxfs.build(tree, tmp_path / "x", exclude=exclude)
+    with daxfs.open(tmp_path / "x") as image:
+        assert image.listdir("dir") == ["sub"]
+        assert image.exists("big")
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"exclude": b"\xff*"}, ValueError, "not UTF-8"),
+        ({"exclude": [1]}, TypeError, "os.PathLike"),
+        ({"label": "a\0b"}, ValueError, "NUL"),
+        ({"label": "x" * 64}, ValueError, "64 bytes"),
+        ({"label": None}, TypeError, "label must be str"),
+        ({"size": -1}, ValueError, "size: -1"),
+        ({"delta_size": 1 << 64, "branches": True}, ValueError, "delta_size"),
+        ({"owner": "root"}, TypeError, "owner must be int, not str"),
+        ({"group": -1}, ValueError, "group: -1"),
+        ({"clamp_mtime": 10**30}, ValueError, "clamp_mtime"),
+        ({"uuid": "12"}, ValueError, "not a UUID"),
+        ({"uuid": 12}, TypeError, "uuid must be str"),
+        ({"source": 12}, TypeError, "os.PathLike"),
+        ({"output": "fd:-1"}, ValueError, "not a file descriptor"),
+    ],
+)
+def test_build_says_what_is_wrong_with_an_option(
+    tree: Path, tmp_path: Path, options: dict[str, Any], kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        daxfs.build(**{"source": tree, "output": tmp_path / "x", **options})
+    assert not list(tmp_path.iterdir())
+
+
+def test_identities_may_be_objects(tree: Path, tmp_path: Path) -> None:
+    identity = uuid.uuid4()
+    assert daxfs.build(tree, tmp_path / "x", uuid=identity).uuid == str(identity)
 
 
 def test_dry_run_writes_nothing(tree: Path, tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ def test_source_date_epoch_cuts_later_times(run: Run, tree: Path, tmp_path: Path
     run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "--force", env=epoch)
     with daxfs.open(tmp_path / "x") as image:
         assert image.stat("big").st_mtime_ns == WHEN
-    epoch = {"SOURCE_DATE_EPOCH": "soon"}
-    run("mkdaxfs", "-d", tree, "-o", tmp_path / "y", env=epoch, status=2)
+    for text in ("soon", "99999999999999", "9" * 5000):
+        run("mkdaxfs", "-d", tree, "-o", tmp_path / "y", env={"SOURCE_DATE_EPOCH": text}, status=2)
 
 
 def test_json(run: Run, tree: Path, tmp_path: Path) -> None:
@@ -160,7 +160,11 @@ def test_names_every_file_it_cannot_take(run: Run, tmp_path: Path) -> None:
         (["-d", ".", "-o", "x", "-s", "12X"], "12X"),
         (["-d", ".", "-o", "x", "--owner", "no such user"], "no such user"),
         (["-d", ".", "-o", "x", "--owner", "4294967295"], "4294967295"),
+        (["-d", ".", "-o", "x", "--owner", "9" * 5000], "not a number of a user"),
         (["-d", ".", "-o", "x", "--all-root", "--owner", "1"], "--all-root"),
+        (["-d", ".", "-o", "x", "--uuid", "12"], "'12' is not a UUID"),
+        (["-d", ".", "-o", "x", "--label", "é" * 32], "label of 64 bytes"),
+        (["-d", ".", "-o", "x", "--exclude", os.fsdecode(b"\xff*")], "b'\\xff*' is not UTF-8"),
         (["-d", ".", "-o", "x", "--nonsense"], "--nonsense"),
         (["-d", ".", "-H", "system"], "program"),
         (["-d", ".", "-o", "x", "--", "true"], "-H"),
@@ -181,6 +185,7 @@ def test_wrong_usage(run: Run, arguments: list[str], words: str) -> None:
         (["-o", "/dev/null"], "/dev/null"),
         (["-o", "/no/such/directory/x"], "/no/such/directory"),
         (["-p", "0x1001", "-s", "1M"], "multiple of 4096"),
+        (["-o", "fd:-1"], '"-1" is not a file descriptor'),
         (["-H", "no-such-heap", "--", "true"], "no such DMA heap"),
     ],
 )

@@ -12,7 +12,23 @@ import click
 from ._common import escape, fail, print_json, run, size, version_option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .._daxfs import BuildResult, Report
+
+
+def _as(check: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """Let what the library refuses as an option's value be wrong usage."""
+
+    def callback(_: click.Context, __: click.Parameter, value: Any) -> Any:
+        from .. import builder
+
+        try:
+            return getattr(builder, check)(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
 
 
 @click.command()
@@ -35,9 +51,26 @@ if TYPE_CHECKING:
     help="Room for branches; if not given, 64M, or what -s leaves.",
 )
 @click.option("-V", "--validate", is_flag=True, help="Prove what was built.")
-@click.option("--label", default="", metavar="TEXT", help="Name of the image, at most 63 bytes.")
-@click.option("--uuid", metavar="UUID", help="Identity; derived from the contents if not given.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out what matches.")
+@click.option(
+    "--label",
+    default="",
+    metavar="TEXT",
+    callback=_as("as_label"),
+    help="Name of the image, at most 63 bytes.",
+)
+@click.option(
+    "--uuid",
+    metavar="UUID",
+    callback=_as("as_uuid"),
+    help="Identity; derived from the contents if not given.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="GLOB",
+    callback=_as("as_patterns"),
+    help="Leave out what matches.",
+)
 @click.option("--owner", metavar="USER", help="Owner of everything, a name or a number.")
 @click.option("--group", metavar="GROUP", help="Group of everything, a name or a number.")
 @click.option("--all-root", is_flag=True, help="Everything belongs to user 0 and group 0.")
@@ -59,7 +92,7 @@ def command(
     validate: bool,
     label: str,
     uuid: str | None,
-    exclude: tuple[str, ...],
+    exclude: list[str],
     data_checksums: bool,
     skip_errors: bool,
     force: bool,
@@ -179,10 +212,9 @@ def _number_of(name: str | None, kind: str) -> int | None:
     if name is None:
         return None
     if name.isascii() and name.isdecimal():
-        number = int(name)
-        # The largest number means "leave it" to the kernel.
-        if number < 0xFFFFFFFF:
-            return number
+        # The largest number means "leave it" to the kernel. Python reads no thousands of digits.
+        if len(name) <= 10 and int(name) < 0xFFFFFFFF:
+            return int(name)
         raise click.UsageError(f"{name}: not a number of a {kind}")
     try:
         if kind == "user":
@@ -201,9 +233,15 @@ def _clamp_mtime() -> int | None:
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if not text:
         return None
-    if not (text.isascii() and text.removeprefix("-").isdecimal()):
-        raise click.UsageError(f"SOURCE_DATE_EPOCH: {text!r} is not a number of seconds")
-    return int(text) * 10**9
+    from ..builder import as_time
+
+    try:
+        if text.isascii() and text.removeprefix("-").isdecimal():
+            return as_time(int(text) * 10**9)
+    except ValueError:
+        # So many seconds that no file has such a time, or more digits than Python reads.
+        pass
+    raise click.UsageError(f"SOURCE_DATE_EPOCH: {text!r} is not a number of seconds, or too large")
 
 
 def _described(
