@@ -191,7 +191,7 @@ def _decode(answer: bytes, at: int) -> MountedBranch:
 
 
 def _text(field: bytes) -> str:
-    return field.rstrip(b"\0").decode("utf-8", "replace")
+    return field.rstrip(b"\0").decode("utf-8", "surrogateescape")
 
 
 def _field(name: str) -> bytes:

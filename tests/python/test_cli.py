@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import daxfs
+from daxfs.cli._common import escape
 from support.small import MIB, ODD_NAME, VECTORS, WHEN, Run
 
 ODD_TEXT = os.fsdecode(ODD_NAME)
@@ -269,6 +270,39 @@ class TestDaxfs:
             "branch=NAME",
             "parent=NAME",
         ]
+
+    def test_images_of_any_name(self, run: Run, tree: Path, tmp_path: Path) -> None:
+        path = os.fsencode(tmp_path) + b"/" + ODD_NAME
+
+        def said(*command: str | bytes) -> bytes:
+            return run(*command, env={"PYTHONIOENCODING": "utf-8:strict"}).stdout
+
+        assert said("mkdaxfs", "-w", "-d", os.fsencode(tree), "-v", "-o", path).startswith(path)
+        assert said("fsck.daxfs", path).startswith(path)
+        assert said("daxfs", "compact", path).startswith(path)
+        assert said("daxfs-branch", "gc", "-i", path).startswith(path)
+        assert b"sound:     yes" in said("daxfs", "inspect", path)
+        assert b"main" in said("daxfs-branch", "list", "-i", path)
+        said("daxfs", "extract", path, path + b".out")
+        listed = on_terminal("daxfs", "extract", os.fsdecode(path), os.fsdecode(path + b".again"))
+        assert listed.startswith(escape(os.fsdecode(path)))
+
+    @pytest.mark.parametrize("command", [("daxfs", "ls"), ("daxfs-branch", "log")])
+    def test_branches_of_no_possible_name(
+        self, run: Run, image_path: Path, command: tuple[str, str]
+    ) -> None:
+        image = ("-i", image_path) if command[0] == "daxfs-branch" else (image_path,)
+        done = run(*command, *image, "-b", b"\xff", status=1)
+        assert done.stderr == command[0].encode() + b": \\xff: is not UTF-8\n"
+
+    def test_terminals_are_not_given_orders(self, tree: Path, tmp_path: Path) -> None:
+        path = tmp_path / "\x1b[31mred"
+        daxfs.build(tree, path, label="\x1b[2Jlabel", branches=True)
+        for command in (["daxfs", "inspect"], ["fsck.daxfs"], ["daxfs-branch", "gc", "-i"]):
+            written = on_terminal(*command, path)
+            assert "\x1b" not in written
+            assert "\\x1b[31mred" in written
+        assert "\\x1b[2Jlabel" in on_terminal("daxfs", "inspect", path)
 
     def test_full_disk(self, image_path: Path) -> None:
         program = Path(sys.executable).with_name("daxfs")

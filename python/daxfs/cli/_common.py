@@ -53,6 +53,9 @@ def run(command: click.Command, *, usage_status: int = 2, cancelled_status: int 
         status = 128 + signal.SIGTERM
     except OSError as error:
         status = _system_error(name, error)
+    except UnicodeEncodeError as error:
+        fail(name, f"{error.object}: is not UTF-8")
+        status = 1
     except MemoryError:
         fail(name, "out of memory")
         status = 1
@@ -130,11 +133,12 @@ def _escaped(char: str) -> str:
 
 
 class Output:
-    """Standard output for names: their own bytes to a pipe, escaped on a terminal."""
+    """A stream for names, standard output at first: their own bytes, escaped on a terminal."""
 
-    def __init__(self) -> None:
-        self._stream = sys.stdout.buffer
-        self._terminal = sys.stdout.isatty()
+    def __init__(self, stream: TextIO | None = None) -> None:
+        stream = stream or sys.stdout
+        self._stream = stream.buffer
+        self._terminal = stream.isatty()
 
     def line(self, text: str) -> None:
         """Write a line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
+from ._common import Output
 from ._files import byte_count, count_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def show(
     verbose: bool,
 ) -> None:
     """Print a line, or all there is to say."""
+    out = Output(stream)
     what = count_of(result.files, "file")
     what += f", {count_of(result.directories, 'directory', 'directories')}"
     if result.symlinks:
@@ -29,7 +31,7 @@ def show(
         what += f", {count_of(result.specials, 'special file')}"
     place = "" if output is None else f"{output}: "
     verb = "would be " if dry_run else ""
-    print(f"{place}{verb}{byte_count(result.size)}: {what}", file=stream)
+    out.line(f"{place}{verb}{byte_count(result.size)}: {what}")
     if not (dry_run or verbose):
         return
     blocks = result.size - result.data_bytes - result.metadata_bytes
@@ -42,15 +44,12 @@ def show(
         ("whole image", result.size),
     ]
     for name, size in facts:
-        print(f"  {name:<32} {size:>18}  {byte_count(size)}", file=stream)
+        out.line(f"  {name:<32} {size:>18}  {byte_count(size)}")
     for span in result.spans:
-        print(
-            f"  {span.name:<14} from {span.offset:#14x} to {span.offset + span.size:#14x}",
-            file=stream,
-        )
+        out.line(f"  {span.name:<14} from {span.offset:#14x} to {span.offset + span.size:#14x}")
     if result.hard_links:
-        print(f"  hard links: {result.hard_links}", file=stream)
+        out.line(f"  hard links: {result.hard_links}")
     if result.uuid:
-        print(f"  uuid: {result.uuid}", file=stream)
+        out.line(f"  uuid: {result.uuid}")
     if report is not None and not report.errors:
-        print("  proved sound", file=stream)
+        out.line("  proved sound")

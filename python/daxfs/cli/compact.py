@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from ._common import json_option, naming, print_json, size
+from ._common import Output, json_option, naming, print_json, size
 from ._files import byte_count
 from ._progress import Bar
 
@@ -79,4 +79,4 @@ def command(
         )
     elif not quiet:
         was = "" if before is None else f", from {byte_count(before)}"
-        print(f"{output or source}: {byte_count(result.size)}{was}")
+        Output().line(f"{output or source}: {byte_count(result.size)}{was}")

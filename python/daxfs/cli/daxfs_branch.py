@@ -16,7 +16,7 @@ from ._branch_target import (
     open_to_look,
     place_of,
 )
-from ._common import escape, json_option, print_json, run, version_option
+from ._common import Output, json_option, print_json, run, version_option
 from ._files import byte_count, count_of, full_time
 
 if TYPE_CHECKING:
@@ -173,9 +173,10 @@ def gc(source: str | None, mount: str | None, as_json: bool) -> None:
             }
         )
         return
+    output = Output()
     if done.busy:
-        print(f"{source}: another process is at it")
-    print(
+        output.line(f"{source}: another process is at it")
+    output.line(
         f"{source}: freed {byte_count(done.bytes + done.leaked_bytes)} "
         f"and {count_of(done.records, 'record')}, folded {count_of(done.folded_layers, 'layer')}"
     )
@@ -195,7 +196,7 @@ def release(source: str | None, mount: str | None, name: str | None, force: bool
         raise click.UsageError("say which branch: NAME or -b NAME")
     with open_for_change(place_of(source, mount).source) as image:
         if not image.release_branch(name, force=force):
-            print(f"{name}: nobody held it")
+            Output().line(f"{name}: nobody held it")
 
 
 @command.command()
@@ -229,12 +230,13 @@ def log(source: str | None, mount: str | None, name: str | None, as_json: bool) 
             ]
         )
         return
+    output = Output()
     for entry in entries:
-        path = f"inode {entry.ino}" if entry.path is None else escape(entry.path)
+        path = f"inode {entry.ino}" if entry.path is None else entry.path
         if entry.new_path is not None:
-            path += f" -> {escape(entry.new_path)}"
+            path += f" -> {entry.new_path}"
         line = f"{full_time(entry.time_ns)}  {entry.kind:<11}  {path}"
-        print(f"{line}  ({escape(entry.detail)})" if entry.detail else line)
+        output.line(f"{line}  ({entry.detail})" if entry.detail else line)
 
 
 for _more in (diff, put, remove, make_directory, move):

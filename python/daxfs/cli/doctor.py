@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from ._common import json_option
+from ._common import Output, json_option
 
 
 @click.command()
@@ -19,4 +19,6 @@ def command(verbose: bool, as_json: bool) -> None:
     if as_json:
         print(report.to_json())
     else:
-        print(render(report, verbose=verbose), end="")
+        output = Output()
+        for line in render(report, verbose=verbose).splitlines():
+            output.line(line)

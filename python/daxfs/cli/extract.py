@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from ._common import fail, image_options, json_option, open_image, print_json
+from ._common import Output, fail, image_options, json_option, open_image, print_json
 from ._files import byte_count, count_of
 from ._progress import Bar
 
@@ -57,4 +57,4 @@ def command(
         print_json(about)
     elif not quiet and sys.stdout.isatty():
         entries = count_of(done.entries, "entry", "entries")
-        print(f"{destination or tar}: {entries}, {byte_count(done.bytes)}")
+        Output().line(f"{destination or tar}: {entries}, {byte_count(done.bytes)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from ._common import image_options, json_option, open_image, print_json
+from ._common import Output, image_options, json_option, open_image, print_json
 
 
 @click.command()
@@ -37,9 +37,11 @@ def command(
         ]
         print_json({"path": path, "in": where, "extents": ranges})
         return
-    print(f"{'file offset':>18} {where + ' offset':>22} {'length':>16} {'alignment':>10}")
+    output = Output()
+    output.line(f"{'file offset':>18} {where + ' offset':>22} {'length':>16} {'alignment':>10}")
     for file_offset, offset, length in rows:
-        print(f"{file_offset:>#18x} {offset:>#22x} {length:>16} {_unit(_alignment(offset)):>10}")
+        unit = _unit(_alignment(offset))
+        output.line(f"{file_offset:>#18x} {offset:>#22x} {length:>16} {unit:>10}")
 
 
 def _alignment(offset: int) -> int:

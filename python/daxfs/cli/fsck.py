@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._common import fail, json_option, message_of, naming, print_json, version_option
+from ._common import Output, fail, json_option, message_of, naming, print_json, version_option
 from ._files import byte_count, count_of
 
 if TYPE_CHECKING:
@@ -71,11 +71,12 @@ def command(
     if as_json:
         print_json(_described(source, report) | {"repaired": _counts(done), "repairs": repairs})
     else:
+        output = Output()
         for line in repairs:
-            print(f"{source}: {line}")
+            output.line(f"{source}: {line}")
         if repair and done is not None and done.busy:
-            print(f"{source}: another process maintains the image; only holds were released")
-        _show(source, report, quiet)
+            output.line(f"{source}: another process maintains the image; only holds were released")
+        _show(output, source, report, quiet)
     if report.errors:
         return _ERRORS_LEFT
     return _CORRECTED if repairs else _SOUND
@@ -130,17 +131,17 @@ def _repairs(done: Maintained) -> list[str]:
     return lines
 
 
-def _show(source: str, report: Report, quiet: bool) -> None:
+def _show(output: Output, source: str, report: Report, quiet: bool) -> None:
     for finding in report.findings:
         if finding.severity == "error" or not quiet:
-            print(f"{source}: {finding}")
+            output.line(f"{source}: {finding}")
     hidden = report.errors + report.warnings - len(report.findings)
     if hidden:
-        print(f"{source}: {count_of(hidden, 'finding')} more")
+        output.line(f"{source}: {count_of(hidden, 'finding')} more")
     if report.errors:
-        print(f"{source}: {count_of(report.errors, 'error')}")
+        output.line(f"{source}: {count_of(report.errors, 'error')}")
     elif not quiet:
-        print(
+        output.line(
             f"{source}: sound: {count_of(report.files, 'file')}, "
             f"{count_of(report.directories, 'directory', 'directories')}, "
             f"{byte_count(report.data_bytes)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ._common import json_option, naming, open_image, print_json
+from ._common import Output, json_option, naming, open_image, print_json
 from ._files import byte_count, count_of
 
 
@@ -88,13 +88,17 @@ def _show(about: dict[str, Any]) -> None:
         "file data": f"{about['data_bytes']} ({byte_count(about['data_bytes'])})",
         "sound": sound,
     }
+    output = Output()
     for key, value in facts.items():
-        print(f"{key + ':':<10} {value}")
-    print(f"\n{'region':<14} {'offset':>18} {'end':>18} {'size':>18}")
+        output.line(f"{key + ':':<10} {value}")
+    output.line("")
+    output.line(f"{'region':<14} {'offset':>18} {'end':>18} {'size':>18}")
     for region in about["regions"]:
         offset, size = region["offset"], region["size"]
-        print(f"{region['name']:<14} {offset:>#18x} {offset + size:>#18x} {size:>18}")
+        output.line(f"{region['name']:<14} {offset:>#18x} {offset + size:>#18x} {size:>18}")
     if about["branches"]:
-        print(f"\n{'branch':<31} {'parent':<31} {'log size':>12}")
+        output.line("")
+        output.line(f"{'branch':<31} {'parent':<31} {'log size':>12}")
     for branch in about["branches"]:
-        print(f"{branch['name']:<31} {branch['parent'] or '-':<31} {branch['log_size']:>12}")
+        name, parent = branch["name"], branch["parent"] or "-"
+        output.line(f"{name:<31} {parent:<31} {branch['log_size']:>12}")

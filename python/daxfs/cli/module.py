@@ -7,7 +7,7 @@ import os
 
 import click
 
-from ._common import json_option
+from ._common import Output, json_option
 
 _release = click.option(
     "--release", metavar="RELEASE", help="For this kernel, named as uname -r does."
@@ -30,7 +30,7 @@ def build(output: str, release: str | None, headers: str | None) -> None:
     """Build daxfs.ko."""
     from .. import kmod
 
-    print(kmod.build(output, release=release, headers=headers))
+    Output().line(str(kmod.build(output, release=release, headers=headers)))
 
 
 @command.command()
@@ -41,7 +41,7 @@ def install(release: str | None, headers: str | None) -> None:
     from .. import kmod
 
     kmod.install(release=release, headers=headers)
-    print(f"installed for {release or os.uname().release}; daxfs module load loads it")
+    Output().line(f"installed for {release or os.uname().release}; daxfs module load loads it")
 
 
 @command.command()
@@ -72,8 +72,9 @@ def status(as_json: bool) -> int:
             ]
         )
     else:
+        out = Output()
         for check in checks:
-            print(f"{check.name}: {check.summary}")
-            if check.advice and check.status != "ok":
-                print("  " + check.advice.replace("\n", "\n  "))
+            out.line(f"{check.name}: {check.summary}")
+            for line in check.advice.splitlines() if check.status != "ok" else ():
+                out.line(f"  {line}")
     return int(checks[0].status != "ok")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from ._common import Terminated, naming
+from ._common import Terminated, fail, naming
 
 
 @click.command()
@@ -72,7 +72,7 @@ def helper(
         # same, as it does with every read-only medium.
         if "rw" not in words or any(word.startswith("branch=") for word in words):
             raise
-        click.echo(f"mount.daxfs: {source}: cannot be written, mounted read-only", err=True)
+        fail("mount.daxfs", f"{source}: cannot be written, mounted read-only")
         words[words.index("rw")] = "ro"
         _mount(source, mountpoint, ",".join(words), foreground=False)
 
