@@ -263,7 +263,10 @@ class TestDaxfs:
         for arguments in (["nonsense"], ["ls"], ["cat", "x"], ["ls", "x", "--nonsense"]):
             done = run("daxfs", *arguments, status=2)
             assert len(done.stderr.decode().splitlines()) == 1
-        assert b"Commands:" in run("daxfs", "--help").stdout
+        for group in (["daxfs"], ["daxfs", "module"], ["daxfs-branch"]):
+            told = run(*group, "--help").stdout
+            assert b"\nCommands:\n" in told
+            assert run(*group, status=2).stderr == told
         # One option a line.
         lines = run("daxfs", "mount", "--help").stdout.decode().splitlines()
         assert [line.split()[0] for line in lines if "=NAME " in line] == [
@@ -356,11 +359,24 @@ class TestFsck:
             (line,) = done.stderr.decode().splitlines()
             assert line.startswith(f"fsck.daxfs: {source}: ")
 
+    @pytest.mark.parametrize("command", [("fsck.daxfs",), ("daxfs", "fsck")])
+    def test_what_cannot_be_told(self, image_path: Path, command: tuple[str, ...]) -> None:
+        program = Path(sys.executable).with_name(command[0])
+        with Path("/dev/full").open("wb") as full:
+            done = subprocess.run([program, *command[1:], image_path], stdout=full, check=False)
+        assert done.returncode == 8
+        reader, writer = os.pipe()
+        os.close(reader)
+        done = subprocess.run([program, *command[1:], image_path], stdout=writer, check=False)
+        os.close(writer)
+        assert done.returncode == 8
+
     def test_options_of_boot_scripts(self, run: Run, image_path: Path) -> None:
         for option in ("-a", "-p", "-n", "-f", "-y"):
             run("fsck.daxfs", option, image_path)
         run("fsck.daxfs", "-Z", image_path, status=16)
         run("fsck.daxfs", status=16)
+        run("daxfs", "fsck", status=16)
 
     def test_data(self, run: Run, tree: Path, tmp_path: Path) -> None:
         run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "--data-checksums")

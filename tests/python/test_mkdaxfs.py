@@ -203,7 +203,9 @@ def test_source_that_is_not_there(run: Run, tmp_path: Path) -> None:
         assert b"No such file" in done.stderr
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_signals_leave_nothing_behind(tmp_path: Path, number: signal.Signals, status: int) -> None:
     # Standard input that never ends: the build is at work until the signal comes.
     program = Path(sys.executable).with_name("mkdaxfs")

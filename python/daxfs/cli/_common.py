@@ -21,27 +21,45 @@ if TYPE_CHECKING:
 Decorated = TypeVar("Decorated", bound="Callable[..., object]")
 
 
+# Signals that end a command, which cleans up before.
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
 class Terminated(BaseException):
-    """SIGTERM arrived."""
+    """One of the signals arrived that end a command."""
 
 
-def run(command: click.Command, *, usage_status: int = 2, cancelled_status: int = 130) -> NoReturn:
+def run(
+    command: click.Command,
+    *,
+    failed_status: int = 1,
+    usage_status: int = 2,
+    cancelled_status: int = 130,
+) -> NoReturn:
     """Run a command and exit with its status; whatever fails is said in one line.
 
     Parameters
     ----------
     command : click.Command
         The command; what it returns is the exit status, None is 0.
-    usage_status, cancelled_status : int, optional
-        Exit status when the arguments are wrong, and after Ctrl-C.
+    failed_status, usage_status, cancelled_status : int, optional
+        Exit status when it fails, when the arguments are wrong, and after Ctrl-C.
     """
     name = os.path.basename(sys.argv[0])
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in _ENDING:
+        # What nohup runs outlives its terminal.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
     # Python has no stream for a descriptor that was closed; what is said there is lost.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    status = failed_status
     try:
         status = _invoke(command, name)
+    except click.exceptions.NoArgsIsHelpError as error:
+        # The help of a group, whole.
+        error.show()
+        status = usage_status
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         where = name if context is None else context.command_path
@@ -49,22 +67,19 @@ def run(command: click.Command, *, usage_status: int = 2, cancelled_status: int 
         status = usage_status
     except KeyboardInterrupt:
         status = cancelled_status
-    except Terminated:
-        status = 128 + signal.SIGTERM
+    except Terminated as end:
+        status = 128 + end.args[0]
     except OSError as error:
-        status = _system_error(name, error)
+        _tell(name, error)
     except UnicodeEncodeError as error:
         fail(name, f"{error.object}: is not UTF-8")
-        status = 1
     except MemoryError:
         fail(name, "out of memory")
-        status = 1
     except Exception as error:
         if os.environ.get("DAXFS_TRACEBACK"):
             raise
         fail(name, f"internal error: {type(error).__name__}: {error}")
         fail(name, "please report this; DAXFS_TRACEBACK=1 shows where it happened")
-        status = 1
     _exit(status)
 
 
@@ -89,17 +104,17 @@ def _exit(status: int) -> NoReturn:
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     # Only once: what follows cleans up.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+    for ending in _ENDING:
+        signal.signal(ending, signal.SIG_IGN)
+    raise Terminated(number)
 
 
-def _system_error(name: str, error: OSError) -> int:
+def _tell(name: str, error: OSError) -> None:
     if error.errno == errno.EPIPE:
         # Nobody reads any more; the interpreter would complain of it when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    fail(name, message_of(error))
-    return 1
+    else:
+        fail(name, message_of(error))
 
 
 def message_of(error: OSError) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import NoReturn
 
 import click
@@ -52,16 +53,20 @@ def command() -> None:
     """
 
 
+# As in fsck(8), where 1 says that errors were put right.
+_FSCK = {"failed_status": 8, "usage_status": 16, "cancelled_status": 32}
+
+
 def main() -> NoReturn:
     """Run `daxfs`."""
-    run(command)
+    run(command, **(_FSCK if sys.argv[1:2] == ["fsck"] else {}))
 
 
 def fsck_main() -> NoReturn:
     """Run `fsck.daxfs`, whose exit status is that of every fsck."""
     from .fsck import command
 
-    run(command, usage_status=16, cancelled_status=32)
+    run(command, **_FSCK)
 
 
 def mount_main() -> NoReturn:

@@ -49,8 +49,9 @@ def command(
     that they had begun is finished. Damage is never guessed at: an image that contradicts the
     format is left as it is.
 
-    The exit status is 0 for a sound image, 1 if something was put right, 4 if it has errors, and
-    8 if it could not be examined. The options -a, -f, -n, -p and -y are those that every fsck has.
+    The exit status is that of every fsck: 0 for a sound image, 1 if something was put right, 4 if
+    it has errors, 8 if it could not be examined or told of, 16 for wrong usage, 32 after Ctrl-C.
+    The options -a, -f, -n, -p and -y are those that every fsck has.
     """
     if read_only and repair:
         raise click.UsageError("-n repairs nothing, --repair does")
