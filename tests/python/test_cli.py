@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import daxfs
-from daxfs.cli._common import escape
+from daxfs.cli._common import escape, print_json
 from support.small import MIB, ODD_NAME, VECTORS, WHEN, Run
 
 ODD_TEXT = os.fsdecode(ODD_NAME)
@@ -273,6 +273,20 @@ class TestDaxfs:
             "branch=NAME",
             "parent=NAME",
         ]
+
+    def test_json_is_as_deep_as_the_tree(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "in").mkdir()
+        daxfs.build(tmp_path / "in", tmp_path / "x", branches=True)
+        with daxfs.open(tmp_path / "x", writable=True) as image, image.branch("deep") as branch:
+            branch.makedirs("d/" * 1500)
+        told = run("daxfs", "tree", tmp_path / "x", "--json").stdout
+        assert told.count(b'"name": "d"') == told.count(b"]") - 1 == 1500
+
+    def test_json_is_laid_out_as_usual(self, capsys: pytest.CaptureFixture[str]) -> None:
+        value = {"a": [], "b": {}, "c": [1, [None, {"d": "\udcff", "e": [True]}], {"f": 0.5}]}
+        for one in (value, [value, 2], [], "x"):
+            print_json(one)
+            assert capsys.readouterr().out == json.dumps(one, indent=2) + "\n"
 
     def test_images_of_any_name(self, run: Run, tree: Path, tmp_path: Path) -> None:
         path = os.fsencode(tmp_path) + b"/" + ODD_NAME

@@ -164,9 +164,37 @@ class Output:
 
 def print_json(value: Any, stream: TextIO | None = None) -> None:
     """Write a value as JSON; bytes of names that are no UTF-8 become escapes of surrogates."""
-    import json
+    stream = stream or sys.stdout
+    stream.writelines(_json(value))
+    stream.write("\n")
 
-    print(json.dumps(value, indent=2), file=stream)
+
+def _json(value: Any) -> Iterator[str]:
+    """Write what `json.dumps` does, which recurses, where a tree may be deeper than the stack."""
+    from json import dumps
+
+    end = object()
+    # What is still to be written, the last first: with what is before it, and how deep.
+    pending = [("", value, 0)]
+    while pending:
+        before, value, depth = pending.pop()
+        yield before
+        if value is end:
+            continue
+        if not (isinstance(value, dict | list) and value):
+            yield dumps(value)
+            continue
+        if isinstance(value, dict):
+            opening, closing = "{}"
+            below = [(f"{dumps(name)}: ", member) for name, member in value.items()]
+        else:
+            opening, closing = "[]"
+            below = [("", member) for member in value]
+        margin = "\n" + "  " * depth
+        pending.append((margin + closing, end, depth))
+        for number, (name, member) in reversed(list(enumerate(below))):
+            first = "," if number else opening
+            pending.append((f"{first}{margin}  {name}", member, depth + 1))
 
 
 def size(text: str) -> int:
