@@ -288,6 +288,27 @@ class TestDaxfs:
             print_json(one)
             assert capsys.readouterr().out == json.dumps(one, indent=2) + "\n"
 
+    @pytest.mark.parametrize(
+        ("name", "paths", "told", "rows"),
+        [
+            ("ls", ["nope", "dir", "no", "big"], "big\n\ndir:\nsub\ntext.txt\n", 3),
+            ("ls", ["nope", "dir", "no"], "dir:\nsub\ntext.txt\n", 2),
+            ("stat", ["nope", "empty", "no"], "  File: empty\n", 1),
+            ("cat", ["nope", "dir/sub/deep", "no", "hard"], "deep\nfirst\n", None),
+        ],
+    )
+    def test_what_is_missing_keeps_nothing_back(
+        self, run: Run, image_path: Path, name: str, paths: list[str], told: str, rows: int | None
+    ) -> None:
+        done = run("daxfs", name, image_path, *paths, status=1)
+        assert done.stdout.decode().startswith(told)
+        missing = [f"daxfs: no such file or directory: {path}" for path in ("nope", "no")]
+        assert done.stderr.decode().splitlines() == missing
+        if rows is not None:
+            found = json_of(run("daxfs", name, image_path, *paths, "--json", status=1))
+            assert isinstance(found, list)
+            assert len(found) == rows
+
     def test_images_of_any_name(self, run: Run, tree: Path, tmp_path: Path) -> None:
         path = os.fsencode(tmp_path) + b"/" + ODD_NAME
 

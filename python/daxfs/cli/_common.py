@@ -252,6 +252,25 @@ def open_image(source: str, branch: str | None = None, trusted: bool = False) ->
         return open(source, branch=branch, trusted=trusted)
 
 
+class Attempts:
+    """What is tried for one operand after another: each failure is a line, and all are a status."""
+
+    def __init__(self) -> None:
+        self._name = click.get_current_context().find_root().command_path
+        self.status = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Try something; what the image refuses is no reason to stop."""
+        from ..errors import DaxfsError
+
+        try:
+            yield
+        except DaxfsError as error:
+            fail(self._name, message_of(error))
+            self.status = 1
+
+
 @contextmanager
 def naming(source: str) -> Iterator[None]:
     """Let errors that are about the image as such say which one it is."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UnsupportedError
-from ._common import image_options, open_image
+from ._common import Attempts, image_options, open_image
 
 if TYPE_CHECKING:
     from ..image import Image
@@ -22,11 +22,14 @@ _PIECE = 16 << 20
 @click.command()
 @image_options
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-def command(source: str, paths: tuple[str, ...], branch: str | None, trusted: bool) -> None:
+def command(source: str, paths: tuple[str, ...], branch: str | None, trusted: bool) -> int:
     """Write files to standard output."""
     with open_image(source, branch, trusted) as image:
+        attempts = Attempts()
         for path in paths:
-            _write(image, path)
+            with attempts.one():
+                _write(image, path)
+    return attempts.status
 
 
 def _write(image: Image, path: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ._common import Output, image_options, json_option, open_image, print_json
+from ._common import Attempts, Output, image_options, json_option, open_image, print_json
 from ._files import describe, group_name, is_device, list_time, user_name
 
 if TYPE_CHECKING:
@@ -40,30 +40,33 @@ def command(
     directory: bool,
     numeric: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """List files, names with a leading dot included."""
     long = long or numeric
     with open_image(source, branch, trusted) as image:
         # As in coreutils: a link named as an argument is followed unless its own line is asked for.
-        asked = [
-            (path, path, image.stat(path, follow_symlinks=not (long or directory or as_json)))
-            for path in paths or ("/",)
-        ]
+        follow = not (long or directory or as_json)
+        attempts = Attempts()
+        asked: list[Row] = []
+        for path in paths or ("/",):
+            with attempts.one():
+                asked.append((path, path, image.stat(path, follow_symlinks=follow)))
         files = [row for row in asked if directory or not row[2].is_dir()]
         tops = [path for _, path, info in asked if info.is_dir() and not directory]
         listings = _listings(image, tops, recursive)
         if as_json:
             rows = files + [row for _, rows in listings for row in rows]
             print_json([_described(image, row) for row in rows])
-            return
+            return attempts.status
         listing = _Listing(image, long, numeric)
         if files:
             listing.show(files)
-        headings = recursive or len(asked) > 1
+        headings = recursive or len(paths) > 1
         for number, (path, rows) in enumerate(listings):
             if headings:
                 listing.heading(path, blank=bool(files) or number > 0)
             listing.show(rows)
+    return attempts.status
 
 
 def _listings(image: Image, tops: list[str], recursive: bool) -> Iterator[tuple[str, list[Row]]]:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._common import Output, escape, image_options, json_option, open_image, print_json
+from ._common import (
+    Attempts,
+    Output,
+    escape,
+    image_options,
+    json_option,
+    open_image,
+    print_json,
+)
 from ._files import describe, full_time, group_name, is_device, kind_of, user_name
 
 if TYPE_CHECKING:
@@ -28,15 +36,21 @@ def command(
     trusted: bool,
     dereference: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Show the attributes of files."""
     with open_image(source, branch, trusted) as image:
-        if as_json:
-            print_json([_described(image, path, dereference) for path in paths])
-            return
+        attempts = Attempts()
+        rows = []
         output = Output()
         for path in paths:
-            _show(output, image, path, dereference)
+            with attempts.one():
+                if as_json:
+                    rows.append(_described(image, path, dereference))
+                else:
+                    _show(output, image, path, dereference)
+        if as_json:
+            print_json(rows)
+    return attempts.status
 
 
 def _described(image: Image, path: str, follow: bool) -> dict[str, object]:
