@@ -4,13 +4,22 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from _typeshed import StrOrBytesPath
+
     from .tree import Tree
+
+
+def as_text(path: StrOrBytesPath) -> str:
+    """Return a path as text, as names in images are, whatever the locale."""
+    path = os.fspath(path)
+    return path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path
 
 
 def join(directory: str, name: str) -> str:
@@ -21,6 +30,9 @@ def join(directory: str, name: str) -> str:
 def matches(image: Tree, path: str, pattern: str) -> Iterator[str]:
     """Return the paths below `path` that match a pattern, each once."""
     parts = [part for part in pattern.split("/") if part]
+    if parts and pattern.endswith("/"):
+        # Only directories match; see _glob.
+        parts.append("")
     found = _glob(image, path, parts)
     # Only one stretch of directories after another can lead to a path in two ways.
     return iter(dict.fromkeys(found)) if parts.count("**") > 1 else found
@@ -32,7 +44,10 @@ def _glob(image: Tree, path: str, parts: list[str]) -> Iterator[str]:
         yield path
         return
     part, rest = parts[0], parts[1:]
-    if part == "**":
+    if not part:
+        if image.is_dir(path):
+            yield path
+    elif part == "**":
         yield from _glob(image, path, rest)
         for directory, names, others in image.walk(path) if image.is_dir(path) else ():
             for name in names:

@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import io
+import os
 from functools import total_ordering
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
-from ._glob import matches
+from ._glob import as_text, matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, StrOrBytesPath
 
     from ._daxfs import Extent, Stat
     from .branch import Branch
@@ -33,13 +34,13 @@ class DaxfsPath:
     ----------
     image : Image or Branch
         The tree that the path is in.
-    *segments : str
+    *segments : str or os.PathLike
         Joined from the root on.
     """
 
     __slots__ = ("_path", "image")
 
-    def __init__(self, image: Tree, *segments: str | PurePosixPath) -> None:
+    def __init__(self, image: Tree, *segments: str | os.PathLike[str]) -> None:
         path = PurePosixPath("/", *segments)
         self.image = image
         # POSIX gives two leading slashes a meaning of their own; here they have none.
@@ -48,7 +49,7 @@ class DaxfsPath:
     def _with(self, path: PurePosixPath) -> DaxfsPath:
         return DaxfsPath(self.image, path)
 
-    def __truediv__(self, name: str | PurePosixPath) -> DaxfsPath:
+    def __truediv__(self, name: str | os.PathLike[str]) -> DaxfsPath:
         return self._with(self._path / name)
 
     def __str__(self) -> str:
@@ -105,7 +106,7 @@ class DaxfsPath:
         """The directories above, nearest first."""
         return tuple(self._with(parent) for parent in self._path.parents)
 
-    def joinpath(self, *segments: str) -> DaxfsPath:
+    def joinpath(self, *segments: str | os.PathLike[str]) -> DaxfsPath:
         """Return the path with segments appended."""
         return self._with(self._path.joinpath(*segments))
 
@@ -165,15 +166,15 @@ class DaxfsPath:
         for name in self.image.listdir(str(self)):
             yield self / name
 
-    def glob(self, pattern: str) -> Iterator[DaxfsPath]:
+    def glob(self, pattern: StrOrBytesPath) -> Iterator[DaxfsPath]:
         """Find what matches a pattern below this path; see `Image.glob`."""
         # The path itself is no pattern, whatever characters are in it.
-        for path in matches(self.image, str(self), pattern):
+        for path in matches(self.image, str(self), as_text(pattern)):
             yield self._with(PurePosixPath(path))
 
-    def rglob(self, pattern: str) -> Iterator[DaxfsPath]:
+    def rglob(self, pattern: StrOrBytesPath) -> Iterator[DaxfsPath]:
         """Find what matches a pattern at any depth."""
-        return self.glob(f"**/{pattern}")
+        return self.glob(f"**/{as_text(pattern)}")
 
     @property
     def _branch(self) -> Branch:
@@ -239,7 +240,7 @@ class DaxfsPath:
         return self.image.read_bytes(str(self))
 
     def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Return the file's contents as text."""
+        """Return the file's contents as text; see `Image.read_text`."""
         return self.image.read_text(str(self), encoding, errors)
 
     def view(self) -> memoryview:

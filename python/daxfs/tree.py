@@ -9,7 +9,7 @@ import os
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from . import _daxfs
-from ._glob import join, matches
+from ._glob import as_text, join, matches
 from .errors import UnsoundImageError
 from .file import ImageFile, open_stream, parse_mode
 from .path import DaxfsPath
@@ -31,7 +31,7 @@ class Tree(_daxfs.Tree):
     as text they are UTF-8 with ``surrogateescape``. Symbolic links are followed inside the image.
     """
 
-    def __truediv__(self, name: str) -> DaxfsPath:
+    def __truediv__(self, name: str | os.PathLike[str]) -> DaxfsPath:
         return DaxfsPath(self, name)
 
     @property
@@ -43,6 +43,20 @@ class Tree(_daxfs.Tree):
     def open(  # type: ignore[overload-overlap]
         self, path: StrOrBytesPath, mode: Literal["rb"] = "rb", buffering: Literal[-1, 0] = -1
     ) -> ImageFile: ...
+    @overload
+    def open(
+        self, path: StrOrBytesPath, mode: Literal["rb"] = "rb", buffering: int = -1
+    ) -> io.BufferedReader[ImageFile]: ...
+    @overload
+    def open(
+        self,
+        path: StrOrBytesPath,
+        mode: Literal["r", "rt", "w", "wt", "a", "at", "x", "xt", "r+", "w+", "a+", "x+"],
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> io.TextIOWrapper: ...
     @overload
     def open(
         self,
@@ -105,7 +119,7 @@ class Tree(_daxfs.Tree):
     def read_text(
         self, path: StrOrBytesPath, encoding: str = "utf-8", errors: str = "strict"
     ) -> str:
-        """Return a file's contents as text.
+        """Return a file's contents as text, with the ends of lines that `open` gives them.
 
         Parameters
         ----------
@@ -118,14 +132,15 @@ class Tree(_daxfs.Tree):
         -------
         str
         """
-        return self.read_bytes(path).decode(encoding, errors)
+        text = self.read_bytes(path).decode(encoding, errors)
+        return text.replace("\r\n", "\n").replace("\r", "\n")
 
-    def walk(self, top: str = "/") -> Iterator[tuple[str, list[str], list[str]]]:
+    def walk(self, top: StrOrBytesPath = "/") -> Iterator[tuple[str, list[str], list[str]]]:
         """Go through a tree, directories before what is in them, as `os.walk`.
 
         Parameters
         ----------
-        top : str, optional
+        top : str, bytes or os.PathLike, optional
             Where to begin.
 
         Yields
@@ -140,7 +155,7 @@ class Tree(_daxfs.Tree):
             A directory is reached twice, so the walk would not end.
         """
         seen: set[int] = set()
-        pending = [top]
+        pending = [as_text(top)]
         while pending:
             path = pending.pop()
             inode = self.stat(path).st_ino
@@ -160,21 +175,22 @@ class Tree(_daxfs.Tree):
             yield path, directories, others
             pending += [join(path, name) for name in reversed(directories) if name not in links]
 
-    def glob(self, pattern: str) -> Iterator[str]:
+    def glob(self, pattern: StrOrBytesPath) -> Iterator[str]:
         """Find the paths that match a pattern.
 
         Parameters
         ----------
-        pattern : str
+        pattern : str, bytes or os.PathLike
             ``*``, ``?`` and ``[…]`` match within a name, a leading dot included; ``**`` matches
-            any number of directories, without following links.
+            any number of directories, without following links. With a slash at its end it
+            matches directories only.
 
         Yields
         ------
         str
             Absolute paths, sorted within each directory.
         """
-        yield from matches(self, "/", pattern)
+        yield from matches(self, "/", as_text(pattern))
 
     def extract(
         self,

@@ -13,7 +13,7 @@ import threading
 import uuid
 import zipfile
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
@@ -131,12 +131,31 @@ def test_walk_leaves_out_what_is_removed(image: daxfs.Image) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["*", "dir/*", "*/sub", "**/deep", "**/*.txt", "[de]*", "d?r", "dir/sub/deep", "nope", "hard*"],
+    [
+        *("*", "dir/*", "*/sub", "**/deep", "**/*.txt", "[de]*", "d?r", "dir/sub/deep", "nope"),
+        *("hard*", "[bd]*/", "dir/*/", "dir/", "big/", "nope/", "**/s*/"),
+    ],
 )
 def test_glob_finds_what_pathlib_finds(image: daxfs.Image, tree: Path, pattern: str) -> None:
     expected = sorted(str(path.relative_to(tree)) for path in tree.glob(pattern))
     assert sorted(relative(path) for path in image.glob(pattern)) == expected
     assert sorted(relative(str(path)) for path in image.root.glob(pattern)) == expected
+
+
+def test_a_slash_at_the_end_means_directories(image: daxfs.Image) -> None:
+    # One leads out of the tree on the host, and to a directory in the image.
+    assert list(image.glob("a*/")) == ["/absolute"]
+    assert sorted(image.glob("**/")) == ["/", "/dir", "/dir/sub", "/empty dir"]
+    assert list((image / "dir").glob("*/")) == [image / "dir/sub"]
+
+
+def test_where_to_begin_and_patterns_have_the_forms_of_paths(image: daxfs.Image) -> None:
+    for form in (PurePosixPath, os.fsencode):
+        assert next(image.walk(form("dir"))) == ("dir", ["sub"], ["text.txt"])
+        assert list(image.glob(form("dir/*"))) == ["/dir/sub", "/dir/text.txt"]
+        assert list(image.root.rglob(form("dee*"))) == [image / "dir/sub/deep"]
+    assert list(image.glob(b"*" + ODD_NAME[-3:])) == [f"/{os.fsdecode(ODD_NAME)}"]
+    assert image / PurePosixPath("dir") / PurePosixPath("sub") == image / "dir/sub"
 
 
 def test_glob_names_each_path_once(image: daxfs.Image) -> None:
@@ -155,6 +174,30 @@ def test_contents(image: daxfs.Image, tree: Path) -> None:
     assert image.read_text("link") == "first\nsecond\nünïcödé\n"
     assert image.xattrs("big") == {"user.note": b"\x00value\xff"}
     assert image.xattrs("empty") == {}
+
+
+def test_text_has_the_lines_that_pathlib_reads(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/f").write_bytes(b"a\r\nb\rc\n\r\r\n")
+    daxfs.build(tmp_path / "in", tmp_path / "x")
+    expected = (tmp_path / "in/f").read_text()
+    with daxfs.open(tmp_path / "x") as image:
+        assert image.read_text("f") == (image / "f").read_text() == expected
+        with image.open("f", "r") as file:
+            assert file.read() == expected
+
+
+def test_streams_have_types(image: daxfs.Image) -> None:
+    with contextlib.ExitStack() as opened:
+        raw = opened.enter_context(image.open("big"))
+        buffered = opened.enter_context(image.open("big", "rb", 4096))
+        text = opened.enter_context(image.open("dir/text.txt", "r"))
+    assert_type(raw, daxfs.ImageFile)
+    assert_type(buffered, "io.BufferedReader[daxfs.ImageFile]")
+    assert_type(text, io.TextIOWrapper)
+    assert isinstance(raw, daxfs.ImageFile)
+    assert isinstance(buffered, io.BufferedReader)
+    assert isinstance(text, io.TextIOWrapper)
 
 
 def test_open_is_a_raw_stream(image: daxfs.Image, tree: Path) -> None:
