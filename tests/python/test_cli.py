@@ -424,6 +424,21 @@ class TestFsck:
         run("fsck.daxfs", "--data", tmp_path / "x", status=4)
 
 
+@pytest.mark.parametrize(("command", "status"), [("daxfs", 130), ("mkdaxfs", 130), ("fsck", 32)])
+def test_an_interrupt_while_modules_are_imported_is_quiet(
+    tmp_path: Path, command: str, status: int
+) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", f"import daxfs.cli; daxfs.cli.{command}_main()"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
+
+
 def test_heavy_modules_are_not_imported_to_start() -> None:
     code = (
         "import sys; import daxfs.cli.mkdaxfs, daxfs.cli.daxfs;"
