@@ -471,21 +471,24 @@ impl Branch {
             let why = "it was opened for reading; open it for writing".into();
             return Err(Error::ReadOnly { name: branch.name().into(), why }.into());
         }
-        let view = branch.view()?;
-        let found = match view.resolve(&path.0, Links::Follow) {
-            Ok(_) if exclusive => return Err(Error::FileExists { path: path.0 }.into()),
-            Ok(found) => found,
-            Err(Error::NotFound { .. }) if create => {
-                // A link that leads to nothing yet is not followed to make something new.
-                let place =
-                    if exclusive { view.place(&path.0)? } else { view.place_of_file(&path.0)? };
-                let new = new_inode(&place.directory, mode::REGULAR | mode, (uid, gid), 0);
-                drop(view);
-                let (directory, name) = (place.directory.ino, place.name);
-                let made = slf.py().detach(|| branch.mknod(directory, &name, &new));
-                return Ok(File::live(branch.clone(), made.map_err(about(&path))?.ino));
+        let found = loop {
+            let view = branch.view()?;
+            match view.resolve(&path.0, Links::Follow) {
+                Ok(_) if exclusive => return Err(Error::FileExists { path: path.0 }.into()),
+                Ok(found) => break found,
+                Err(Error::NotFound { .. }) if create => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => return Err(error.into()),
+            // A link that leads to nothing yet is not followed to make something new.
+            let place = if exclusive { view.place(&path.0)? } else { view.place_of_file(&path.0)? };
+            let new = new_inode(&place.directory, mode::REGULAR | mode, (uid, gid), 0);
+            drop(view);
+            let (directory, name) = (place.directory.ino, place.name);
+            match slf.py().detach(|| branch.mknod(directory, &name, &new)) {
+                // Another thread was faster; the file is there now.
+                Err(Error::FileExists { .. }) if !exclusive => {}
+                made => return Ok(File::live(branch.clone(), made.map_err(about(&path))?.ino)),
+            }
         };
         expect_file(&found, &path)?;
         if truncate && found.size > 0 {
