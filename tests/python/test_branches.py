@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -353,6 +354,36 @@ class TestFiles:
             thread.join()
         assert sorted(branch.read_text("shared").split()) == sorted("0123" * 50)
         assert len(list(branch.glob("t*-*"))) == 200
+
+    def test_threads_make_one_file(self, branch: daxfs.Branch) -> None:
+        def work(name: str) -> None:
+            barrier.wait()
+            with branch.open(name, "ab", 0) as file:
+                file.write(b"x")
+
+        for step in range(200):
+            barrier = threading.Barrier(4)
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(work, [f"file {step}"] * 4))
+            assert branch.read_text(f"file {step}") == "xxxx"
+
+    def test_a_view_of_the_base_keeps_nobody_from_committing(
+        self, path: Path, image: daxfs.Image
+    ) -> None:
+        view = image.view("dir/text.txt")
+        before = bytes(view)
+        with daxfs.open(path, writable=True) as other:
+            for step in range(300):
+                with other.branch("next") as branch:
+                    branch.write_text("dir/text.txt", str(step))
+        assert bytes(view) == before
+
+    def test_compact_drops_what_a_fifo_has_no_use_for(self, path: Path, image: daxfs.Image) -> None:
+        with image.branch("b") as branch:
+            branch.mknod("numbered", stat.S_IFIFO | 0o644, 5)
+        image.close()
+        daxfs.compact(path)
+        assert sound(path)
 
 
 class TestNames:

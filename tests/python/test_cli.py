@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import stat
 import subprocess
 import sys
 import tarfile
@@ -182,6 +183,43 @@ class TestDaxfs:
         assert done.stdout == (tmp_path / "x.tar").read_bytes()
         with tarfile.open(tmp_path / "x.tar") as archive:
             assert archive.getmember("link").linkname == "dir/text.txt"
+
+    def test_an_archive_takes_its_name_when_it_is_whole(
+        self, run: Run, image_path: Path, tmp_path: Path
+    ) -> None:
+        before = image_path.read_bytes()
+        there = tmp_path / "there.tar"
+        there.write_text("precious")
+        for target in (image_path, there):
+            assert (
+                b"--force" in run("daxfs", "extract", image_path, "--tar", target, status=1).stderr
+            )
+        run("daxfs", "extract", image_path, "--path", "big", "--tar", there, "--force", status=1)
+        assert there.read_text() == "precious"
+        assert image_path.read_bytes() == before
+        run("daxfs", "extract", image_path, "--tar", there, "--force")
+        assert tarfile.is_tarfile(there)
+        run("daxfs", "extract", image_path, "--tar", "/dev/null")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["there.tar"]
+
+    def test_extracts_what_a_container_may_restore(self, run: Run, tmp_path: Path) -> None:
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        (tree / "mine").write_text("text")
+        os.setxattr(tree / "mine", "user.a", b"value")
+        os.chown(tree / "mine", 1000, 1000)
+        os.mknod(tree / "zero", 0o644 | stat.S_IFCHR, os.makedev(1, 5))
+        run("mkdaxfs", "-q", "-d", tree, "-o", tmp_path / "x")
+        script = (
+            f"mkdir {tmp_path}/ram && mount -t ramfs none {tmp_path}/ram && "
+            f"{Path(sys.executable).with_name('daxfs')} extract {tmp_path}/x {tmp_path}/ram/out && "
+            f"cat {tmp_path}/ram/out/mine"
+        )
+        done = subprocess.run(
+            ["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, "text"), done
+        assert "2 files without owner, attributes or device node" in done.stderr
 
     def test_inspect(self, run: Run, image_path: Path) -> None:
         text = run("daxfs", "inspect", image_path).stdout.decode()

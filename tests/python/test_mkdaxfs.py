@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import daxfs
+from daxfs.errors import NotFoundError
 from support.small import MIB, WHEN, Run
 
 LINKS = "5 symbolic links, 1 special file"
@@ -264,3 +266,77 @@ def test_a_progress_bar_shows_on_a_terminal_alone(tmp_path: Path) -> None:
         os.close(main)
         assert process.returncode == 0
         assert (b"Building" in shown) == (name == "terminal")
+
+
+def test_takes_a_link_to_the_folder_and_not_the_image_in_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_text("text")
+    (tmp_path / "link").symlink_to("tree")
+    for force in ([], ["--force"]):
+        run("mkdaxfs", "-q", "-d", tmp_path / "link", "-o", tmp_path / "tree/image", *force)
+    with daxfs.open(tmp_path / "tree/image") as image:
+        assert image.listdir() == ["file"]
+
+
+def test_tells_of_all_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "closed folder").mkdir(parents=True)
+    for name in ("a", "closed file"):
+        (tree / name).write_text("text")
+    for name in ("closed folder", "closed file"):
+        (tree / name).chmod(0)
+    for path in (tmp_path, *tmp_path.parents):
+        if path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o5 != 0o5:
+            path.chmod(path.stat().st_mode | 0o5)
+    program = Path(sys.executable).with_name("mkdaxfs")
+    drop = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    for options in ([], ["--dry-run"]):
+        done = subprocess.run(
+            [*drop, program, "-d", tree, "-o", "/tmp/no such image", *options],
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert b"closed file" in done.stderr
+        assert b"closed folder" in done.stderr
+    done = subprocess.run(
+        [*drop, program, "-d", tree, "-o", "/tmp/no such image", "--dry-run", "--skip-errors"],
+        capture_output=True,
+        check=False,
+    )
+    assert b"1 file," in done.stdout
+
+
+@pytest.mark.parametrize("way", ["pipe", "fifo"])
+def test_waiting_for_an_archive_can_be_interrupted(tmp_path: Path, way: str) -> None:
+    program = Path(sys.executable).with_name("mkdaxfs")
+    os.mkfifo(tmp_path / "fifo")
+    source = "-" if way == "pipe" else tmp_path / "fifo"
+    with subprocess.Popen(
+        [program, "--tar", source, "-o", tmp_path / "x"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        # It has begun to wait when its image, or a spool of no name, is being made.
+        while not any(Path(f"/proc/{process.pid}/task").glob("*/children")):
+            time.sleep(0.01)
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo"]
+
+
+def test_a_missing_folder_is_told_as_one(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="No such file") as caught:
+        daxfs.build(tree, tmp_path / "no such/x")
+    assert caught.value.errno == errno.ENOENT
+    long = "x" * 250
+    daxfs.build(tree, tmp_path / long)
+
+
+def test_a_label_is_bytes(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    run("mkdaxfs", "-q", "-w", "-d", tmp_path / "tree", "-o", tmp_path / "x", "--label", b"\xff")
+    run("daxfs", "compact", tmp_path / "x")
+    with daxfs.open(tmp_path / "x") as image:
+        assert os.fsencode(image.label) == b"\xff"

@@ -209,6 +209,11 @@ impl Base {
         &self.region
     }
 
+    /// Whether the byte at an image offset belongs to the base image.
+    pub fn holds(&self, at: u64) -> bool {
+        at.checked_sub(self.offset).is_some_and(|at| at < self.size)
+    }
+
     /// Image offset of an inode's record, whether or not it exists.
     pub fn inode_offset(&self, ino: u64) -> u64 {
         self.inode_table.saturating_add(ino.saturating_sub(1).saturating_mul(INODE_SIZE))

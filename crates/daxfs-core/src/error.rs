@@ -242,15 +242,6 @@ pub fn reason(error: &std::io::Error) -> String {
     }
 }
 
-/// The system's error in one that a library has put its own words around.
-fn bare(error: std::io::Error) -> std::io::Error {
-    let inner = error.get_ref().and_then(|words| words.source());
-    match inner.and_then(|inner| inner.downcast_ref::<std::io::Error>()?.raw_os_error()) {
-        Some(errno) => std::io::Error::from_raw_os_error(errno),
-        None => error,
-    }
-}
-
 /// A path's bytes as text on one line: what is not printable is escaped.
 pub fn show(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());
@@ -275,10 +266,7 @@ impl Error {
         action: &'static str,
         path: impl AsRef<Path>,
     ) -> impl FnOnce(E) -> Self {
-        move |source| {
-            let source = bare(source.into());
-            Self::Io { action, path: path.as_ref().to_owned(), source }
-        }
+        move |source| Self::Io { action, path: path.as_ref().to_owned(), source: source.into() }
     }
 
     /// The image contradicts the format at `offset`.

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -42,8 +42,10 @@ impl NewFile {
         let file = tempfile::Builder::new()
             .prefix(&OsString::from_vec(prefix))
             .suffix(".tmp")
-            .permissions(std::fs::Permissions::from_mode(0o666))
-            .tempfile_in(directory)
+            // What is opened here fails with the system's error, without more words around it.
+            .make_in(directory, |path| {
+                File::options().read(true).write(true).create_new(true).mode(0o666).open(path)
+            })
             .map_err(Error::io("create a file in the directory", directory))?;
         Ok(Self { file, path: path.to_owned(), force })
     }

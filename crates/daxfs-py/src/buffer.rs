@@ -18,8 +18,8 @@ use pyo3::prelude::*;
 pub(crate) struct Buffer(Content);
 
 enum Content {
-    /// Read-only; the view keeps the blocks of a branch from being used for anything else.
-    Shown(DataView, #[expect(dead_code, reason = "it works by being held")] Arc<View>),
+    /// Read-only; a view keeps the blocks of a branch from being used for anything else.
+    Shown(DataView, #[expect(dead_code, reason = "it works by being held")] Option<Arc<View>>),
     /// Also to be written to.
     Mapped(Mapping),
     /// No bytes, and so in no place.
@@ -27,9 +27,9 @@ enum Content {
 }
 
 impl Buffer {
-    /// Bytes that `view` shows.
-    pub(crate) fn shown(data: DataView, view: Arc<View>) -> Self {
-        Self(Content::Shown(data, view))
+    /// Bytes that are what they are as long as `guard` lives.
+    pub(crate) fn shown(data: DataView, guard: Option<Arc<View>>) -> Self {
+        Self(Content::Shown(data, guard))
     }
 
     /// Bytes of a branch, to be written to; without a mapping none.

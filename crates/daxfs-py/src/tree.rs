@@ -195,9 +195,13 @@ impl Tree {
     fn view<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyMemoryView>> {
         let (view, inode) = self.file(&path)?;
         let region = view.image().region();
-        let data = match *view.extents(&inode)?.as_slice() {
-            [] if inode.size == 0 => region.view(0, 0)?,
-            [one] if one.file_offset == 0 && one.len == inode.size => view.window(&one)?,
+        let (data, guard) = match *view.extents(&inode)?.as_slice() {
+            [] if inode.size == 0 => (region.view(0, 0)?, None),
+            [one] if one.file_offset == 0 && one.len == inode.size => {
+                // The base image stays as it is. A guard would keep others' old branches.
+                let fixed = view.image().base().holds(one.image_offset);
+                (view.window(&one)?, (!fixed).then_some(view))
+            }
             ref several => {
                 let (shown, pieces) = (daxfs_core::error::show(&path.0), several.len());
                 let what = format!(
@@ -207,7 +211,7 @@ impl Tree {
                 return Err(Error::Unsupported { what }.into());
             }
         };
-        Ok(PyMemoryView::from(Bound::new(py, Buffer::shown(data, view))?.as_any())?)
+        Ok(PyMemoryView::from(Bound::new(py, Buffer::shown(data, guard))?.as_any())?)
     }
 
     /// Where a file's bytes lie in the image; what no extent covers reads as zeroes.

