@@ -136,6 +136,17 @@ def test_sigterm_ends_a_server_and_its_mount(mounts: Mounts, empty: Path) -> Non
     assert (mounts.mount(empty, "rw") / "kept").read_text() == "kept"
 
 
+def test_a_server_takes_only_its_own_mount_away(mounts: Mounts, tree: Path, empty: Path) -> None:
+    point = mounts.mount(empty, "rw")
+    server = server_of(point)
+    with (point / "open").open("w"):
+        subprocess.run(["umount", "-l", point], check=True)
+        mounts.mount(mounts.build(tree), point=point)
+        os.kill(server, signal.SIGTERM)
+        wait_for_end(server)
+    assert compare(_as_stored(tree), snapshot(point)) == []
+
+
 def test_in_the_foreground_ctrl_c_ends_it(mounts: Mounts, tree: Path) -> None:
     image, point = mounts.build(tree), mounts.point()
     daxfs_command = str(Path(sys.executable).with_name("daxfs"))

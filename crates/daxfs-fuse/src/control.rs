@@ -7,7 +7,6 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -18,8 +17,8 @@ use daxfs_core::format::{MAIN_NAME, ROOT_INO};
 use daxfs_core::region::Access;
 use daxfs_core::view::View;
 use fuser::{INodeNo, Notifier, ReplyIoctl};
-use rustix::fs::{Mode, OFlags};
 
+use crate::place::Place;
 use crate::tree::{Change, Node, Tree};
 use crate::vfs_ioctl::{not_a_branch, root};
 use crate::vfs_super::{Mounted, errno};
@@ -55,7 +54,7 @@ pub(crate) fn run(mounted: Weak<Mounted>, orders: &Receiver<(Order, ReplyIoctl)>
                 match mounted.carry_out(&order) {
                     Ok(()) => reply.ioctl(0, &[]),
                     Err(error) => {
-                        log::warn!("{}: {error}", mounted.mountpoint.display());
+                        log::warn!("{}: {error}", mounted.place.path().display());
                         reply.error(errno(error));
                     }
                 }
@@ -73,10 +72,9 @@ pub(crate) fn run(mounted: Weak<Mounted>, orders: &Receiver<(Order, ReplyIoctl)>
 }
 
 /// Lets the kernel write out what was changed through mappings.
-pub(crate) fn flush_mappings(mountpoint: &Path) {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // A mount that cannot be opened any more has nothing to flush.
-    if let Ok(root) = rustix::fs::open(mountpoint, flags, Mode::empty()) {
+pub(crate) fn flush_mappings(place: &Place) {
+    // A mount that cannot be reached any more cannot be flushed as a whole.
+    if let Some(root) = place.open() {
         let _ = rustix::fs::syncfs(root);
     }
 }
@@ -90,7 +88,7 @@ impl Mounted {
             let why = "the mount is for reading".into();
             return Err(Error::ReadOnly { name: mounted, why });
         }
-        flush_mappings(&self.mountpoint);
+        flush_mappings(&self.place);
         self.wait_for_pages(&tree);
         match order {
             Order::Create { name, parent } => {
@@ -183,7 +181,7 @@ impl Mounted {
             && let Some(session) = &self.session
             && let Err(error) = session.maintain()
         {
-            log::warn!("{}: {error}", self.mountpoint.display());
+            log::warn!("{}: {error}", self.place.path().display());
         }
         Instant::now()
     }

@@ -12,6 +12,7 @@ mod fuse;
 pub mod journal;
 pub mod mount;
 pub mod options;
+mod place;
 pub mod session;
 mod tree;
 mod vfs_dir;

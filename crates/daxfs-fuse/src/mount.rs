@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use daxfs_core::error::{Error, Result};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
@@ -152,20 +152,6 @@ fn attach_by_helper(request: &Request<'_>) -> Result<OwnedFd> {
             })
         }
     }
-}
-
-/// Has the kernel read ahead as far as `bytes`, if that may be asked of it: root may.
-///
-/// By itself it goes 128 KiB at a time, whatever is agreed on when the connection is made.
-pub fn read_ahead(mountpoint: &Path, bytes: u32) -> rustix::io::Result<()> {
-    // What the kernel knows by itself; the server may not answer yet.
-    let flags = AtFlags::STATX_DONT_SYNC;
-    let found = rustix::fs::statx(CWD, mountpoint, flags, StatxFlags::empty())?;
-    let (major, minor) = (found.stx_dev_major, found.stx_dev_minor);
-    let setting = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
-    let file = rustix::fs::open(setting, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::io::write(file, (bytes >> 10).to_string().as_bytes())?;
-    Ok(())
 }
 
 fn receive(socket: &UnixStream) -> rustix::io::Result<Option<OwnedFd>> {

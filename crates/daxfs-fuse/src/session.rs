@@ -26,8 +26,9 @@ use crate::control;
 use crate::daemon::{self, Failure, Waiting};
 use crate::fuse::Fuse;
 use crate::journal::Journal;
-use crate::mount::{attach, detach, read_ahead};
+use crate::mount::attach;
 use crate::options::Options;
+use crate::place::Place;
 use crate::tree::Tree;
 use crate::vfs_super::{Mounted, Setup};
 
@@ -108,18 +109,22 @@ impl Mount {
             flags,
             allow_other: self.options.allow_other.unwrap_or(root),
         })?;
+        let place = Place::of(&self.mountpoint)?;
         let mut config = fuser::Config::default();
         config.n_threads = Some(self.threads());
         config.clone_fd = true;
-        let mounted = Arc::new(Mounted::new(setup));
+        let mounted = Arc::new(Mounted::new(setup, place));
         let (orders, taken) = channel();
         let fuse = Fuse { mounted: Arc::clone(&mounted), orders: Mutex::new(orders) };
         // Who may look is the kernel's business, which also has requests of its own to make.
-        let session = fuser::Session::from_fd(fuse, device, SessionACL::All, config)
-            .map_err(|error| self.give_up(error))?;
+        let session =
+            fuser::Session::from_fd(fuse, device, SessionACL::All, config).map_err(|error| {
+                let _ = mounted.place.detach();
+                Error::io("mount on", &self.mountpoint)(error)
+            })?;
         let _ = mounted.notifier.set(session.notifier());
         // Ordinary users take what the kernel does by itself.
-        let _ = read_ahead(&self.mountpoint, READ_AHEAD);
+        let _ = mounted.place.read_ahead(READ_AHEAD);
         if !mounted.immutable && mounted.session.is_some() {
             let watched = Arc::downgrade(&mounted);
             spawn("daxfs-control", move || control::run(watched, &taken))?;
@@ -144,11 +149,6 @@ impl Mount {
         served
     }
 
-    fn give_up(&self, error: std::io::Error) -> Error {
-        let _ = detach(&self.mountpoint, true);
-        Error::io("mount on", &self.mountpoint)(error)
-    }
-
     fn open(&self) -> Result<Setup> {
         let writes = self.options.writes();
         let image = self.open_image(writes)?;
@@ -164,8 +164,7 @@ impl Mount {
             None => Tree::fixed(0, View::open(Arc::clone(&image), name)?),
         };
         let control = self.options.control;
-        let mountpoint = self.mountpoint.clone();
-        Ok(Setup { image, session, tree, mountpoint, writes, control })
+        Ok(Setup { image, session, tree, writes, control })
     }
 
     fn open_image(&self, writes: bool) -> Result<Arc<Image>> {
@@ -232,7 +231,7 @@ struct Ends {
 impl Ends {
     fn watch(mounted: Arc<Mounted>) -> Result<Self> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
-            .map_err(Error::io("catch signals for", &mounted.mountpoint))?;
+            .map_err(Error::io("catch signals for", mounted.place.path()))?;
         let ending = Arc::new(AtomicBool::new(false));
         let ends = Self { signals: signals.handle(), ending: Arc::clone(&ending) };
         spawn("daxfs-signals", move || {
@@ -252,13 +251,13 @@ impl Ends {
 /// Takes the mount away. The server ends with the last open file, or when its patience does: then
 /// the files that are still open give errors.
 fn end(mounted: &Mounted, ending: &AtomicBool) {
-    control::flush_mappings(&mounted.mountpoint);
-    if let Err(error) = detach(&mounted.mountpoint, true) {
+    control::flush_mappings(&mounted.place);
+    if let Err(error) = mounted.place.detach() {
         log::error!("{error}");
     }
     std::thread::sleep(PATIENCE);
     if !ending.load(Ordering::Relaxed) {
-        log::warn!("{}: files are still open; ending", mounted.mountpoint.display());
+        log::warn!("{}: files are still open; ending", mounted.place.path().display());
         mounted.release_all();
         std::process::exit(0);
     }

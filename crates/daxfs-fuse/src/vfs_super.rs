@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use daxfs_core::write::Kept;
 use fuser::{Errno, FileHandle, Generation, INodeNo, Notifier};
 
 use crate::acl;
+use crate::place::Place;
 use crate::tree::{CONTROL, Node, Tree};
 use crate::vfs_dir::Directory;
 
@@ -38,7 +38,6 @@ pub(crate) struct Setup {
     /// The party that this server is in the image; none where nothing can change.
     pub(crate) session: Option<Arc<Session>>,
     pub(crate) tree: Tree,
-    pub(crate) mountpoint: PathBuf,
     /// Whether branches may be taken for writing.
     pub(crate) writes: bool,
     /// Whether there is a control directory.
@@ -50,7 +49,7 @@ pub(crate) struct Setup {
 pub(crate) struct Mounted {
     pub(crate) image: Arc<Image>,
     pub(crate) session: Option<Arc<Session>>,
-    pub(crate) mountpoint: PathBuf,
+    pub(crate) place: Place,
     pub(crate) writes: bool,
     pub(crate) control: bool,
     /// Whether nothing of the image can ever change.
@@ -75,8 +74,8 @@ pub(crate) struct Mounted {
 }
 
 impl Mounted {
-    pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { image, session, tree, mountpoint, writes, control } = setup;
+    pub(crate) fn new(setup: Setup, place: Place) -> Self {
+        let Setup { image, session, tree, writes, control } = setup;
         let superblock = image.superblock();
         let branches = superblock.has(feature::BRANCHES);
         let heap = branches.then(|| Heap::new(Arc::clone(image.region()), superblock));
@@ -97,7 +96,7 @@ impl Mounted {
             heap,
             image,
             session,
-            mountpoint,
+            place,
             writes,
         }
     }
