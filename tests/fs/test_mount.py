@@ -10,6 +10,7 @@ import random
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -145,6 +146,29 @@ def test_a_server_takes_only_its_own_mount_away(mounts: Mounts, tree: Path, empt
         os.kill(server, signal.SIGTERM)
         wait_for_end(server)
     assert compare(_as_stored(tree), snapshot(point)) == []
+
+
+@pytest.mark.parametrize("options", ["ro", "rw"])
+def test_nobody_is_registered_after_an_unmount(
+    mounts: Mounts, empty: Path, options: str
+) -> None:
+    for _ in range(12):
+        point = mounts.mount(empty, options)
+        os.listdir(point)
+        mounts.unmount(point)
+    point = mounts.mount(empty, options)
+    server = server_of(point)
+    os.kill(server, signal.SIGTERM)
+    wait_for_end(server)
+    assert _registered(empty) == []
+
+
+def _registered(image: Path) -> list[int]:
+    """Those who have an image open, by its own table; high bits say who has not."""
+    data = image.read_bytes()
+    table, count = struct.unpack_from("<QI", data, 184)
+    words = (struct.unpack_from("<Q", data, table + 64 * slot)[0] for slot in range(count))
+    return [word for word in words if word and not word >> 61]
 
 
 def test_in_the_foreground_ctrl_c_ends_it(mounts: Mounts, tree: Path) -> None:

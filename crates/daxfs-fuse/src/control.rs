@@ -7,8 +7,8 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use daxfs_core::branch::handle::Branch;
@@ -44,12 +44,10 @@ pub(crate) enum Order {
 }
 
 /// Carries out orders and watches, until the mount is gone.
-pub(crate) fn run(mounted: Weak<Mounted>, orders: &Receiver<(Order, ReplyIoctl)>) {
+pub(crate) fn run(mounted: &Mounted, orders: &Receiver<(Order, ReplyIoctl)>) {
     let mut maintained = Instant::now();
     loop {
-        let order = orders.recv_timeout(PERIOD);
-        let Some(mounted) = mounted.upgrade() else { return };
-        match order {
+        match orders.recv_timeout(PERIOD) {
             Ok((order, reply)) => {
                 match mounted.carry_out(&order) {
                     Ok(()) => reply.ioctl(0, &[]),

@@ -5,8 +5,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,8 +19,9 @@ use daxfs_core::view::View;
 use fuser::SessionACL;
 use rustix::mount::MountFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::{Handle, Signals};
+use signal_hook::iterator::Signals;
 
+use crate::beside::{Beside, Until};
 use crate::control;
 use crate::daemon::{self, Failure, Waiting};
 use crate::fuse::Fuse;
@@ -125,25 +125,35 @@ impl Mount {
         let _ = mounted.notifier.set(session.notifier());
         // Ordinary users take what the kernel does by itself.
         let _ = mounted.place.read_ahead(READ_AHEAD);
+        let mut beside = Beside::default();
         if !mounted.immutable && mounted.session.is_some() {
-            let watched = Arc::downgrade(&mounted);
-            spawn("daxfs-control", move || control::run(watched, &taken))?;
+            let watched = Arc::clone(&mounted);
+            beside.start("daxfs-control", move |_| control::run(&watched, &taken))?;
         }
         if defers {
-            let synced = Arc::downgrade(&mounted);
-            spawn("daxfs-sync", move || {
-                while let Some(mounted) = synced.upgrade() {
-                    mounted.sync_all();
-                    drop(mounted);
-                    std::thread::sleep(SYNC_PERIOD);
+            let synced = Arc::clone(&mounted);
+            beside.start("daxfs-sync", move |until| {
+                while until.recv_timeout(SYNC_PERIOD) == Err(RecvTimeoutError::Timeout) {
+                    synced.sync_all();
                 }
             })?;
         }
-        let ends = Ends::watch(Arc::clone(&mounted))?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+            .map_err(Error::io("catch signals for", &self.mountpoint))?;
+        let (caught, signalled) = (signals.handle(), Arc::clone(&mounted));
+        beside.start("daxfs-signals", move |until| {
+            if signals.forever().next().is_some() {
+                end(&signalled, until);
+            }
+        })?;
         log::info!("{}: {} mounted", self.mountpoint.display(), self.source);
         waiting.ready();
         let served = session.run().map_err(Error::io("serve", &self.mountpoint));
-        ends.stop();
+        caught.close();
+        // Where the kernel was left without answers, some thread may wait for one for ever.
+        if served.is_ok() {
+            beside.end();
+        }
         mounted.release_all();
         log::info!("{}: unmounted", self.mountpoint.display());
         served
@@ -217,46 +227,14 @@ impl Mount {
     }
 }
 
-fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<()> {
-    let spawned = std::thread::Builder::new().name(name.into()).spawn(work);
-    spawned.map(drop).map_err(Error::io("start a thread for", name))
-}
-
-/// Watches for signals that end the server.
-struct Ends {
-    signals: Handle,
-    ending: Arc<AtomicBool>,
-}
-
-impl Ends {
-    fn watch(mounted: Arc<Mounted>) -> Result<Self> {
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
-            .map_err(Error::io("catch signals for", mounted.place.path()))?;
-        let ending = Arc::new(AtomicBool::new(false));
-        let ends = Self { signals: signals.handle(), ending: Arc::clone(&ending) };
-        spawn("daxfs-signals", move || {
-            if signals.forever().next().is_some() {
-                end(&mounted, &ending);
-            }
-        })?;
-        Ok(ends)
-    }
-
-    fn stop(self) {
-        self.ending.store(true, Ordering::Relaxed);
-        self.signals.close();
-    }
-}
-
 /// Takes the mount away. The server ends with the last open file, or when its patience does: then
 /// the files that are still open give errors.
-fn end(mounted: &Mounted, ending: &AtomicBool) {
+fn end(mounted: &Mounted, until: &Until) {
     control::flush_mappings(&mounted.place);
     if let Err(error) = mounted.place.detach() {
         log::error!("{error}");
     }
-    std::thread::sleep(PATIENCE);
-    if !ending.load(Ordering::Relaxed) {
+    if until.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
         log::warn!("{}: files are still open; ending", mounted.place.path().display());
         mounted.release_all();
         std::process::exit(0);
