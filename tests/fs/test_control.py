@@ -4,6 +4,7 @@ taken for another's."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import faulthandler
 import mmap
@@ -185,6 +186,57 @@ def test_every_branch_in_the_control_directory(mounts: Mounts, image: Path) -> N
 def test_no_control_directory_if_not_wanted(mounts: Mounts, image: Path) -> None:
     point = mounts.mount(image, "rw,nocontrol")
     assert not (point / ".daxfs").exists()
+
+
+def test_nothing_takes_the_name_of_the_control_directory(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "rw")
+    control_name, inside = point / ".daxfs", point / "dir"
+    for number, work in [
+        (errno.EEXIST, lambda: os.rename(inside, control_name)),
+        (errno.EEXIST, lambda: renameat2(point, "dir", ".daxfs", EXCHANGE)),
+        (errno.EPERM, lambda: renameat2(point, ".daxfs", "dir", EXCHANGE)),
+        (errno.EEXIST, lambda: os.link(point / "file", control_name)),
+        (errno.EEXIST, control_name.mkdir),
+        (errno.EEXIST, lambda: os.symlink("file", control_name)),
+        (errno.EEXIST, lambda: os.mkfifo(control_name)),
+        (errno.EPERM, lambda: os.rename(control_name, point / "moved")),
+        (errno.EPERM, lambda: os.rmdir(control_name)),
+    ]:
+        assert fails_with(number, work)
+    assert sorted(os.listdir(point)) == ["dir", "file"]
+    # Below the root it is a name like any other.
+    os.rename(point / "file", inside / ".daxfs")
+    assert (inside / ".daxfs").read_text() == "base"
+
+
+def test_a_tree_with_the_name_of_the_control_directory(mounts: Mounts, scratch: Path) -> None:
+    tree = scratch / "tree"
+    (tree / ".daxfs/inner").mkdir(parents=True)
+    image = mounts.build(tree, "16M")
+    point = mounts.mount(image, "rw")
+    assert os.listdir(point) == []
+    assert os.listdir(point / ".daxfs") == ["@main"]
+    assert fails_with(errno.EPERM, lambda: os.rename(point / ".daxfs", point / "moved"))
+    main = point / ".daxfs/@main"
+    assert (os.listdir(main), os.listdir(main / ".daxfs")) == ([".daxfs"], ["inner"])
+    mounts.unmount(point)
+    for other in (mounts.mount(image, "rw,nocontrol"), mounts.mount(mounts.build(tree))):
+        assert os.listdir(other) == [".daxfs"]
+        assert os.listdir(other / ".daxfs") == ["inner"]
+
+
+def renameat2(directory: Path, old: str, new: str, flags: int) -> None:
+    """Rename in a directory, as `os` cannot."""
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        if LIBC.renameat2(fd, old.encode(), fd, new.encode(), flags):
+            raise OSError(ctypes.get_errno(), "renameat2")
+    finally:
+        os.close(fd)
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+EXCHANGE = 2
 
 
 def test_commands_find_the_image_that_is_mounted(

@@ -149,9 +149,7 @@ def test_a_server_takes_only_its_own_mount_away(mounts: Mounts, tree: Path, empt
 
 
 @pytest.mark.parametrize("options", ["ro", "rw"])
-def test_nobody_is_registered_after_an_unmount(
-    mounts: Mounts, empty: Path, options: str
-) -> None:
+def test_nobody_is_registered_after_an_unmount(mounts: Mounts, empty: Path, options: str) -> None:
     for _ in range(12):
         point = mounts.mount(empty, options)
         os.listdir(point)

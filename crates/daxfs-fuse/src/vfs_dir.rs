@@ -97,6 +97,9 @@ impl Mounted {
         }
         let first = offset.saturating_sub(DOTS);
         let mut add_entry = |position: u64, entry: &Entry, tree: Option<&Arc<Tree>>| {
+            if self.is_control(node, &entry.name) {
+                return Ok(false);
+            }
             let node = Node { tag: node.tag, ino: entry.ino };
             let name = OsStr::from_bytes(&entry.name);
             add(DOTS + position + 1, node, name, Some(entry), tree)

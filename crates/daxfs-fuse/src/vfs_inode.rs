@@ -57,7 +57,7 @@ impl Mounted {
         match name {
             b"." => return self.attributes(parent),
             b".." => return self.attributes(self.parent(parent)),
-            CONTROL_NAME if self.control && self.is_mounted_root(parent) => {
+            _ if self.is_control(parent, name) => {
                 return Ok((self.control_attributes()?, Duration::ZERO));
             }
             _ => {}
@@ -75,6 +75,23 @@ impl Mounted {
 
     pub(crate) fn is_mounted_root(&self, node: Node) -> bool {
         node == self.node(INodeNo::ROOT)
+    }
+
+    /// Whether a name is the control directory's, which hides what the tree itself has there.
+    pub(crate) fn is_control(&self, parent: Node, name: &[u8]) -> bool {
+        self.control && name == CONTROL_NAME && self.is_mounted_root(parent)
+    }
+
+    /// Checks a name that is to stand for something.
+    fn check_new(&self, parent: Node, name: &[u8]) -> Answer<()> {
+        check_name(name)?;
+        if self.is_control(parent, name) { Err(Errno::EEXIST) } else { Ok(()) }
+    }
+
+    /// Checks a name that is to go.
+    fn check_old(&self, parent: Node, name: &[u8]) -> Answer<()> {
+        check_name(name)?;
+        if self.is_control(parent, name) { Err(Errno::EPERM) } else { Ok(()) }
     }
 
     /// The attributes of an inode that a name in `parent` leads to.
@@ -139,7 +156,7 @@ impl Mounted {
         New { mode, umask, rdev }: New,
     ) -> Answer<Lasting> {
         let name = name.as_bytes();
-        check_name(name)?;
+        self.check_new(parent, name)?;
         let branch = self.writer(parent)?;
         let view = branch.view().map_err(errno)?;
         let directory = view.inode(parent.ino).map_err(errno)?;
@@ -169,7 +186,7 @@ impl Mounted {
         target: &[u8],
     ) -> Answer<Lasting> {
         let name = name.as_bytes();
-        check_name(name)?;
+        self.check_new(parent, name)?;
         let branch = self.writer(parent)?;
         let view = branch.view().map_err(errno)?;
         let (gid, _) = inherit(&view.inode(parent.ino).map_err(errno)?, request, mode::SYMLINK);
@@ -180,7 +197,7 @@ impl Mounted {
 
     /// Gives a file one more name.
     pub(crate) fn make_link(&self, node: Node, parent: Node, name: &OsStr) -> Answer<Lasting> {
-        check_name(name.as_bytes())?;
+        self.check_new(parent, name.as_bytes())?;
         if node.tag != parent.tag {
             return Err(Errno::EXDEV);
         }
@@ -196,7 +213,7 @@ impl Mounted {
 
     /// Removes a name.
     pub(crate) fn remove(&self, parent: Node, name: &OsStr, directory: bool) -> Answer<()> {
-        check_name(name.as_bytes())?;
+        self.check_old(parent, name.as_bytes())?;
         let branch = self.writer(parent)?;
         if directory {
             return branch.rmdir(parent.ino, name.as_bytes()).map_err(errno);
@@ -212,8 +229,8 @@ impl Mounted {
         flags: RenameFlags,
     ) -> Answer<()> {
         let (bytes, new_bytes) = (name.as_bytes(), new_name.as_bytes());
-        check_name(bytes)?;
-        check_name(new_bytes)?;
+        self.check_old(parent, bytes)?;
+        self.check_new(new_parent, new_bytes)?;
         if parent.tag != new_parent.tag {
             return Err(Errno::EXDEV);
         }
