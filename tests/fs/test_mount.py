@@ -249,6 +249,22 @@ def test_a_directory_that_changes_is_read_stably(mounts: Mounts, empty: Path) ->
     assert sum(1 for name in os.listdir(point) if name.startswith("new")) == 300
 
 
+def test_names_that_are_replaced_meanwhile_are_listed(mounts: Mounts, empty: Path) -> None:
+    point = mounts.mount(empty, "rw")
+    names = {f"name {number:04}" for number in range(2000)}
+    for name in names:
+        (point / name).touch()
+    seen = []
+    with os.scandir(point) as entries:
+        seen.append(next(entries))
+        for name in names:
+            (point / "new").touch()
+            (point / "new").rename(point / name)
+        seen += entries
+    assert len(seen) == len(names)
+    assert {entry.name for entry in seen} == names
+
+
 def test_offsets_of_a_directory_lead_back(mounts: Mounts, tree: Path) -> None:
     wide = tree / "wide"
     wide.mkdir()

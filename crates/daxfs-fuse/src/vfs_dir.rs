@@ -165,7 +165,8 @@ impl Mounted {
         })
     }
 
-    /// An entry's inode as it is now, if the entry is still there.
+    /// The inode that an entry's name stands for now, if for any: it may be another than when the
+    /// directory was read.
     fn current(
         &self,
         tree: &Tree,
@@ -179,6 +180,6 @@ impl Mounted {
         }
         let parent = view.inode(directory.ino).map_err(errno)?;
         let found = view.lookup(&parent, &entry.name).map_err(errno)?;
-        Ok(found.filter(|inode| inode.ino == entry.ino).map(|inode| (view, inode)))
+        Ok(found.map(|inode| (view, inode)))
     }
 }
