@@ -89,6 +89,30 @@ def test_commit_leaves_main_and_makes_what_is_open_stale(mounts: Mounts, image: 
     assert [branch.name for branch in control.branches(point)] == ["main"]
 
 
+def test_what_mappings_could_not_write_is_not_committed(mounts: Mounts, scratch: Path) -> None:
+    tree = scratch / "small"
+    tree.mkdir()
+    image = mounts.build(tree, "8M")
+    point = mounts.mount(image, "branch=work,parent=main")
+    calls: list[Callable[[], object]] = [
+        lambda: control.commit(point),
+        lambda: control.create(point, "other"),
+        lambda: control.switch(point, "main"),
+    ]
+    for call in calls:
+        with (point / "file").open("w+b") as file:
+            file.truncate(16 << 20)
+            with mmap.mmap(file.fileno(), 16 << 20) as mapped:
+                for at in range(0, 16 << 20, 4096):
+                    mapped[at] = 1
+                assert fails_with(errno.ENOSPC, call)
+        (point / "file").unlink()
+        assert shown(point) == "work"
+    (point / "done").touch()
+    control.commit(point)
+    assert os.listdir(point) == ["done"]
+
+
 def test_abort_drops_everything_and_shows_the_parent(mounts: Mounts, image: Path) -> None:
     point = mounts.mount(image, "branch=work,parent=main")
     (point / "file").write_text("work's")

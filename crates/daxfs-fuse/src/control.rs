@@ -7,6 +7,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::slice;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -17,8 +18,8 @@ use daxfs_core::format::{MAIN_NAME, ROOT_INO};
 use daxfs_core::region::Access;
 use daxfs_core::view::View;
 use fuser::{INodeNo, Notifier, ReplyIoctl};
+use rustix::io::Errno;
 
-use crate::place::Place;
 use crate::tree::{Change, Node, Tree};
 use crate::vfs_ioctl::{not_a_branch, root};
 use crate::vfs_super::{Mounted, errno};
@@ -69,14 +70,6 @@ pub(crate) fn run(mounted: &Mounted, orders: &Receiver<(Order, ReplyIoctl)>) {
     }
 }
 
-/// Lets the kernel write out what was changed through mappings.
-pub(crate) fn flush_mappings(place: &Place) {
-    // A mount that cannot be reached any more cannot be flushed as a whole.
-    if let Some(root) = place.open() {
-        let _ = rustix::fs::syncfs(root);
-    }
-}
-
 impl Mounted {
     fn carry_out(&self, order: &Order) -> Result<()> {
         let session = self.party()?;
@@ -86,8 +79,11 @@ impl Mounted {
             let why = "the mount is for reading".into();
             return Err(Error::ReadOnly { name: mounted, why });
         }
-        flush_mappings(&self.place);
-        self.wait_for_pages(&tree);
+        let written = self.write_out(slice::from_ref(&tree));
+        // What is dropped, or lost already, need not have been written.
+        if !matches!(order, Order::Abort { .. }) && tree.view().is_ok() {
+            written?;
+        }
         match order {
             Order::Create { name, parent } => {
                 let parent = parent.as_deref().unwrap_or(&mounted);
@@ -204,11 +200,28 @@ impl Mounted {
         }
     }
 
+    /// Lets the kernel write out what was changed through mappings, and waits for it.
+    pub(crate) fn write_out(&self, trees: &[Arc<Tree>]) -> Result<()> {
+        // A mount that cannot be reached any more cannot be synced as a whole.
+        let root = self.place.open();
+        let sync = || root.as_ref().map_or(Ok(()), rustix::fs::syncfs);
+        let begun = sync();
+        trees.iter().for_each(|tree| self.wait_for_pages(tree));
+        // What failed since it began is told by the same descriptor.
+        let mut errors = [begun, sync()].into_iter().filter_map(std::result::Result::err);
+        // Stale is what another tree has become.
+        match errors.find(|errno| *errno != Errno::STALE) {
+            Some(errno) => Err(Error::io("write out mappings", self.place.path())(errno)),
+            None => Ok(()),
+        }
+    }
+
     /// Waits for pages that the kernel is writing: to have begun is enough for it to call a file
     /// system of this kind synced. It forgets them only once they are written.
     fn wait_for_pages(&self, tree: &Tree) {
         let Some(notifier) = self.notifier.get() else { return };
         for ino in tree.cached() {
+            // It tells only that it has forgotten the inode.
             let _ = notifier.inval_inode(self.number(Node { tag: tree.tag, ino }), 0, 0);
         }
     }

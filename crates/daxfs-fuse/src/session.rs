@@ -230,9 +230,10 @@ impl Mount {
 /// Takes the mount away. The server ends with the last open file, or when its patience does: then
 /// the files that are still open give errors.
 fn end(mounted: &Mounted, until: &Until) {
-    control::flush_mappings(&mounted.place);
-    if let Err(error) = mounted.place.detach() {
-        log::error!("{error}");
+    for done in [mounted.write_out(&mounted.trees()), mounted.place.detach()] {
+        if let Err(error) = done {
+            log::error!("{error}");
+        }
     }
     if until.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
         log::warn!("{}: files are still open; ending", mounted.place.path().display());
