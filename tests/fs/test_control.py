@@ -11,11 +11,13 @@ import mmap
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import daxfs
 from daxfs import control
 from daxfs.errors import DaxfsError
 from support.mounts import Mounts
@@ -183,6 +185,36 @@ def test_readers_see_what_is_written(mounts: Mounts, image: Path) -> None:
         assert (reader / "file").read_text() == f"version {number}"
         (writer / f"new {number}").unlink()
         assert not (reader / f"new {number}").exists()
+
+
+def test_what_others_wrote_just_before_is_not_undone(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "rw")
+    (point / "file").write_bytes(bytes(8192))
+    (point / "other").touch()
+    with daxfs.open(image, writable=True) as opened:
+        for content in (bytes([number]) * 8192 for number in range(1, 9)):
+            # Main is shown and held by nobody then.
+            control.create(point, "work")
+            control.commit(point)
+            assert (point / "file").read_bytes() != content
+            with (point / "file").open("r+b") as file, (point / "other").open("r+b") as other:
+                with mmap.mmap(file.fileno(), 8192) as mapped:
+                    assert mapped[0] == content[0] - 1
+                    main = opened.branch("main", keep=True)
+                    with main.open("file", "r+b") as theirs:
+                        theirs.write(content)
+                    main.close()
+                    # Takes main before anybody has looked what became of it.
+                    os.write(other.fileno(), b"x")
+                    for _ in range(500):
+                        if mapped[0] == content[0]:
+                            break
+                        time.sleep(0.01)
+                    mapped[1] = 99
+                assert os.pread(file.fileno(), 8192, 0) == content[:1] + b"c" + content[2:]
+    mounts.unmount(point)
+    with daxfs.open(image) as opened:
+        assert opened.read_bytes("file") == content[:1] + b"c" + content[2:]
 
 
 def test_every_branch_in_the_control_directory(mounts: Mounts, image: Path) -> None:

@@ -157,8 +157,6 @@ impl Mounted {
             _ => old.view().ok(),
         };
         let new = self.add_tree(branch);
-        // It could be asked for what it was before it is looked at the first time.
-        let _ = new.look();
         self.mount_tree(&new);
         self.drop_tree(old);
         if let Err(error) = old.release()

@@ -2,7 +2,7 @@
 //! The trees that a mount shows, and how their inodes are numbered for the kernel.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, RwLock};
 
 use daxfs_core::branch::handle::Branch;
@@ -63,8 +63,11 @@ pub(crate) struct Tree {
     known: InoSet,
     /// Files of whose bytes the kernel may keep some, and change them through mappings.
     cached: InoSet,
-    /// What it was when somebody last looked whether it changed.
+    /// What it was when somebody last looked whether it changed. Taken before the writer by whoever
+    /// takes both.
     last: Mutex<Option<Seen>>,
+    /// Whether others had changed it when it was taken for writing.
+    missed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -102,12 +105,16 @@ impl Tree {
     /// A branch; `may_write` says whether it may be taken for writing when that is asked for.
     pub(crate) fn branch(tag: u64, branch: Branch, may_write: bool) -> Self {
         let writer = branch.is_writable().then(|| branch.clone());
-        Self::new(tag, What::Branch { reader: branch, writer: RwLock::new(writer), may_write })
+        let tree =
+            Self::new(tag, What::Branch { reader: branch, writer: writer.into(), may_write });
+        // It could be asked for what it was before it is looked at the first time.
+        let _ = tree.look();
+        tree
     }
 
     fn new(tag: u64, what: What) -> Self {
-        let (known, cached, last) = Default::default();
-        Self { tag, what, known, cached, last }
+        let (known, cached, last, missed) = Default::default();
+        Self { tag, what, known, cached, last, missed }
     }
 
     /// What it is now.
@@ -145,8 +152,17 @@ impl Tree {
         if !may_write {
             return Err(read_only(reader.name()));
         }
+        let mut last = self.last.lock().expect("no panic holds it");
         let mut writer = writer.write().expect("no panic holds it");
+        if let Some(branch) = &*writer {
+            return Ok(branch.clone());
+        }
         let branch = reader.session().open_branch(reader.name(), Access::Write)?;
+        // From now on changes are ours. Others' are for the next look, as the kernel cannot be
+        // told of them while it waits for an answer.
+        if moved_on(reader, &mut last)? {
+            self.missed.store(true, Relaxed);
+        }
         Ok(writer.insert(branch).clone())
     }
 
@@ -200,19 +216,23 @@ impl Tree {
     pub(crate) fn look(&self) -> Change {
         let What::Branch { reader, .. } = &self.what else { return Change::None };
         let mut last = self.last.lock().expect("no panic holds it");
-        // An old view would keep the space of what has ended since.
-        match reader.version().and_then(|version| Ok(Seen { version, view: reader.view()? })) {
-            Ok(seen) => {
-                let version = seen.version;
-                let before = last.replace(seen).map(|seen| seen.version);
-                let same = before.is_none_or(|before| before == version);
-                // What this mount writes itself, the kernel knows.
-                if same || self.is_ours() { Change::None } else { Change::Changed }
+        match moved_on(reader, &mut last) {
+            // What this mount writes itself, the kernel knows.
+            Ok(moved) if self.missed.swap(false, Relaxed) || moved && !self.is_ours() => {
+                Change::Changed
             }
             Err(Error::Stale { .. }) => Change::Ended(last.take().map(|seen| seen.view)),
-            Err(_) => Change::None,
+            _ => Change::None,
         }
     }
+}
+
+/// Whether a branch has changed since it was `last` seen, which is now.
+fn moved_on(branch: &Branch, last: &mut Option<Seen>) -> Result<bool> {
+    // An old view would keep the space of what has ended since.
+    let seen = Seen { version: branch.version()?, view: branch.view()? };
+    let version = seen.version;
+    Ok(last.replace(seen).is_some_and(|before| before.version != version))
 }
 
 /// A set of inode numbers: words of 64, by what comes before the bit. An image may have numbers as

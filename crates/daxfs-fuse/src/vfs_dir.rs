@@ -149,11 +149,14 @@ impl Mounted {
     ) -> Answer<()> {
         self.each_entry(directory, handle, offset, |next, node, name, entry, tree| {
             let (attr, ttl) = match (entry, tree) {
-                (Some(entry), Some(tree)) => match self.current(tree, directory, entry)? {
-                    Some((view, inode)) => self.entry(tree, &view, directory, &inode)?,
-                    // The kernel would take the name for one that is still there.
-                    None => return Ok(false),
-                },
+                (Some(entry), Some(tree)) => {
+                    let ttl = self.ttl(tree);
+                    match self.current(tree, directory, entry)? {
+                        Some((view, inode)) => self.entry(tree, &view, directory, &inode, ttl)?,
+                        // The kernel would take the name for one that is still there.
+                        None => return Ok(false),
+                    }
+                }
                 (Some(_), None) => match self.look_up_branch(name.as_bytes()) {
                     Ok(found) => found,
                     // It has ended since the list was made.

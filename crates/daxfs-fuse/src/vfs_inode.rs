@@ -63,13 +63,14 @@ impl Mounted {
             _ => {}
         }
         let tree = self.tree(parent)?;
+        let ttl = self.ttl(&tree);
         let view = tree.view().map_err(errno)?;
         let directory = view.inode(parent.ino).map_err(errno)?;
         match view.lookup(&directory, name).map_err(errno)? {
-            Some(inode) => self.entry(&tree, &view, parent, &inode),
+            Some(inode) => self.entry(&tree, &view, parent, &inode, ttl),
             // The root may become another tree's, which nobody could tell of a name unknown.
             None if parent.ino == ROOT_INO && !self.immutable => Err(Errno::ENOENT),
-            None => Ok((NOTHING, self.ttl(&tree))),
+            None => Ok((NOTHING, ttl)),
         }
     }
 
@@ -94,13 +95,14 @@ impl Mounted {
         if self.is_control(parent, name) { Err(Errno::EPERM) } else { Ok(()) }
     }
 
-    /// The attributes of an inode that a name in `parent` leads to.
+    /// The attributes of an inode that a name in `parent` leads to, and how long they hold.
     pub(crate) fn entry(
         &self,
         tree: &Arc<Tree>,
         view: &View,
         parent: Node,
         inode: &Inode,
+        ttl: Duration,
     ) -> Answer<Lasting> {
         let node = Node { tag: parent.tag, ino: inode.ino };
         if !node.has_number() {
@@ -110,7 +112,7 @@ impl Mounted {
             self.remember_parent(node, parent);
         }
         tree.note(inode.ino);
-        Ok((attr(self.number(node), view, inode)?, self.ttl(tree)))
+        Ok((attr(self.number(node), view, inode)?, ttl))
     }
 
     /// The attributes of a node.
@@ -119,6 +121,7 @@ impl Mounted {
             return Ok((self.control_attributes()?, Duration::ZERO));
         }
         let tree = self.tree(node)?;
+        let ttl = self.ttl(&tree);
         let view = match tree.view() {
             // The way to what can be shown instead must stay open.
             Err(Error::Stale { .. }) if self.is_mounted_root(node) => {
@@ -128,7 +131,7 @@ impl Mounted {
         };
         let inode = view.inode(node.ino).map_err(errno)?;
         tree.note(node.ino);
-        Ok((attr(self.number(node), &view, &inode)?, self.ttl(&tree)))
+        Ok((attr(self.number(node), &view, &inode)?, ttl))
     }
 
     /// The control directory: like the root, and nobody's to change.
@@ -208,7 +211,7 @@ impl Mounted {
 
     fn made(&self, branch: &Branch, parent: Node, inode: &Inode) -> Answer<Lasting> {
         let tree = self.tree(parent)?;
-        self.entry(&tree, &branch.view().map_err(errno)?, parent, inode)
+        self.entry(&tree, &branch.view().map_err(errno)?, parent, inode, self.ttl(&tree))
     }
 
     /// Removes a name.

@@ -163,7 +163,8 @@ impl Mounted {
         self.directories.lock().expect("no panic holds it")
     }
 
-    /// How long the kernel may keep attributes and names of a tree.
+    /// How long the kernel may keep attributes and names of a tree that are found after this call:
+    /// what was found before the tree was taken for writing may be old.
     pub(crate) fn ttl(&self, tree: &Tree) -> Duration {
         if self.immutable || tree.is_ours() { FOREVER } else { Duration::ZERO }
     }
