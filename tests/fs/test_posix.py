@@ -94,6 +94,13 @@ class Case(NamedTuple):
     expected: str
 
 
+def twice(name: str, flags: int) -> None:
+    """Set an attribute, and set it again."""
+    os.setxattr("file", name, b"x")
+    os.setxattr("file", name, b"x", flags)
+
+
+BOTH = os.XATTR_CREATE | os.XATTR_REPLACE
 LONG_PATH = "/".join(["dir"] + ["."] * 2100)
 W, R, C, X = os.O_WRONLY, os.O_RDONLY, os.O_CREAT, os.O_EXCL
 DIRECTORY, NOFOLLOW, TRUNC = os.O_DIRECTORY, os.O_NOFOLLOW, os.O_TRUNC
@@ -188,6 +195,14 @@ ERRORS = {
     "replace no attribute": Case(
         lambda: os.setxattr("file", "user.a", b"x", os.XATTR_REPLACE), "ENODATA"
     ),
+    "replace and make no attribute": Case(
+        lambda: os.setxattr("file", "trusted.a", b"x", BOTH), "ENODATA"
+    ),
+    "replace and make an attribute": Case(lambda: twice("trusted.a", BOTH), "EEXIST"),
+    "an attribute without name": Case(lambda: os.setxattr("file", "user.", b"x"), "EINVAL"),
+    "another one": Case(lambda: os.setxattr("file", "trusted.", b"x"), "EINVAL"),
+    "get an attribute without name": Case(lambda: os.getxattr("file", "user."), "EINVAL"),
+    "remove an attribute without name": Case(lambda: os.removexattr("file", "user."), "EINVAL"),
     "an attribute without namespace": Case(lambda: os.setxattr("file", "a", b"x"), "ENOTSUP"),
     "an attribute of users on a link": Case(
         lambda: os.setxattr("link", "user.a", b"x", follow_symlinks=False), "EPERM"

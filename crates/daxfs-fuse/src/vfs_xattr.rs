@@ -18,6 +18,8 @@ use crate::vfs_super::{Answer, Mounted, errno};
 /// What attributes can be set, beside lists of access control.
 const NAMESPACES: [&[u8]; 3] = [b"security.", b"trusted.", b"user."];
 
+const BOTH: i32 = libc::XATTR_CREATE | libc::XATTR_REPLACE;
+
 impl Mounted {
     /// The attributes of a node. Where none can exist the kernel is told not to ask again.
     fn xattrs(&self, node: Node) -> Answer<Vec<Xattr>> {
@@ -33,11 +35,13 @@ impl Mounted {
     }
 
     pub(crate) fn get_xattr(&self, node: Node, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let value = self.xattrs(node).and_then(|xattrs| {
-            let found = xattrs.into_iter().find(|(other, _)| other == name.as_bytes());
-            Ok(found.ok_or(Errno::NO_XATTR)?.1)
-        });
-        answer(value, size, reply);
+        answer(self.xattr(node, name.as_bytes()), size, reply);
+    }
+
+    fn xattr(&self, node: Node, name: &[u8]) -> Answer<Vec<u8>> {
+        check_name(name)?;
+        let found = self.xattrs(node)?.into_iter().find(|(other, _)| other == name);
+        Ok(found.ok_or(Errno::NO_XATTR)?.1)
     }
 
     pub(crate) fn list_xattrs(&self, node: Node, size: u32, reply: ReplyXattr) {
@@ -72,10 +76,13 @@ impl Mounted {
         if !NAMESPACES.iter().any(|namespace| name.starts_with(namespace)) {
             return Err(Errno::EOPNOTSUPP);
         }
+        check_name(name)?;
         let how = match flags {
             0 => XattrMode::Either,
             libc::XATTR_CREATE => XattrMode::Create,
             libc::XATTR_REPLACE => XattrMode::Replace,
+            // Both at once never succeed; which one fails is for the attribute to say.
+            BOTH => return Err(self.xattr(node, name).err().unwrap_or(Errno::EEXIST)),
             _ => return Err(Errno::EINVAL),
         };
         self.writer(node)?.set_xattr(node.ino, name, value, how).map_err(errno)
@@ -106,12 +113,19 @@ impl Mounted {
     }
 
     pub(crate) fn remove_xattr(&self, node: Node, name: &OsStr) -> Answer<()> {
-        let (branch, name) = (self.writer(node)?, name.as_bytes());
+        let name = name.as_bytes();
+        check_name(name)?;
+        let branch = self.writer(node)?;
         if name == acl::ACCESS || name == acl::DEFAULT {
             return remove_list(&branch, node.ino, name);
         }
         branch.remove_xattr(node.ino, name).map_err(errno)
     }
+}
+
+/// A namespace alone names nothing.
+fn check_name(name: &[u8]) -> Answer<()> {
+    if NAMESPACES.contains(&name) { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 /// Removes a list of access control, if there is one.
