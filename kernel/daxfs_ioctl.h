@@ -56,6 +56,15 @@ struct daxfs_ioc_list {
 	struct daxfs_ioc_branch branches[DAXFS_IOC_LIST_MAX];
 };
 
+#define DAXFS_IOC_WRITES	0x01	/* branches may be written: a remount can make the mount so */
+
+/* The image that is mounted, and how. */
+struct daxfs_ioc_info {
+	__u8 uuid[16];
+	__u32 flags;
+	__u32 reserved;
+};
+
 /* Make a branch, and show it instead of what the mount shows. */
 #define DAXFS_IOC_CREATE	_IOW(DAXFS_IOC_MAGIC, 1, struct daxfs_ioc_create)
 /* Show another branch. */
@@ -66,5 +75,7 @@ struct daxfs_ioc_list {
 #define DAXFS_IOC_ABORT		_IOW(DAXFS_IOC_MAGIC, 4, struct daxfs_ioc_name)
 /* List the branches that live, main first. */
 #define DAXFS_IOC_LIST		_IOWR(DAXFS_IOC_MAGIC, 5, struct daxfs_ioc_list)
+/* Tell what is mounted; anybody may ask. */
+#define DAXFS_IOC_INFO		_IOR(DAXFS_IOC_MAGIC, 6, struct daxfs_ioc_info)
 
 #endif

@@ -17,13 +17,23 @@ from .errors import DaxfsError, from_engine
 if TYPE_CHECKING:
     from _typeshed import StrPath
 
-__all__ = ["MountedBranch", "abort", "branches", "commit", "create", "switch"]
+__all__ = [
+    "MountInfo",
+    "MountedBranch",
+    "abort",
+    "branches",
+    "commit",
+    "create",
+    "info",
+    "switch",
+]
 
 _NAME = 32
 _LIST_MAX = 32
 _BRANCH = struct.Struct(f"=QQQQII{_NAME}s{_NAME}s")
 _LIST = struct.Struct("=IIII")
 _LIST_SIZE = _LIST.size + _LIST_MAX * _BRANCH.size
+_INFO = struct.Struct("=16sII")
 
 
 def _number(direction: int, number: int, size: int) -> int:
@@ -35,8 +45,10 @@ _SWITCH = _number(1, 2, _NAME)
 _COMMIT = _number(1, 3, _NAME)
 _ABORT = _number(1, 4, _NAME)
 _LIST_BRANCHES = _number(3, 5, _LIST_SIZE)
+_TELL = _number(2, 6, _INFO.size)
 
 _MOUNTED, _FROZEN, _OWNED, _OWNER_DEAD, _QUARANTINED = 0x01, 0x02, 0x04, 0x08, 0x10
+_WRITES = 0x01
 
 # What an errno means here, as the engine's name for it and in words.
 _MEANINGS = {
@@ -84,6 +96,21 @@ class MountedBranch(NamedTuple):
     quarantined: bool
     owner_pid: int | None
     owner_dead: bool
+
+
+class MountInfo(NamedTuple):
+    """What is mounted, and how.
+
+    Attributes
+    ----------
+    uuid : str
+        The image's identity.
+    writes : bool
+        Whether branches may be written through the mount.
+    """
+
+    uuid: str
+    writes: bool
 
 
 def create(mountpoint: StrPath, name: str, parent: str | None = None) -> None:
@@ -171,6 +198,24 @@ def branches(mountpoint: StrPath) -> list[MountedBranch]:
             found.append(_decode(answer, _LIST.size + index * _BRANCH.size))
         if len(found) >= total or count == 0:
             return found
+
+
+def info(mountpoint: StrPath) -> MountInfo:
+    """Tell what is mounted.
+
+    Parameters
+    ----------
+    mountpoint : str or os.PathLike
+        Root of the mount.
+
+    Returns
+    -------
+    MountInfo
+    """
+    from uuid import UUID
+
+    identity, flags, _ = _INFO.unpack(_call(mountpoint, _TELL, bytes(_INFO.size), None))
+    return MountInfo(str(UUID(bytes=identity)), bool(flags & _WRITES))
 
 
 def _decode(answer: bytes, at: int) -> MountedBranch:

@@ -325,6 +325,23 @@ def test_commands_find_the_image_that_is_mounted(
     assert (point / "file").read_text() == "page"
 
 
+def test_commands_refuse_another_image_of_that_name(
+    mounts: Mounts, image: Path, scratch: Path
+) -> None:
+    point = mounts.mount(image, "branch=work,parent=main")
+    assert control.info(point).writes
+    assert not control.info(mounts.mount(image, "ro")).writes
+    os.rename(image, scratch / "elsewhere")
+    (scratch / "tree/new").touch()
+    other = mounts.build(scratch / "tree", "64M")
+    other.rename(image)
+    for command in (["diff"], ["log"], ["gc"], ["release", "work"]):
+        said = mounts.run("daxfs-branch", *command, "-m", point, status=1)
+        assert "another image lies there now" in said
+    with daxfs.open(scratch / "elsewhere") as opened:
+        assert opened.uuid == control.info(point).uuid
+
+
 def test_who_may_control(mounts: Mounts, image: Path) -> None:
     point = mounts.mount(image, "rw")
 

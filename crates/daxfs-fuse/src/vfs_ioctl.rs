@@ -31,15 +31,19 @@ const SWITCH: u32 = number(false, true, 2, NAME_SIZE);
 const COMMIT: u32 = number(false, true, 3, NAME_SIZE);
 const ABORT: u32 = number(false, true, 4, NAME_SIZE);
 const LIST: u32 = number(true, true, 5, LIST_SIZE);
+const INFO: u32 = number(true, false, 6, INFO_SIZE);
 
 const BRANCH_SIZE: usize = 40 + 2 * NAME_SIZE;
 const LIST_SIZE: usize = 16 + LIST_MAX * BRANCH_SIZE;
+const INFO_SIZE: usize = 24;
 
 const MOUNTED: u32 = 0x01;
 const FROZEN: u32 = 0x02;
 const OWNED: u32 = 0x04;
 const OWNER_DEAD: u32 = 0x08;
 const QUARANTINED: u32 = 0x10;
+
+const WRITES: u32 = 0x01;
 
 /// What to do about an ioctl.
 pub(crate) enum Ioctl {
@@ -57,10 +61,13 @@ impl Mounted {
         command: u32,
         input: &[u8],
     ) -> Answer<Ioctl> {
-        if !matches!(command, CREATE | SWITCH | COMMIT | ABORT | LIST)
+        if !matches!(command, CREATE | SWITCH | COMMIT | ABORT | LIST | INFO)
             || !self.is_mounted_root(node)
         {
             return Err(Errno::ENOTTY);
+        }
+        if command == INFO {
+            return Ok(Ioctl::Answer(self.info()));
         }
         if input.len() != (command >> 16 & 0x3fff) as usize {
             return Err(Errno::EINVAL);
@@ -92,6 +99,14 @@ impl Mounted {
             _ => libc::S_IWOTH,
         };
         if root.mode & bit != 0 { Ok(()) } else { Err(Errno::EACCES) }
+    }
+
+    /// The image that is mounted, and whether it may be written.
+    fn info(&self) -> Vec<u8> {
+        let mut output = self.image.superblock().uuid.to_vec();
+        output.extend_from_slice(&if self.writes { WRITES } else { 0 }.to_ne_bytes());
+        output.resize(INFO_SIZE, 0);
+        output
     }
 
     fn list(&self, input: &[u8]) -> Result<Vec<u8>> {
@@ -193,10 +208,10 @@ mod tests {
         let header = concat!(env!("CARGO_MANIFEST_DIR"), "/../../kernel/daxfs_ioctl.h");
         let program = format!(
             "#include <stdio.h>\n#include \"{header}\"\nint main(void) {{ printf(\"%u %u %u %u %u \
-             %zu %d %d %d %d %d\", (unsigned)DAXFS_IOC_CREATE, (unsigned)DAXFS_IOC_SWITCH, \
+             %u %zu %d %d %d %d %d %d\", (unsigned)DAXFS_IOC_CREATE, (unsigned)DAXFS_IOC_SWITCH, \
              (unsigned)DAXFS_IOC_COMMIT, (unsigned)DAXFS_IOC_ABORT, (unsigned)DAXFS_IOC_LIST, \
-             sizeof(struct daxfs_ioc_branch), DAXFS_IOC_MOUNTED, DAXFS_IOC_FROZEN, \
-             DAXFS_IOC_OWNED, DAXFS_IOC_OWNER_DEAD, DAXFS_IOC_QUARANTINED); return 0; }}\n"
+             (unsigned)DAXFS_IOC_INFO, sizeof(struct daxfs_ioc_branch), DAXFS_IOC_MOUNTED, DAXFS_IOC_FROZEN, \
+             DAXFS_IOC_OWNED, DAXFS_IOC_OWNER_DEAD, DAXFS_IOC_QUARANTINED, DAXFS_IOC_WRITES); return 0; }}\n"
         );
         let directory = std::env::temp_dir().join(format!("daxfs-ioctl-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
@@ -207,8 +222,8 @@ mod tests {
         assert!(compiled.success());
         let output = std::process::Command::new(&binary).output().unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
-        let flags = [MOUNTED, FROZEN, OWNED, OWNER_DEAD, QUARANTINED];
-        let ours: Vec<_> = [CREATE, SWITCH, COMMIT, ABORT, LIST, BRANCH_SIZE as u32]
+        let flags = [MOUNTED, FROZEN, OWNED, OWNER_DEAD, QUARANTINED, WRITES];
+        let ours: Vec<_> = [CREATE, SWITCH, COMMIT, ABORT, LIST, INFO, BRANCH_SIZE as u32]
             .iter()
             .chain(&flags)
             .map(u32::to_string)

@@ -67,7 +67,7 @@ def diff(
         raise click.UsageError("say which branch: A, or -b NAME")
     from .. import _daxfs
 
-    with open_to_look(place.source) as image:
+    with open_to_look(place.source, place.uuid) as image:
         old, new = _sides(image, first, second)
         before, after = image.tree(old), image.tree(new)
         found = _daxfs.changes(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
+from ..errors import InvalidError
 from ._common import naming
 
 if TYPE_CHECKING:
@@ -70,16 +71,20 @@ def branch_argument(command: Decorated) -> Decorated:
 
 
 class Place(NamedTuple):
-    """Where an image lies, and which of its branches is meant if none is named."""
+    """Where an image lies, and which of its branches is meant if none is named.
+
+    Of an image that is mounted `uuid` is its identity: another may have its name by now.
+    """
 
     source: str
-    shown: str | None
+    shown: str | None = None
+    uuid: str | None = None
 
 
 def place_of(source: str | None, mount: str | None) -> Place:
     """Find the image that is mounted, for what is asked of it directly."""
     if source is not None:
-        return Place(source, None)
+        return Place(source)
     from .. import control
 
     point = mount or ""
@@ -94,7 +99,7 @@ def place_of(source: str | None, mount: str | None) -> Place:
         os.fsync(root)
     finally:
         os.close(root)
-    return Place(_source_of(os.path.realpath(point)), shown)
+    return Place(_source_of(os.path.realpath(point)), shown, control.info(point).uuid)
 
 
 def _source_of(mountpoint: str) -> str:
@@ -116,18 +121,19 @@ def _unescape(field: bytes) -> bytes:
 
 
 @contextmanager
-def open_for_change(source: str) -> Iterator[Image]:
+def open_for_change(source: str, uuid: str | None = None) -> Iterator[Image]:
     """Open an image to work on its branches."""
     from ..image import open
 
     with naming(source):
         image = open(source, writable=True, trusted=True)
     with image:
+        _check(image, source, uuid)
         yield image
 
 
 @contextmanager
-def open_to_look(source: str) -> Iterator[Image]:
+def open_to_look(source: str, uuid: str | None = None) -> Iterator[Image]:
     """Open an image to look at its branches: for writing if that is possible, as it tells more."""
     from ..errors import UnsupportedError
     from ..image import open
@@ -141,7 +147,14 @@ def open_to_look(source: str) -> Iterator[Image]:
                 raise
             image = open(source, trusted=True)
     with image:
+        _check(image, source, uuid)
         yield image
+
+
+def _check(image: Image, source: str, uuid: str | None) -> None:
+    if uuid not in (None, image.uuid):
+        message = f"{source}: another image lies there now than the one that is mounted"
+        raise InvalidError(errno.EINVAL, message)
 
 
 @contextmanager

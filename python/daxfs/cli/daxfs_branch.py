@@ -157,8 +157,8 @@ def gc(source: str | None, mount: str | None, as_json: bool) -> None:
 
     This happens by itself when space is needed; what somebody still reads stays until later.
     """
-    source = place_of(source, mount).source
-    with open_for_change(source) as image:
+    place = place_of(source, mount)
+    with open_for_change(place.source, place.uuid) as image:
         done = image.maintain()
     if as_json:
         print_json(
@@ -175,9 +175,9 @@ def gc(source: str | None, mount: str | None, as_json: bool) -> None:
         return
     output = Output()
     if done.busy:
-        output.line(f"{source}: another process is at it")
+        output.line(f"{place.source}: another process is at it")
     output.line(
-        f"{source}: freed {byte_count(done.bytes + done.leaked_bytes)} "
+        f"{place.source}: freed {byte_count(done.bytes + done.leaked_bytes)} "
         f"and {count_of(done.records, 'record')}, folded {count_of(done.folded_layers, 'layer')}"
     )
 
@@ -194,7 +194,8 @@ def release(source: str | None, mount: str | None, name: str | None, force: bool
     """
     if name is None:
         raise click.UsageError("say which branch: NAME or -b NAME")
-    with open_for_change(place_of(source, mount).source) as image:
+    place = place_of(source, mount)
+    with open_for_change(place.source, place.uuid) as image:
         if not image.release_branch(name, force=force):
             Output().line(f"{name}: nobody held it")
 
@@ -212,7 +213,7 @@ def log(source: str | None, mount: str | None, name: str | None, as_json: bool) 
     from .. import _daxfs
 
     place = place_of(source, mount)
-    with open_to_look(place.source) as image:
+    with open_to_look(place.source, place.uuid) as image:
         entries = _daxfs.log(image, name or place.shown or "main")
     if as_json:
         print_json(
