@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from . import _daxfs
-from .errors import InvalidError
+from .errors import InvalidError, from_engine
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
@@ -39,7 +39,7 @@ def mount(
         Mount options, separated by commas: `ro`, `rw`, `branch=NAME`, `parent=NAME`, `validate`,
         `invalidate`, `allow_other`, `noallow_other`, `nocontrol`, `threads=N`, `fuse`, `kernel`,
         and those of mount(8). With `remount`, only what `ro`, `rw` and mount(8)'s own say is
-        changed, of a mount that is there.
+        changed, of a mount that is there; one that was made for reading cannot become `rw`.
     foreground : bool, optional
         Serve in this process until the mount is taken away.
 
@@ -55,7 +55,7 @@ def mount(
     words = [word for word in options.split(",") if word]
     rest = [word for word in words if word not in ("fuse", "kernel")]
     if "remount" in rest:
-        _daxfs.remount(mountpoint, ",".join(rest))
+        _remount(os.fsdecode(os.fspath(mountpoint)), rest)
         return
     forced = "kernel" in words
     if forced and (foreground or isinstance(source, int)):
@@ -68,6 +68,24 @@ def mount(
             kmod.mount(name, target, rest)
             return
     _daxfs.mount_fuse(source, mountpoint, ",".join(rest), foreground=foreground)
+
+
+def _remount(mountpoint: str, options: list[str]) -> None:
+    access = [word for word in options if word in ("ro", "rw")]
+    if access[-1:] == ["rw"] and not _may_write(mountpoint):
+        message = f"{mountpoint}: mounted for reading; unmount it, and mount it with rw"
+        raise from_engine("ReadOnly", errno.EROFS, message, None, {})
+    _daxfs.remount(mountpoint, ",".join(options))
+
+
+def _may_write(mountpoint: str) -> bool:
+    """Ask the server; where none of ours is, what is there is told or refused by the kernel."""
+    from . import control
+
+    try:
+        return control.info(mountpoint).writes
+    except InvalidError:
+        return True
 
 
 def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:

@@ -227,6 +227,46 @@ def test_mount_8_finds_the_helper(mounts: Mounts, tree: Path) -> None:
     assert str(image) in done.stdout
 
 
+def test_a_remount_changes_what_it_says_alone(mounts: Mounts, tree: Path, empty: Path) -> None:
+    point = mounts.mount(mounts.build(tree), "ro,nosuid,nodev,noatime")
+    assert _options(point) >= {"ro", "nosuid", "nodev", "noatime"}
+    mounts.run("daxfs", "mount", "-o", "remount,noexec,dev", "image", point)
+    assert _options(point) >= {"ro", "nosuid", "noexec", "noatime"}
+    mounts.run("daxfs", "mount", "-o", "remount,atime", "image", point)
+    assert "nodev" not in _options(point)
+    assert _options(point) >= {"ro", "nosuid", "noexec", "relatime"}
+    point = mounts.mount(empty, "rw,sync")
+    mounts.run("daxfs", "mount", "-o", "remount,nosuid", "image", point)
+    assert _options(point) >= {"rw", "nosuid", "sync"}
+    mounts.run("daxfs", "mount", "-o", "remount,ro", "image", point)
+    mounts.run("daxfs", "mount", "-o", "remount,nosuid,rw", "image", point)
+    (point / "made").touch()
+
+
+def test_what_cannot_be_remounted_stays(
+    mounts: Mounts, tree: Path, empty: Path, scratch: Path
+) -> None:
+    # Whoever serves them only reads.
+    for image in (empty, mounts.build(tree)):
+        point = mounts.mount(image, "ro")
+        said = mounts.run("daxfs", "mount", "-o", "remount,rw", image, point, status=1)
+        assert "mounted for reading" in said
+        assert "ro" in _options(point)
+    foreign = mounts.point()
+    subprocess.run(["mount", "-t", "tmpfs", "none", foreign], check=True)
+    for options in ("remount,ro", "remount,rw", "remount"):
+        for point in (foreign, scratch):
+            said = mounts.run("daxfs", "mount", "-o", options, empty, point, status=1)
+            assert "no image is mounted there" in said
+    assert "rw" in _options(foreign)
+
+
+def _options(point: Path) -> set[str]:
+    """Options of a mount, as the kernel shows them."""
+    lines = (line.split() for line in Path("/proc/mounts").read_text().splitlines())
+    return next(set(words[3].split(",")) for words in lines if words[1] == str(point))
+
+
 def test_a_directory_that_changes_is_read_stably(mounts: Mounts, empty: Path) -> None:
     point = mounts.mount(empty, "rw")
     names = {f"name {number:04}" for number in range(3000)}

@@ -12,6 +12,7 @@ pub mod daemon;
 mod fuse;
 pub mod journal;
 pub mod mount;
+mod mountinfo;
 pub mod options;
 mod place;
 pub mod session;

@@ -16,10 +16,14 @@ use rustix::io::{Errno, FdFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
-use crate::options::{Access, Options};
+use crate::mountinfo::MountInfo;
+use crate::options::Options;
 
 /// What /proc/mounts and mount(8) call such a mount.
 pub const TYPE: &str = "fuse.daxfs";
+
+/// What they call a mount by the kernel's module.
+const KERNEL_TYPE: &str = "daxfs";
 
 const DEVICE: &str = "/dev/fuse";
 const HELPER: &str = "fusermount3";
@@ -167,14 +171,16 @@ fn receive(socket: &UnixStream) -> rustix::io::Result<Option<OwnedFd>> {
     }))
 }
 
-/// Changes the flags of the mount on `mountpoint`, read-only among them.
+/// Changes the flags of the mount on `mountpoint`, read-only among them; what is not said stays.
 pub fn remount(mountpoint: &Path, options: &Options) -> Result<()> {
-    let mut flags = options.flags;
-    flags.set(MountFlags::RDONLY, options.access == Access::ReadOnly);
+    let nothing = || Error::invalid(format!("{}: no image is mounted there", mountpoint.display()));
+    let mount = MountInfo::of(mountpoint)?.ok_or_else(nothing)?;
+    if ![TYPE, KERNEL_TYPE].contains(&mount.kind.as_str()) {
+        return Err(nothing());
+    }
+    let flags = options.applied_to(mount.flags);
     rustix::mount::mount_remount(mountpoint, flags, c"").map_err(|errno| match errno {
-        Errno::INVAL => {
-            Error::invalid(format!("{}: nothing is mounted there", mountpoint.display()))
-        }
+        Errno::INVAL => nothing(),
         errno => Error::io("remount", mountpoint)(errno),
     })
 }

@@ -37,8 +37,10 @@ pub struct Options {
     pub control: bool,
     /// Threads that serve; as many as there are processors if not said.
     pub threads: Option<usize>,
-    /// Flags for mount(2).
+    /// Flags for mount(2) that are to be set.
     pub flags: MountFlags,
+    /// Those that are not to be, where a mount has them already.
+    pub cleared: MountFlags,
 }
 
 impl Default for Options {
@@ -53,6 +55,7 @@ impl Default for Options {
             control: true,
             threads: None,
             flags: MountFlags::empty(),
+            cleared: MountFlags::empty(),
         }
     }
 }
@@ -79,6 +82,15 @@ const FLAGS: [(&str, MountFlags, bool); 16] = [
     ("dirsync", MountFlags::DIRSYNC, true),
     ("silent", MountFlags::SILENT, true),
 ];
+
+/// When access times change: one of these.
+const ACCESS_TIMES: MountFlags =
+    MountFlags::NOATIME.union(MountFlags::RELATIME).union(MountFlags::STRICTATIME);
+
+/// The flag of mount(2) that a word sets or, if the second is false, clears.
+pub(crate) fn named_flag(word: &str) -> Option<(MountFlags, bool)> {
+    FLAGS.iter().find(|(name, ..)| *name == word).map(|(_, flag, set)| (*flag, *set))
+}
 
 /// What mount(8) reads itself, in /etc/fstab and on its command line.
 const FOR_OTHERS: [&str; 11] = [
@@ -143,14 +155,37 @@ impl Options {
                 return wrong("a value is missing, as in NAME=VALUE");
             }
             _ => {
-                if let Some((_, flag, set)) = FLAGS.iter().find(|(flag, ..)| *flag == name) {
-                    self.flags.set(*flag, *set);
+                if let Some((flag, set)) = named_flag(name) {
+                    self.set_flag(flag, set);
                 } else if !FOR_OTHERS.contains(&name) && !name.starts_with("x-") {
                     return wrong("not known");
                 }
             }
         }
         Ok(())
+    }
+
+    fn set_flag(&mut self, flag: MountFlags, set: bool) {
+        if set && ACCESS_TIMES.contains(flag) {
+            self.set_flag(ACCESS_TIMES.difference(flag), false);
+        }
+        self.flags.set(flag, set);
+        self.cleared.set(flag, !set);
+    }
+
+    /// The flags that a mount with these has once the options are applied: what they do not say
+    /// stays.
+    pub(crate) fn applied_to(&self, flags: MountFlags) -> MountFlags {
+        let mut flags = flags.difference(self.cleared) | self.flags;
+        match self.access {
+            Access::Unsaid => {}
+            access => flags.set(MountFlags::RDONLY, access == Access::ReadOnly),
+        }
+        if !flags.intersects(ACCESS_TIMES) {
+            // As the kernel does when nothing is said; but of a mount it would keep what was.
+            flags |= MountFlags::RELATIME;
+        }
+        flags
     }
 
     /// Whether writing is asked for.
@@ -180,6 +215,17 @@ mod tests {
     fn what_mount_reads_itself_is_passed_over() {
         let options: Options = "defaults,noauto,x-systemd.automount,_netdev".parse().unwrap();
         assert_eq!(options, Options::default());
+    }
+
+    #[test]
+    fn flags_that_are_not_mentioned_stay() {
+        let applied = |text: &str, flags| text.parse::<Options>().unwrap().applied_to(flags);
+        let (ro, nosuid) = (MountFlags::RDONLY, MountFlags::NOSUID);
+        let (relatime, noatime) = (MountFlags::RELATIME, MountFlags::NOATIME);
+        assert_eq!(applied("noexec", ro | noatime), ro | noatime | MountFlags::NOEXEC);
+        assert_eq!(applied("rw,suid,relatime", ro | nosuid | noatime), relatime);
+        assert_eq!(applied("atime", noatime), relatime);
+        assert_eq!(applied("relatime,noatime", relatime), noatime);
     }
 
     #[test]

@@ -70,7 +70,8 @@ def helper(
     except (UnsupportedError, PermissionError):
         # mount(8) says rw where nobody said anything; what cannot be written is mounted all the
         # same, as it does with every read-only medium.
-        if "rw" not in words or any(word.startswith("branch=") for word in words):
+        for_writing = any(word.startswith("branch=") for word in words)
+        if "rw" not in words or "remount" in words or for_writing:
             raise
         fail("mount.daxfs", f"{source}: cannot be written, mounted read-only")
         words[words.index("rw")] = "ro"

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the kernel's table of mounts says of a mount, as proc(5) describes it.
+
+use std::path::Path;
+
+use daxfs_core::error::{Error, Result};
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::mount::MountFlags;
+
+use crate::options::named_flag;
+
+const TABLE: &str = "/proc/self/mountinfo";
+
+/// A mount, as far as mounting it anew must know.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MountInfo {
+    /// Type of the file system.
+    pub(crate) kind: String,
+    /// Flags of mount(2), of which one says when access times change.
+    pub(crate) flags: MountFlags,
+}
+
+impl MountInfo {
+    /// The mount that `path` is in.
+    pub(crate) fn of(path: &Path) -> Result<Option<Self>> {
+        // What the kernel knows by itself; the server may be gone.
+        let found = rustix::fs::statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID)
+            .map_err(Error::io("look at", path))?;
+        let table = std::fs::read(TABLE).map_err(Error::io("read", TABLE))?;
+        Ok(find(&String::from_utf8_lossy(&table), found.stx_mnt_id))
+    }
+}
+
+fn find(table: &str, id: u64) -> Option<MountInfo> {
+    let line = table.lines().find(|line| line.split(' ').next() == Some(&id.to_string()))?;
+    // id parent device root mountpoint options optional... - type source options
+    let (mount, file_system) = line.split_once(" - ")?;
+    let options = mount.split(' ').nth(5)?;
+    let mut file_system = file_system.split(' ');
+    let (kind, _, more) = (file_system.next()?, file_system.next()?, file_system.next()?);
+    let mut flags = MountFlags::empty();
+    for option in options.split(',').chain(more.split(',')) {
+        match (option, named_flag(option)) {
+            ("ro", _) => flags |= MountFlags::RDONLY,
+            (_, Some((flag, true))) => flags |= flag,
+            _ => {}
+        }
+    }
+    if !flags.intersects(MountFlags::NOATIME | MountFlags::RELATIME) {
+        flags |= MountFlags::STRICTATIME;
+    }
+    Some(MountInfo { kind: kind.into(), flags })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_kinds_of_options_count() {
+        let table = "21 1 0:5 / /proc rw,relatime shared:12 - proc proc rw\n\
+                     210 1 0:7 / /a\\040b ro,nosuid,noatime shared:7 - fuse.daxfs /i rw,sync\n\
+                     2 1 0:8 / /c rw,nodev - tmpfs none rw\n";
+        let flags =
+            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOATIME | MountFlags::SYNCHRONOUS;
+        assert_eq!(find(table, 210), Some(MountInfo { kind: "fuse.daxfs".into(), flags }));
+        let flags = MountFlags::NODEV | MountFlags::STRICTATIME;
+        assert_eq!(find(table, 2), Some(MountInfo { kind: "tmpfs".into(), flags }));
+        assert_eq!(find(table, 1), None);
+    }
+}
