@@ -261,6 +261,22 @@ def test_what_cannot_be_remounted_stays(
     assert "rw" in _options(foreign)
 
 
+def test_options_of_mount_8(mounts: Mounts, tree: Path) -> None:
+    image, point = mounts.build(tree), mounts.point()
+    done = mounts.with_helpers(
+        "for option in lazytime strictatime nosymfollow iversion nolazytime nostrictatime "
+        "symfollow noiversion nomand loud X-own.word; do "
+        f"mount -t daxfs -o ro,$option {image} {point} && "
+        f"grep {point} /proc/mounts && umount {point} || exit; done"
+    )
+    assert done.returncode == 0, done.stdout
+    found = [set(line.split()[3].split(",")) for line in done.stdout.splitlines()]
+    assert len(found) == 11
+    assert "lazytime" in found[0]
+    assert "relatime" not in found[1]
+    assert "nosymfollow" in found[2]
+
+
 def _options(point: Path) -> set[str]:
     """Options of a mount, as the kernel shows them."""
     lines = (line.split() for line in Path("/proc/mounts").read_text().splitlines())

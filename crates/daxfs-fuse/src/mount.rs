@@ -105,6 +105,7 @@ fn attach_by_helper(request: &Request<'_>) -> Result<OwnedFd> {
         (MountFlags::NOATIME, "noatime"),
         (MountFlags::SYNCHRONOUS, "sync"),
         (MountFlags::DIRSYNC, "dirsync"),
+        (MountFlags::NOSYMFOLLOW, "nosymfollow"),
     ];
     for (_, name) in flags.iter().filter(|(flag, _)| request.flags.contains(*flag)) {
         options.push(",");

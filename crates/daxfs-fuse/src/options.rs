@@ -64,24 +64,37 @@ impl Default for Options {
 const THREADS_MAX: usize = 64;
 
 /// Flags of mount(2) by the names that mount(8) has for them: what it sets or clears.
-const FLAGS: [(&str, MountFlags, bool); 16] = [
+const FLAGS: [(&str, MountFlags, bool); 26] = [
     ("suid", MountFlags::NOSUID, false),
     ("nosuid", MountFlags::NOSUID, true),
     ("dev", MountFlags::NODEV, false),
     ("nodev", MountFlags::NODEV, true),
     ("exec", MountFlags::NOEXEC, false),
     ("noexec", MountFlags::NOEXEC, true),
+    ("symfollow", MountFlags::NOSYMFOLLOW, false),
+    ("nosymfollow", MountFlags::NOSYMFOLLOW, true),
     ("atime", MountFlags::NOATIME, false),
     ("noatime", MountFlags::NOATIME, true),
     ("diratime", MountFlags::NODIRATIME, false),
     ("nodiratime", MountFlags::NODIRATIME, true),
     ("relatime", MountFlags::RELATIME, true),
     ("norelatime", MountFlags::RELATIME, false),
+    ("strictatime", MountFlags::STRICTATIME, true),
+    ("nostrictatime", MountFlags::STRICTATIME, false),
+    ("lazytime", MountFlags::LAZYTIME, true),
+    ("nolazytime", MountFlags::LAZYTIME, false),
+    ("iversion", I_VERSION, true),
+    ("noiversion", I_VERSION, false),
     ("sync", MountFlags::SYNCHRONOUS, true),
     ("async", MountFlags::SYNCHRONOUS, false),
     ("dirsync", MountFlags::DIRSYNC, true),
     ("silent", MountFlags::SILENT, true),
+    ("loud", MountFlags::SILENT, false),
+    ("nomand", MountFlags::PERMIT_MANDATORY_FILE_LOCKING, false),
 ];
+
+/// `MS_I_VERSION`.
+const I_VERSION: MountFlags = MountFlags::from_bits_retain(1 << 23);
 
 /// When access times change: one of these.
 const ACCESS_TIMES: MountFlags =
@@ -134,7 +147,7 @@ impl Options {
                 },
                 // The kernel shows these of every mount, and mount(8) hands them back.
                 "user_id" | "group_id" => {}
-                _ if name.starts_with("x-") || name == "comment" => {}
+                _ if name.starts_with("x-") || name.starts_with("X-") || name == "comment" => {}
                 _ => return wrong("not known"),
             }
             return Ok(());
@@ -157,7 +170,10 @@ impl Options {
             _ => {
                 if let Some((flag, set)) = named_flag(name) {
                     self.set_flag(flag, set);
-                } else if !FOR_OTHERS.contains(&name) && !name.starts_with("x-") {
+                } else if !FOR_OTHERS.contains(&name)
+                    && !name.starts_with("x-")
+                    && !name.starts_with("X-")
+                {
                     return wrong("not known");
                 }
             }
@@ -225,7 +241,7 @@ mod tests {
         assert_eq!(applied("noexec", ro | noatime), ro | noatime | MountFlags::NOEXEC);
         assert_eq!(applied("rw,suid,relatime", ro | nosuid | noatime), relatime);
         assert_eq!(applied("atime", noatime), relatime);
-        assert_eq!(applied("relatime,noatime", relatime), noatime);
+        assert_eq!(applied("strictatime,noatime", relatime), noatime);
     }
 
     #[test]
