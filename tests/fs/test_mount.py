@@ -97,7 +97,7 @@ def test_what_cannot_be_mounted_is_said_in_one_line(mounts: Mounts, tree: Path) 
         answer = mounts.run("daxfs", "mount", "-o", options, image, where, status=1)
         assert said in answer
         assert len(answer.splitlines()) == 1
-    assert "cannot unmount" in mounts.run("daxfs", "umount", point, status=1)
+    assert "not mounted" in mounts.run("daxfs", "umount", point, status=1)
 
 
 def test_writing_to_main_names_the_branches_to_take(mounts: Mounts, empty: Path) -> None:
@@ -275,6 +275,23 @@ def test_options_of_mount_8(mounts: Mounts, tree: Path) -> None:
     assert "lazytime" in found[0]
     assert "relatime" not in found[1]
     assert "nosymfollow" in found[2]
+
+
+def test_a_mount_is_taken_away_through_a_symbolic_link(
+    mounts: Mounts, tree: Path, scratch: Path
+) -> None:
+    point, link = mounts.point(), scratch / "link"
+    link.symlink_to(point)
+    image = mounts.build(tree)
+    mounts.mount(image, point=link)
+    assert point.is_mount()
+    mounts.run("daxfs", "umount", link)
+    assert not point.is_mount()
+    # Also when nobody answers there any more.
+    mounts.mount(image, point=point)
+    mounts.kill(point)
+    mounts.run("daxfs", "umount", link)
+    assert str(point) not in Path("/proc/mounts").read_text()
 
 
 def _options(point: Path) -> set[str]:

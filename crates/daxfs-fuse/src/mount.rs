@@ -190,11 +190,16 @@ pub fn remount(mountpoint: &Path, options: &Options) -> Result<()> {
 /// uses it any more.
 pub fn detach(mountpoint: &Path, lazy: bool) -> Result<()> {
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-    match rustix::mount::unmount(mountpoint, flags | UnmountFlags::NOFOLLOW) {
+    match rustix::mount::unmount(mountpoint, flags) {
         Ok(()) => Ok(()),
         Err(Errno::PERM) => detach_by_helper(mountpoint, lazy),
+        Err(Errno::INVAL) => Err(not_mounted(mountpoint)),
         Err(errno) => Err(Error::io("unmount", mountpoint)(errno)),
     }
+}
+
+fn not_mounted(mountpoint: &Path) -> Error {
+    Error::invalid(format!("{}: not mounted", mountpoint.display()))
 }
 
 fn detach_by_helper(mountpoint: &Path, lazy: bool) -> Result<()> {
@@ -205,7 +210,8 @@ fn detach_by_helper(mountpoint: &Path, lazy: bool) -> Result<()> {
     }
     let output = command
         .arg("--")
-        .arg(mountpoint)
+        // Symbolic links it does not follow.
+        .arg(std::fs::canonicalize(mountpoint).unwrap_or_else(|_| mountpoint.into()))
         .stdin(Stdio::null())
         .output()
         .map_err(Error::io("run", HELPER))?;
@@ -213,6 +219,9 @@ fn detach_by_helper(mountpoint: &Path, lazy: bool) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("not found") {
+        return Err(not_mounted(mountpoint));
+    }
     let errno = if said.contains("busy") { Errno::BUSY } else { Errno::PERM };
     Err(Error::io("unmount", mountpoint)(errno))
 }
