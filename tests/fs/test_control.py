@@ -239,6 +239,26 @@ def test_every_branch_in_the_control_directory(mounts: Mounts, image: Path) -> N
     assert (point / "dir/in one").exists()
 
 
+def test_a_branch_in_the_control_directory_moves_on_after_it_was_written(
+    mounts: Mounts, image: Path
+) -> None:
+    point = mounts.mount(image, "branch=work,parent=main")
+    control.commit(point)
+    main = point / ".daxfs/@main"
+    # Held from here on, until a branch is made of it.
+    (main / "dir/mine").touch()
+    assert (main / "file").read_text() == "base"
+    assert not (main / "dir/new").exists()
+    control.create(point, "other")
+    (point / "file").write_text("other's")
+    (point / "dir/new").touch()
+    (point / "dir/mine").unlink()
+    control.commit(point)
+    assert (main / "file").read_text() == "other's"
+    assert (main / "dir/new").exists()
+    assert not (main / "dir/mine").exists()
+
+
 def test_no_control_directory_if_not_wanted(mounts: Mounts, image: Path) -> None:
     point = mounts.mount(image, "rw,nocontrol")
     assert not (point / ".daxfs").exists()

@@ -88,6 +88,14 @@ impl Mounted {
             Order::Create { name, parent } => {
                 let parent = parent.as_deref().unwrap_or(&mounted);
                 let branch = session.create(name, parent)?;
+                for other in self.trees() {
+                    // Shown in the control directory, too, it is nobody's to write from now on.
+                    if other.tag != tree.tag && other.name() == Some(parent) {
+                        let last = other.view().ok();
+                        self.release(&other);
+                        self.forget(&other, last.as_ref(), false);
+                    }
+                }
                 self.show(&tree, branch);
             }
             Order::Switch { name } if *name == mounted => {}
@@ -159,12 +167,16 @@ impl Mounted {
         let new = self.add_tree(branch);
         self.mount_tree(&new);
         self.drop_tree(old);
-        if let Err(error) = old.release()
-            && !matches!(error, Error::Stale { .. })
-        {
-            log::error!("{error}");
-        }
+        self.release(old);
         self.forget(old, last.as_ref(), true);
+    }
+
+    /// Lets others write to a tree.
+    fn release(&self, tree: &Tree) {
+        match tree.release() {
+            Ok(()) | Err(Error::Stale { .. }) => {}
+            Err(error) => log::error!("{}: {error}", self.place.path().display()),
+        }
     }
 
     /// Gives back space that nobody needs any more; says when.
