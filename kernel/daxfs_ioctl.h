@@ -62,7 +62,7 @@ struct daxfs_ioc_list {
 struct daxfs_ioc_info {
 	__u8 uuid[16];
 	__u32 flags;
-	__u32 reserved;
+	__u32 server_pid;	/* 0: the kernel serves */
 };
 
 /* Make a branch, and show it instead of what the mount shows. */

@@ -107,10 +107,13 @@ class MountInfo(NamedTuple):
         The image's identity.
     writes : bool
         Whether branches may be written through the mount.
+    server_pid : int or None
+        The process that serves it, by its own number for itself; None for the kernel.
     """
 
     uuid: str
     writes: bool
+    server_pid: int | None
 
 
 def create(mountpoint: StrPath, name: str, parent: str | None = None) -> None:
@@ -214,8 +217,8 @@ def info(mountpoint: StrPath) -> MountInfo:
     """
     from uuid import UUID
 
-    identity, flags, _ = _INFO.unpack(_call(mountpoint, _TELL, bytes(_INFO.size), None))
-    return MountInfo(str(UUID(bytes=identity)), bool(flags & _WRITES))
+    identity, flags, pid = _INFO.unpack(_call(mountpoint, _TELL, bytes(_INFO.size), None))
+    return MountInfo(str(UUID(bytes=identity)), bool(flags & _WRITES), pid or None)
 
 
 def _decode(answer: bytes, at: int) -> MountedBranch:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from . import _daxfs
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
 __all__ = ["mount", "unmount"]
+
+# Longest wait for a server to end, in seconds; it may have a disk to wait for.
+_PATIENCE = 10.0
 
 
 def mount(
@@ -89,18 +94,37 @@ def _may_write(mountpoint: str) -> bool:
 
 
 def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:
-    """Take a mount away.
+    """Take a mount away, and wait until what was written to it is let go of.
 
     Parameters
     ----------
     mountpoint : str, bytes or os.PathLike
         The directory that is mounted on.
     lazy : bool, optional
-        Take its name away now, and the rest once nobody uses it any more.
+        Take its name away now, and the rest once nobody uses it any more; wait for nothing.
 
     Raises
     ------
     DaxfsError
         Nothing is mounted there, or it is in use.
     """
-    _daxfs.unmount(mountpoint, lazy=lazy)
+    with ExitStack() as stack:
+        server = None if lazy else _server(os.fsdecode(os.fspath(mountpoint)), stack)
+        _daxfs.unmount(mountpoint, lazy=lazy)
+        if server is not None:
+            select.select([server], [], [], _PATIENCE)
+
+
+def _server(mountpoint: str, stack: ExitStack) -> int | None:
+    """Get a handle on the process that serves a mount, if it is one that we can see."""
+    from . import control
+
+    try:
+        pid = control.info(mountpoint).server_pid
+        if pid in (None, os.getpid()):
+            return None
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return None
+    stack.callback(os.close, handle)
+    return handle

@@ -227,6 +227,18 @@ def test_mount_8_finds_the_helper(mounts: Mounts, tree: Path) -> None:
     assert str(image) in done.stdout
 
 
+def test_who_takes_a_mount_away_can_write_at_once(mounts: Mounts, empty: Path) -> None:
+    point = mounts.mount(empty, "branch=work,parent=main")
+    for number in range(30):
+        (point / "file").write_text(str(number))
+        daxfs.unmount(point)
+        with daxfs.open(empty, writable=True) as image, image.branch("work", keep=True) as branch:
+            assert branch.read_text("file") == str(number)
+            branch.write_text("other", str(number))
+        mounts.mount(empty, "branch=work", point)
+        assert (point / "other").read_text() == str(number)
+
+
 def test_a_remount_changes_what_it_says_alone(mounts: Mounts, tree: Path, empty: Path) -> None:
     point = mounts.mount(mounts.build(tree), "ro,nosuid,nodev,noatime")
     assert _options(point) >= {"ro", "nosuid", "nodev", "noatime"}

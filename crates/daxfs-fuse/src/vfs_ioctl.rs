@@ -105,7 +105,8 @@ impl Mounted {
     fn info(&self) -> Vec<u8> {
         let mut output = self.image.superblock().uuid.to_vec();
         output.extend_from_slice(&if self.writes { WRITES } else { 0 }.to_ne_bytes());
-        output.resize(INFO_SIZE, 0);
+        output.extend_from_slice(&std::process::id().to_ne_bytes());
+        debug_assert_eq!(output.len(), INFO_SIZE);
         output
     }
 
