@@ -181,6 +181,9 @@ pub fn build(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
         };
         let mut copied = copier.run()?;
         if copied.failed.is_empty() {
+            // What has no contents, and what lies between them, took no copying.
+            let (all, done) = (progress.total(), progress.done());
+            progress.advance(all.0.saturating_sub(done.0), all.1.saturating_sub(done.1));
             break copied;
         }
         // Each round leaves out at least one file, so the rounds end.

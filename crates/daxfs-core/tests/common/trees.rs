@@ -201,7 +201,9 @@ pub(crate) fn open(path: &Path) -> View {
 /// Builds an image and opens it.
 pub(crate) fn build_image(input: Input, image: PathBuf) -> View {
     let options = BuildOptions::new(input, Output::File(image.clone()));
-    build(&options, &Progress::default()).unwrap();
+    let progress = Progress::default();
+    build(&options, &progress).unwrap();
+    assert_eq!(progress.done(), progress.total(), "nothing is left to be done");
     open(&image)
 }
 
