@@ -211,7 +211,9 @@ def test_source_that_is_not_there(run: Run, tmp_path: Path) -> None:
 def test_signals_leave_nothing_behind(tmp_path: Path, number: signal.Signals, status: int) -> None:
     # Standard input that never ends: the build is at work until the signal comes.
     program = Path(sys.executable).with_name("mkdaxfs")
-    command: list[str | Path] = [program, "--tar", "-", "-o", tmp_path / "x"]
+    # Whoever runs the tests by nohup has it ignored.
+    command: list[str | Path] = ["env", "--default-signal=HUP", program]
+    command += ["--tar", "-", "-o", tmp_path / "x"]
     with subprocess.Popen(
         command, bufsize=0, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
     ) as process:
