@@ -9,6 +9,7 @@ use std::sync::Arc;
 use branching::ops::{self, Kind, Op, Path};
 use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::{Error, Result};
+use daxfs_core::format::ROOT_INO;
 use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
 
@@ -109,5 +110,24 @@ fn main_is_rewritten_for_as_long_as_one_likes() {
             .unwrap_or_else(|error| panic!("{round}: {error}"));
     }
     drop(main);
+    branching::expect_clean(&region);
+}
+
+#[test]
+fn main_is_not_begun_anew_under_a_mapping() {
+    let (region, session) = party(HEAP);
+    let main = session.open_branch("main", Access::Write).expect("nobody else's");
+    put(&main, "mapped", 100_000).expect("room");
+    let view = main.view().expect("alive");
+    let root = view.inode(ROOT_INO).expect("a root");
+    let ino = view.lookup(&root, b"mapped").expect("readable").expect("it exists").ino;
+    drop(view);
+    let mapping = main.map(ino, 0, 100_000).expect("mapped");
+    session.collect().expect("it does what can be done");
+    // Nor does it keep a write from finding room.
+    for round in 0..200 {
+        put(&main, "other", 100_000).unwrap_or_else(|error| panic!("{round}: {error}"));
+    }
+    drop((mapping, main));
     branching::expect_clean(&region);
 }
