@@ -278,6 +278,13 @@ def test_takes_a_link_to_the_folder_and_not_the_image_in_it(run: Run, tmp_path: 
         run("mkdaxfs", "-q", "-d", tmp_path / "link", "-o", tmp_path / "tree/image", *force)
     with daxfs.open(tmp_path / "tree/image") as image:
         assert image.listdir() == ["file"]
+    # What a link leads to stays, and so does the file's place in the image.
+    (tmp_path / "tree/image").unlink()
+    (tmp_path / "output").symlink_to("tree/file")
+    run("mkdaxfs", "-q", "-d", tmp_path / "tree", "-o", tmp_path / "output", "--force")
+    with daxfs.open(tmp_path / "output") as image:
+        assert image.read_text("file") == "text"
+    assert (tmp_path / "tree/file").read_text() == "text"
 
 
 def test_tells_of_all_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
