@@ -89,6 +89,14 @@ fn check_opened(superblock: &Superblock, base: &Base, depth: Depth, report: &mut
     report.findings.merge(check_branches(superblock, base));
 }
 
+/// The superblock as it is now, if it is still sound.
+fn reread(region: &Region) -> Option<Box<Superblock>> {
+    let superblock = Superblock::read(region).ok()?;
+    let mut findings = Findings::default();
+    superblock.check(region.len(), &mut findings);
+    (findings.errors() == 0).then_some(superblock)
+}
+
 /// Branches may be written to meanwhile, and what others have done by half is no error: what is
 /// wrong with an image is found again.
 fn check_branches(superblock: &Superblock, base: &Base) -> Findings {
@@ -104,7 +112,8 @@ fn check_branches(superblock: &Superblock, base: &Base) -> Findings {
             // Only such a look goes as far as to the replay.
             return last;
         }
-        let Ok(superblock) = Superblock::read(base.region()) else { break };
+        // Its counters change; whoever changes the rest of it has to stand for the last look.
+        let Some(superblock) = reread(base.region()) else { break };
         let again = look(&superblock);
         let found = findings.errors();
         findings.retain_also_in(&again);
