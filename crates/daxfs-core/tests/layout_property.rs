@@ -54,7 +54,7 @@ fn tree_of(sizes: &[u64]) -> Tree {
         let name = format!("{number:08}").into_bytes();
         (name, Child::New(node(mode::REGULAR | 0o644, *size)))
     });
-    tree.fill(0, children.collect());
+    tree.fill(0, children);
     tree
 }
 

@@ -196,7 +196,7 @@ impl Extraction<'_> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())
             .map_err(Error::io("open the directory", path))?;
-        let names = crate::source::names_in(&root).map_err(Error::io("read", path))?;
+        let names = crate::source::Names::of(&root).map_err(Error::io("read", path))?;
         if names.is_empty() || self.options.force {
             Ok(root)
         } else {

@@ -2,7 +2,8 @@
 //! Scanning a directory tree, breadth first, with every processor.
 
 use std::collections::{HashMap, VecDeque};
-use std::ffi::CString;
+use std::ffi::CStr;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::names::Names;
 use super::xattrs::{XattrFailure, xattrs_at, xattrs_of};
 use super::{Attributes, Child, NodeId, Origin, Scan, Selection, Tree};
 use crate::error::{Error, InputProblem, Result};
@@ -26,7 +28,8 @@ const PATH_PIECE: usize = 4000;
 
 /// What one look at a directory entry found.
 struct Found {
-    name: Vec<u8>,
+    /// Where among the directory's names its own lies.
+    name: Range<usize>,
     attributes: Attributes,
     /// Of a file with several names.
     identity: Option<Identity>,
@@ -70,27 +73,23 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
                 break;
             }
             let mut number = tree.nodes().len() as NodeId;
-            let children = listing
-                .found
-                .into_iter()
-                .map(|found| {
-                    let known = found.identity.and_then(|identity| linked.get(&identity));
-                    let child = match known {
-                        Some(node) => Child::Link(*node),
-                        None => {
-                            if let Some(identity) = found.identity {
-                                linked.insert(identity, number);
-                            }
-                            if is_directory(found.attributes.mode) {
-                                pending.push_back(number);
-                            }
-                            number += 1;
-                            Child::New(found.attributes)
+            let children = listing.found.into_iter().map(|found| {
+                let known = found.identity.and_then(|identity| linked.get(&identity));
+                let child = match known {
+                    Some(node) => Child::Link(*node),
+                    None => {
+                        if let Some(identity) = found.identity {
+                            linked.insert(identity, number);
                         }
-                    };
-                    (found.name, child)
-                })
-                .collect();
+                        if is_directory(found.attributes.mode) {
+                            pending.push_back(number);
+                        }
+                        number += 1;
+                        Child::New(found.attributes)
+                    }
+                };
+                (listing.names.bytes(&found.name), child)
+            });
             tree.fill(directory, children);
         }
     }
@@ -105,6 +104,7 @@ fn open_top(path: &Path) -> Result<OwnedFd> {
 
 #[derive(Default)]
 struct Listing {
+    names: Names,
     found: Vec<Found>,
     problems: Vec<InputProblem>,
 }
@@ -120,19 +120,20 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
             return listing;
         }
     };
-    let mut names = match names_in(&directory) {
+    let names = match Names::of(&directory) {
         Ok(names) => names,
         Err(errno) => {
             listing.problems.push(problem(format!("cannot read the directory: {}", reason(errno))));
             return listing;
         }
     };
-    names.sort_unstable();
     let batches: Vec<Listing> = names
-        .par_chunks_mut(BATCH)
+        .spans()
+        .par_chunks(BATCH)
         .map(|batch| {
             let mut part = Listing::default();
-            for name in batch.iter_mut() {
+            for span in batch {
+                let name = names.at(span);
                 if progress.is_cancelled() {
                     break;
                 }
@@ -145,7 +146,7 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
                     Ok(Some((attributes, identity))) => {
                         match super::name_problem(name.to_bytes()) {
                             None => {
-                                let name = std::mem::take(name).into_bytes();
+                                let name = span.clone();
                                 part.found.push(Found { name, attributes, identity });
                             }
                             Some(found) => {
@@ -164,27 +165,15 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
         listing.found.extend(part.found);
         listing.problems.extend(part.problems);
     }
+    listing.names = names;
     listing
-}
-
-pub(crate) fn names_in(directory: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
-    let mut buffer = Vec::with_capacity(64 << 10);
-    let mut entries = rustix::fs::RawDir::new(directory, buffer.spare_capacity_mut());
-    let mut names = Vec::new();
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        if entry.file_name() != c"." && entry.file_name() != c".." {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    Ok(names)
 }
 
 /// Attributes of a name, and device and inode number of a file with several; none of a file that
 /// is left out.
 fn look(
     directory: BorrowedFd<'_>,
-    name: &CString,
+    name: &CStr,
     selection: &Selection,
 ) -> std::result::Result<Option<(Attributes, Option<Identity>)>, String> {
     let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)

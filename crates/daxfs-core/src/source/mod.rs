@@ -5,6 +5,7 @@ mod archive;
 mod directory;
 mod entry;
 mod image;
+mod names;
 pub(crate) mod pax;
 mod spool;
 mod tree;
@@ -22,9 +23,10 @@ use crate::progress::Progress;
 use crate::view::View;
 
 pub use archive::scan as scan_archive;
+pub(crate) use directory::open_beneath;
 pub use directory::scan as scan_directory;
-pub(crate) use directory::{names_in, open_beneath};
 pub use image::scan as scan_image;
+pub(crate) use names::Names;
 pub use spool::ArchiveInput;
 pub use tree::{Attributes, Child, Content, Link, Node, NodeId, Tree};
 

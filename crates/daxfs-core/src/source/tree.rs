@@ -129,11 +129,16 @@ impl Tree {
     /// numbers. Directories are filled once each, in the order of their numbers.
     ///
     /// Returns the position of the first of the new links.
-    pub fn fill(&mut self, directory: NodeId, children: Vec<(Vec<u8>, Child)>) -> u32 {
+    pub fn fill(
+        &mut self,
+        directory: NodeId,
+        children: impl IntoIterator<Item = (impl AsRef<[u8]>, Child)>,
+    ) -> u32 {
         let first = to_u32(self.links.len());
         for (name, child) in children {
+            let name = name.as_ref();
             let link = to_u32(self.links.len());
-            let name_at = self.store(&name);
+            let name_at = self.store(name);
             let node = match child {
                 Child::New(attributes) => self.add(attributes, directory, link),
                 Child::Link(node) => {
@@ -280,23 +285,20 @@ impl Tree {
                 self.children(self.node(old)).iter().filter(|link| !gone(link.node)).collect();
             // Only files with more names can be met again; numbers are given in order.
             let mut number = to_u32(kept.nodes.len());
-            let children = links
-                .iter()
-                .map(|link| {
-                    let child = match renamed.get(&link.node) {
-                        Some(known) => Child::Link(*known),
-                        None => {
-                            renamed.insert(link.node, number);
-                            if self.node(link.node).is_dir() {
-                                directories.push((link.node, number));
-                            }
-                            number += 1;
-                            Child::New(self.attributes(link.node))
+            let children = links.iter().map(|link| {
+                let child = match renamed.get(&link.node) {
+                    Some(known) => Child::Link(*known),
+                    None => {
+                        renamed.insert(link.node, number);
+                        if self.node(link.node).is_dir() {
+                            directories.push((link.node, number));
                         }
-                    };
-                    (self.name(link).to_vec(), child)
-                })
-                .collect();
+                        number += 1;
+                        Child::New(self.attributes(link.node))
+                    }
+                };
+                (self.name(link), child)
+            });
             kept.fill(new, children);
         }
         kept
