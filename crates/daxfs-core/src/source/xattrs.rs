@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reading the extended attributes of files.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::io::Errno;
@@ -42,6 +42,7 @@ impl XattrFailure {
 pub(crate) fn xattrs_of(file: impl AsFd) -> Result<Vec<Xattr>, XattrFailure> {
     let file = file.as_fd();
     collect(
+        rustix::fs::flistxattr_query(file),
         |buffer| rustix::fs::flistxattr(file, buffer),
         |name, buffer| rustix::fs::fgetxattr(file, name, buffer),
     )
@@ -51,43 +52,39 @@ pub(crate) fn xattrs_of(file: impl AsFd) -> Result<Vec<Xattr>, XattrFailure> {
 /// would act.
 pub(crate) fn xattrs_at(
     directory: BorrowedFd<'_>,
-    name: &CString,
+    name: &CStr,
 ) -> Result<Vec<Xattr>, XattrFailure> {
     let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
     path.extend_from_slice(name.to_bytes());
     collect(
+        rustix::fs::llistxattr_query(&path[..]),
         |buffer| rustix::fs::llistxattr(&path[..], buffer),
         |name, buffer| rustix::fs::lgetxattr(&path[..], name, buffer),
     )
 }
 
+/// Most files have none, and the kernel allocates whatever buffer it is offered: hence the length
+/// of the list is asked for first.
 fn collect(
+    len: rustix::io::Result<usize>,
     list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
     get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
 ) -> Result<Vec<Xattr>, XattrFailure> {
-    let mut small = [0; 256];
-    let mut large;
-    let names = match list(&mut small) {
-        Ok(len) => &small[..len],
-        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-        Err(Errno::RANGE) => {
-            large = vec![0; LIST_MAX];
-            let len = list(&mut large)?;
-            &large[..len]
-        }
+    match len {
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        Ok(_) => {}
         Err(errno) => return Err(errno.into()),
-    };
+    }
+    let names = read(LIST_MAX, list)?;
     let mut xattrs = Vec::new();
     let mut bytes = 0;
     for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        let mut value = vec![0; XATTR_VALUE_MAX];
-        match get(name, &mut value) {
-            Ok(len) => value.truncate(len),
+        let value = match read(XATTR_VALUE_MAX, |buffer| get(name, buffer)) {
+            Ok(value) => value,
             // Removed since it was listed.
             Err(Errno::NODATA) => continue,
             Err(errno) => return Err(errno.into()),
-        }
-        value.shrink_to_fit();
+        };
         bytes += name.len() + value.len();
         xattrs.push((name.to_vec(), value));
     }
@@ -97,4 +94,23 @@ fn collect(
     }
     xattrs.sort_unstable();
     Ok(xattrs)
+}
+
+/// What a call puts into a buffer, which is small at first; no result is larger than `most`.
+fn read(
+    most: usize,
+    call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Vec<u8>> {
+    let mut small = [0; 256];
+    match call(&mut small) {
+        Ok(len) => Ok(small[..len].to_vec()),
+        Err(Errno::RANGE) => {
+            let mut large = vec![0; most];
+            let len = call(&mut large)?;
+            large.truncate(len);
+            large.shrink_to_fit();
+            Ok(large)
+        }
+        Err(errno) => Err(errno),
+    }
 }
