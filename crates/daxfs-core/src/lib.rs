@@ -24,6 +24,7 @@ pub mod extract;
 pub mod finding;
 pub mod format;
 pub mod history;
+mod holes;
 pub mod image;
 pub mod index;
 pub mod kernel;

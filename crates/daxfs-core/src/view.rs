@@ -261,6 +261,26 @@ impl View {
         Ok(self.extents_within(file, 0..file.size).collect())
     }
 
+    /// As [`View::extents`], without what is a hole of the file that the image lies in. Reading it
+    /// takes time for nothing, and tmpfs would fill it.
+    pub(crate) fn data_extents(&self, file: &Inode) -> Result<Vec<Extent>> {
+        let mut data = Vec::new();
+        for extent in self.extents(file)? {
+            let start = extent.image_offset;
+            data.extend(
+                self.image.region().data_within(start..start + extent.len).into_iter().map(|run| {
+                    Extent {
+                        file_offset: extent.file_offset + (run.start - start),
+                        image_offset: run.start,
+                        len: run.end - run.start,
+                        ..extent
+                    }
+                }),
+            );
+        }
+        Ok(data)
+    }
+
     /// Where the bytes of a range of a file lie; the range may reach beyond the file's end.
     pub fn extents_within(
         &self,

@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -60,6 +60,37 @@ fn a_directory_comes_back_as_it_was() {
     assert!(blocks("sparse") < common::HUGE / 2);
     assert_eq!(blocks("hole"), 0);
     assert_eq!(blocks("zeroes"), 0);
+}
+
+#[test]
+fn holes_are_neither_read_nor_filled() {
+    let tree = TempDir::new().unwrap();
+    let huge = fs::File::create(tree.path().join("huge")).unwrap();
+    huge.set_len(1 << 40).unwrap();
+    huge.write_all_at(b"in the middle", 1 << 39).unwrap();
+    // In tmpfs, reading a hole through a mapping fills it.
+    let out = TempDir::new_in("/dev/shm").unwrap();
+    let image = out.path().join("image");
+    let view = build_image(Input::Directory(tree.path().into()), image.clone());
+    let blocks = || fs::metadata(&image).unwrap().blocks();
+    let before = blocks();
+    let copy = out.path().join("copy");
+    extract(&view, "/", &copy, ExtractOptions::default()).unwrap();
+    let again = out.path().join("again");
+    build_image(Input::Image(Arc::new(view)), again.clone());
+    assert_eq!(blocks(), before);
+    for file in [&copy.join("huge"), &again] {
+        assert!(fs::metadata(file).unwrap().blocks() < 4096, "{}", file.display());
+    }
+    let copied = fs::File::open(copy.join("huge")).unwrap();
+    let mut bytes = [0; 15];
+    copied.read_exact_at(&mut bytes, (1 << 39) - 1).unwrap();
+    assert_eq!(&bytes, b"\0in the middle\0");
+    assert_eq!(copied.metadata().unwrap().len(), 1 << 40);
+    let view = open(&again);
+    let inode = view.inode(view.resolve(b"/huge", Links::Follow).unwrap().ino).unwrap();
+    let len = view.read(&inode, (1 << 39) - 1, &mut bytes).unwrap();
+    assert_eq!((len, &bytes), (15, b"\0in the middle\0"));
 }
 
 #[test]

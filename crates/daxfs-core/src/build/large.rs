@@ -5,23 +5,21 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 
 use rayon::prelude::*;
-use rustix::fs::SeekFrom;
-use rustix::io::Errno;
 
 use super::contents::{
     BUFFER, Copied, Copier, Failure, Here, Opened, cannot, check_end, open, shrank,
 };
-use crate::base::Xattr;
+use crate::base::{Inode, Xattr};
 use crate::error::Result;
+use crate::holes::{RUNS_MAX, data_runs};
 use crate::layout::is_huge;
 use crate::source::NodeId;
+use crate::view::View;
 
 /// Bytes copied by one task.
 const PIECE: u64 = 16 << 20;
 /// Bytes moved by one read and one write.
 const STEP: u64 = 256 << 10;
-/// Most runs of data that are told apart in one file; from the last on all is data.
-const RUNS_MAX: usize = 1 << 16;
 
 /// A piece of a file's data, in bytes of the file.
 struct Piece {
@@ -145,45 +143,24 @@ impl Copier<'_> {
     }
 }
 
-/// Where a file's data are. Each byte of a file is looked at once, and none where no byte is
-/// missing: finding a hole costs time for every page before it.
+/// Where a file's data are.
 fn runs(opened: &Opened<'_>, size: u64) -> std::result::Result<Vec<Range<u64>>, Failure> {
-    let whole = 0..size;
     let (fd, start) = match opened {
-        Opened::Image(view, inode) => {
-            let extents = view.extents(inode)?;
-            if extents.len() > RUNS_MAX {
-                return Ok(vec![whole]);
-            }
-            let runs = extents.into_iter().map(|run| run.file_offset..run.file_offset + run.len);
-            return Ok(runs.collect());
-        }
+        Opened::Image(view, inode) => return Ok(image_runs(view, inode)?),
         Opened::File(fd) => (fd.as_fd(), 0),
         Opened::Part(fd, start) => (*fd, *start),
     };
-    let stat = rustix::fs::fstat(fd).map_err(|errno| cannot("examine", errno))?;
-    if stat.st_blocks.cast_unsigned() * 512 >= stat.st_size.cast_unsigned() {
+    // The position that this moves may be shared, and nobody uses it: reads say theirs.
+    let runs = data_runs(fd, start..start + size).map_err(|errno| cannot("examine", errno))?;
+    Ok(runs.into_iter().map(|run| run.start - start..run.end - start).collect())
+}
+
+fn image_runs(view: &View, inode: &Inode) -> Result<Vec<Range<u64>>> {
+    let whole = 0..inode.size;
+    let extents = view.data_extents(inode)?;
+    if extents.len() > RUNS_MAX {
         return Ok(vec![whole]);
     }
-    // Seeking moves a position that others may share, and nobody uses: reads say theirs.
-    let seek = |from| rustix::fs::seek(fd, from);
-    let end = start + size;
-    let mut runs = Vec::new();
-    let mut at = start;
-    while at < end {
-        if runs.len() == RUNS_MAX {
-            runs.push(at - start..size);
-            break;
-        }
-        let data = match seek(SeekFrom::Data(at)) {
-            Ok(data) if data < end => data,
-            // Nothing but holes up to the end of the file.
-            Ok(_) | Err(Errno::NXIO) => break,
-            Err(_) => return Ok(vec![whole]),
-        };
-        let hole = seek(SeekFrom::Hole(data)).map_or(end, |hole| hole.min(end));
-        runs.push(data - start..hole - start);
-        at = hole;
-    }
-    Ok(runs)
+    let runs = extents.into_iter().map(|run| run.file_offset..run.file_offset + run.len);
+    Ok(runs.collect())
 }

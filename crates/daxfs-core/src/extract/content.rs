@@ -29,7 +29,7 @@ pub(super) fn copy(
 ) -> Result<()> {
     let region = view.image().region();
     let mut written = 0;
-    for extent in view.extents(inode)? {
+    for extent in view.data_extents(inode)? {
         let mut at = 0;
         while at < extent.len {
             if progress.is_cancelled() {

@@ -174,7 +174,7 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
         },
         _ => Error::io("map", &name)(errno),
     })?;
-    if matches!(kind, Kind::File { .. }) && access == Access::Write {
+    if matches!(kind, Kind::File { .. }) {
         region.file = Some(fd);
     }
     Ok(region)

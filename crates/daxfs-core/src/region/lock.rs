@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 
 use super::Region;
 
@@ -13,12 +13,10 @@ use super::Region;
 pub struct LockFile(OwnedFd);
 
 impl Region {
-    /// The region's file, opened anew: locks belong to the open file description. `None` where
-    /// the backing has no locks.
+    /// The file behind a writable region, opened anew: locks belong to the open file description.
+    /// `None` where the backing has no locks.
     pub fn lock_file(&self) -> Option<LockFile> {
-        let path = format!("/proc/self/fd/{}", self.file.as_ref()?.as_raw_fd());
-        let file = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        Some(LockFile(file))
+        self.writable.then(|| self.reopen(OFlags::RDWR)).flatten().map(LockFile)
     }
 }
 

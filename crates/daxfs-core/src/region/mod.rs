@@ -13,12 +13,14 @@ mod lock;
 pub mod trace;
 mod words;
 
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -28,6 +30,8 @@ pub use dmabuf::allocate as allocate_dma_heap;
 pub use lock::LockFile;
 
 use crate::error::{Error, Result};
+use crate::format::HUGE_SIZE;
+use crate::holes::data_runs;
 use crate::persist;
 
 /// How stores to a region are made durable.
@@ -52,7 +56,8 @@ pub struct Region {
     name: PathBuf,
     // Ends CPU access and closes the buffer when the region goes.
     _dma: Option<dmabuf::CpuAccess>,
-    // The file behind a writable region, where parties can show by locks that they live.
+    // The file behind the region, which knows its holes; and where it is writable, parties can show
+    // by locks on it that they live.
     file: Option<OwnedFd>,
     #[cfg(feature = "trace")]
     trace: trace::Trace,
@@ -241,6 +246,21 @@ impl Region {
         let mut bytes = vec![0; len as usize];
         self.read_into(offset, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// The parts of a range that are more than holes of the file behind the region; all of it where
+    /// there is none, or little to gain.
+    pub(crate) fn data_within(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        // A position of its own, which finding holes moves.
+        let file = (range.end - range.start >= HUGE_SIZE).then(|| self.reopen(OFlags::RDONLY));
+        let runs = file.flatten().and_then(|file| data_runs(file.as_fd(), range.clone()).ok());
+        runs.unwrap_or_else(|| vec![range])
+    }
+
+    /// The file behind the region, opened anew.
+    fn reopen(&self, flags: OFlags) -> Option<OwnedFd> {
+        let path = format!("/proc/self/fd/{}", self.file.as_ref()?.as_raw_fd());
+        rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).ok()
     }
 
     /// Whether stores are possible.
