@@ -238,6 +238,28 @@ def test_copies_are_as_those_of_cp(on: Branches, run: Run, tree: Path, tmp_path:
     assert "is a directory" in on("rm", "-b", "c", "copy", status=1)
 
 
+def test_a_copy_has_the_holes_of_what_was_copied(on: Branches, tmp_path: Path) -> None:
+    sparse = tmp_path / "sparse"
+    with sparse.open("wb") as file:
+        file.truncate(1 << 40)
+        for place in (5, 1 << 30, (1 << 40) - 3):
+            file.seek(place)
+            file.write(b"abc")
+    on("create", "b")
+    on("put", "-b", "b", sparse, "copy")
+    (tmp_path / "all hole").touch()
+    os.truncate(tmp_path / "all hole", 1 << 30)
+    on("put", "-b", "b", tmp_path / "all hole", "copy2")
+    with daxfs.open(on.path, branch="b") as image:
+        assert image.stat("copy").st_size == 1 << 40
+        assert image.stat("copy2").st_size == 1 << 30
+        with image.open("copy") as copy:
+            for place in (5, 1 << 30, (1 << 40) - 3):
+                copy.seek(place - 1)
+                assert copy.read(4) == b"\0abc"
+        assert list(image.extents("copy2")) == []
+
+
 def test_losers_are_told(on: Branches) -> None:
     on("create", "a")
     on("create", "b")

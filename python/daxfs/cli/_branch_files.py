@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from ._branch_target import image_option, open_branch
 from ._common import Decorated
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import FileIO
+
     from ..branch import Branch
 
 # Bytes copied at once.
@@ -96,14 +100,40 @@ def _copy(
 
 def _copy_file(branch: Branch, source: str, target: str, info: os.stat_result) -> None:
     if stat.S_ISREG(info.st_mode):
-        with open(source, "rb") as file, branch.open(target, "wb") as copy:
-            shutil.copyfileobj(file, copy, _PIECE)
+        with open(source, "rb", buffering=0) as file, branch.open(target, "wb") as copy:
+            if info.st_blocks * 512 < info.st_size:
+                _copy_sparse(file, copy)
+            else:
+                shutil.copyfileobj(file, copy, _PIECE)
         return
     _make_room(branch, target)
     if stat.S_ISLNK(info.st_mode):
         branch.symlink(os.readlink(source), target)
     else:
         branch.mknod(target, info.st_mode, info.st_rdev)
+
+
+def _copy_sparse(file: FileIO, copy: IO[bytes]) -> None:
+    """Copy a file without its holes."""
+    for start, end in _runs_of_data(file):
+        file.seek(start)
+        copy.seek(start)
+        while copy.tell() < end and (piece := file.read(min(_PIECE, end - copy.tell()))):
+            copy.write(piece)
+    copy.truncate(file.seek(0, os.SEEK_END))
+
+
+def _runs_of_data(file: FileIO) -> Iterator[tuple[int, int]]:
+    end = 0
+    while True:
+        try:
+            start = file.seek(end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        end = file.seek(start, os.SEEK_HOLE)
+        yield start, end
 
 
 def _make_room(branch: Branch, path: str) -> None:
