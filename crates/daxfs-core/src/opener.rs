@@ -16,7 +16,7 @@ use crate::format::{
     BRANCH_RECORDS, OPENER_CLAIMED, OPENER_ENTRIES, OPENER_FREED, OpenerEntry, PROOF_LOCK,
     Superblock,
 };
-use crate::region::{LockFile, Region};
+use crate::region::{LockFile, Region, generation};
 
 const ENTRY: u64 = size_of::<OpenerEntry>() as u64;
 const PIN: u64 = std::mem::offset_of!(OpenerEntry, pin) as u64;
@@ -177,6 +177,7 @@ pub(crate) struct Opener {
     pub(crate) id: u64,
     at: u64,
     pid: u32,
+    generation: u64,
     // The lock goes with its file.
     _lock: Option<LockFile>,
     // Epochs that are read at, and by how many.
@@ -230,7 +231,22 @@ impl Opener {
 
     /// Whether this process registered it; a fork of it did not.
     pub(crate) fn is_mine(&self) -> bool {
-        std::process::id() == self.pid
+        generation() == self.generation
+    }
+
+    /// An error in a fork of the process that registered: it holds nothing, and two that write
+    /// under one identity would damage the image.
+    pub(crate) fn expect_mine(&self) -> Result<()> {
+        if self.is_mine() {
+            return Ok(());
+        }
+        Err(Error::Busy {
+            name: self.region.name().display().to_string(),
+            why: format!(
+                "process {} opened it, of which this one is a fork; open the image again here",
+                self.pid
+            ),
+        })
     }
 
     fn lock_pins(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
@@ -240,6 +256,7 @@ impl Opener {
     /// Pins the present epoch: what is needed now stays until the pin is dropped. Load `head`
     /// after this.
     pub(crate) fn pin(self: &Arc<Self>) -> Result<Pin> {
+        self.expect_mine()?;
         let mut pins = self.lock_pins();
         let epoch = self.region.load(EPOCH)?;
         *pins.entry(epoch).or_default() += 1;
@@ -297,7 +314,8 @@ impl Claim {
         // OpenRegister
         region.store(at, id)?;
         region.persist(at, ENTRY)?;
-        Ok(Opener { region, id, at, pid, _lock: openers.lock, pins: Mutex::default() })
+        let (_lock, pins) = (openers.lock, Mutex::default());
+        Ok(Opener { region, id, at, pid, generation: generation(), _lock, pins })
     }
 }
 
@@ -317,6 +335,9 @@ impl Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
+        if !self.opener.is_mine() {
+            return;
+        }
         let mut pins = self.opener.lock_pins();
         if let Some(count) = pins.get_mut(&self.epoch) {
             *count -= 1;

@@ -72,6 +72,7 @@ impl Branch {
         if !self.is_writable() {
             return Ok(());
         }
+        self.open.session.opener.expect_mine()?;
         let mut writer = self.open.lock_writer();
         drop(self.open.current()?);
         self.open.flush(&mut writer)
@@ -323,6 +324,7 @@ impl Open {
 
     /// Makes sure that this session may store to the branch now.
     pub(crate) fn ensure_held(&self, writer: &mut Writer, intent: Intent) -> Result<()> {
+        self.session.opener.expect_mine()?;
         let state = self.current()?;
         let (slot, id) = (state.slot, state.id);
         drop(state);
@@ -394,6 +396,10 @@ impl Open {
     }
 
     fn release(&self) -> Result<()> {
+        // A fork of the process that holds it holds nothing.
+        if !self.session.opener.is_mine() {
+            return Ok(());
+        }
         let mut writer = self.lock_writer();
         if !self.is_held() {
             return Ok(());
@@ -408,9 +414,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if self.session.opener.is_mine() {
-            // Nobody is there to hear of a failure, and a hold that stays can be broken.
-            let _ = self.release();
-        }
+        // Nobody is there to hear of a failure, and a hold that stays can be broken.
+        let _ = self.release();
     }
 }

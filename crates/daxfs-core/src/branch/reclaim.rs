@@ -79,6 +79,7 @@ impl Session {
     /// As [`Session::maintain`], folding main's layers whenever there are more than `layers` below
     /// its tip.
     pub fn maintain_to(&self, layers: usize) -> Result<Maintained> {
+        self.opener.expect_mine()?;
         let mut done = Maintained::default();
         self.break_dead(&mut done)?;
         self.drop_renewal()?;

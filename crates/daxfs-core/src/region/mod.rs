@@ -8,6 +8,7 @@
 
 mod backing;
 mod dmabuf;
+mod fork;
 mod lock;
 #[cfg(feature = "trace")]
 pub mod trace;
@@ -27,6 +28,7 @@ use zerocopy::{FromBytes, IntoBytes};
 pub(crate) use backing::is_tmpfs;
 pub use backing::{Access, Source, parse_size};
 pub use dmabuf::allocate as allocate_dma_heap;
+pub(crate) use fork::generation;
 pub use lock::LockFile;
 
 use crate::error::{Error, Result};

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Protects an image from a fork of the process that has it open: one identity, one writer."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import daxfs
+from daxfs import errors
+
+
+@pytest.fixture
+def path(tree: Path, tmp_path: Path) -> Path:
+    """Build an image of the tree with room for branches."""
+    daxfs.build(tree, tmp_path / "x.daxfs", branches=True, delta_size="16M")
+    return tmp_path / "x.daxfs"
+
+
+def in_a_fork(work: Callable[[], None]) -> None:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_fork_changes_nothing_through_what_it_inherited(path: Path) -> None:
+    with daxfs.open(path, writable=True) as image, image.branch("b", keep=True) as branch:
+        branch.write_bytes("old", b"x" * 10_000)
+
+        def work() -> None:
+            changes: list[Callable[[], object]] = [
+                lambda: branch.write_bytes("old", b"y"),
+                lambda: branch.write_text("new", "z"),
+                lambda: branch.unlink("old"),
+                branch.sync,
+                branch.commit,
+                branch.abort,
+                lambda: image.branch("of the fork"),
+                lambda: image.abort_branch("b"),
+                image.maintain,
+            ]
+            for change in changes:
+                with pytest.raises(errors.BranchBusyError, match="is a fork"):
+                    change()
+            branch.release()
+            branch.close()
+            image.close()
+
+        in_a_fork(work)
+        assert branch.read_bytes("old") == b"x" * 10_000
+        branch.write_text("new", "by the parent")
+        assert image.branches["b"].owner is not None
+        branch.commit()
+        assert image.read_text("new") == "by the parent"
+    assert daxfs.validate(path, data=True).errors == 0
+
+
+def test_a_fork_opens_the_image_again(path: Path) -> None:
+    with daxfs.open(path, writable=True) as image, image.branch("b", keep=True) as branch:
+
+        def work() -> None:
+            with pytest.raises(errors.BranchBusyError, match="writes to it"):
+                daxfs.open(path, writable=True).branch("b")
+            with daxfs.open(path, writable=True) as own, own.branch("c", keep=True) as other:
+                other.write_text("new", "by the fork")
+
+        in_a_fork(work)
+        branch.write_text("new", "by the parent")
+        with daxfs.open(path, branch="c") as other:
+            assert other.read_text("new") == "by the fork"
+    assert daxfs.validate(path, data=True).errors == 0
+
+
+def test_a_fork_reads_what_was_open(path: Path) -> None:
+    with daxfs.open(path) as image:
+        names = [name for name in image.listdir("/") if image.is_file(name)]
+        contents = [image.read_bytes(name) for name in names]
+
+        def work() -> None:
+            assert [image.read_bytes(name) for name in names] == contents
+
+        in_a_fork(work)
