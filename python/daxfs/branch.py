@@ -215,7 +215,8 @@ class Branch(Tree, _daxfs.Branch):
         memoryview
             Writable bytes, shape ``(length,)``; numpy and others take it without a copy. While it
             or a view made of it is in use, the branch cannot be committed, closed or branched
-            from. If the file is cut or removed meanwhile, the view keeps the bytes that it had.
+            from. If the file is cut or removed meanwhile, or gets a hole there, the view keeps
+            the bytes that it had.
 
         Raises
         ------
@@ -223,6 +224,8 @@ class Branch(Tree, _daxfs.Branch):
             There is no such file.
         InvalidError
             The file has not all of these bytes.
+        BranchBusyError
+            A part of these bytes is mapped, and the whole does not lie in one piece.
         NoSpaceError
             There is no run of free blocks that is long enough.
 

@@ -684,6 +684,24 @@ class TestMap:
         assert branch.extents("f") == extents
         assert branch.read_bytes("f")[40_001] == 1
 
+    def test_a_view_is_never_left_behind(self, branch: daxfs.Branch) -> None:
+        branch.write_bytes("f", b"1" * 20_000)
+        with branch.map("f", 4096, 1000) as view, branch.map("f") as whole:
+            view[0] = 2
+            whole[4097] = 3
+            assert bytes(whole[4096:4098]) == bytes(view[:2]) == b"\2\3"
+        # Of this one only what was mapped has a block.
+        branch.write_bytes("hole", b"")
+        branch.truncate("hole", 1 << 20)
+        with branch.map("hole", 4096, 1000) as view:
+            with pytest.raises(errors.BranchBusyError, match="release it"):
+                branch.map("hole")
+            with branch.map("hole", 5000, 10) as part, branch.map("hole", 8192, 10) as next_to:
+                part[0] = next_to[0] = 4
+            view[0] = 5
+        with branch.map("hole") as whole:
+            assert (whole[4096], whole[5000], whole[8192]) == (5, 4, 4)
+
     def test_nothing_takes_a_branch_from_under_a_view(
         self, image: daxfs.Image, branch: daxfs.Branch
     ) -> None:

@@ -100,7 +100,10 @@ impl Operation<'_> {
         };
         let image = match self.owned(&view, &inode, &range)? {
             Some(image) => image,
-            None => self.gather(view, &inode, &range)?,
+            None => {
+                self.expect_unmapped(&view, &inode, &range)?;
+                self.gather(view, &inode, &range)?
+            }
         };
         self.open.touch(&mut self.writer, ino, self.time)?;
         let data = open.session.region.view(image, len)?;
@@ -127,6 +130,25 @@ impl Operation<'_> {
             }
         }
         Ok(Some(run.image_offset))
+    }
+
+    /// An error if a window is open on bytes that would be copied elsewhere: what is stored through
+    /// it from then on would be lost.
+    fn expect_unmapped(&self, view: &View, inode: &Inode, range: &Range<u64>) -> Result<()> {
+        let pages = page(range.start)..range.end.next_multiple_of(BLOCK_SIZE);
+        let mapped = self.open.mappings.lock();
+        let met = view.extents_within(inode, pages).any(|run| {
+            let run = run.image_offset..run.image_offset + run.len;
+            mapped
+                .values()
+                .any(|mapped| mapped.image.start < run.end && run.start < mapped.image.end)
+        });
+        if !met {
+            return Ok(());
+        }
+        let why = "a writable view of a part of these bytes is in use, and they would have to move \
+                   to lie in one piece; release it, or view exactly its range";
+        Err(Error::Busy { name: self.open.name.clone(), why: why.into() })
     }
 
     /// Copies the pages of a range into adjacent new blocks; returns where the range lies then.
