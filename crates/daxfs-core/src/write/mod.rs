@@ -168,7 +168,7 @@ impl Open {
         if !session.defers() {
             // AppendPublish, AppendAcknowledge
             records.publish(slot, end.position)?;
-        } else if end.position - records.size(slot)? > DEFERRED_MAX {
+        } else if end.position.saturating_sub(records.size(slot)?) > DEFERRED_MAX {
             drop(state);
             self.publish_deferred(slot, end.position)?;
         }
