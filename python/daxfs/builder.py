@@ -248,12 +248,7 @@ def compact(
         if "branches" in image.features:
             _expect_unused(path)
         options["file"], options["uuid"], options["force"] = path, image.uuid, True
-        before = os.stat(path)
-        result = _build(options, progress)
-    os.chmod(path, stat.S_IMODE(before.st_mode))
-    if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-        os.chown(path, before.st_uid, before.st_gid)
-    return result
+        return _build(options, progress)
 
 
 def _file_of(source: StrOrBytesPath | int) -> StrOrBytesPath:
@@ -350,13 +345,12 @@ def as_patterns(exclude: StrOrBytesPath | Iterable[StrOrBytesPath]) -> list[str]
 
 
 def _as_text(pattern: str | bytes) -> str:
+    # Where the locale is not UTF-8, text from a command line may be in escaped bytes.
+    raw = pattern if isinstance(pattern, bytes) else pattern.encode(errors="surrogateescape")
     try:
-        if isinstance(pattern, bytes):
-            return pattern.decode()
-        pattern.encode()
-    except UnicodeError:
-        raise _invalid(f"pattern {os.fsencode(pattern)!r} is not UTF-8") from None
-    return pattern
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise _invalid(f"pattern {raw!r} is not UTF-8") from None
 
 
 def as_time(clamp_mtime: int | None) -> int | None:

@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
@@ -133,6 +134,38 @@ def test_keeps_what_is_there(run: Run, tree: Path, tmp_path: Path) -> None:
     assert done.stderr.decode() == f"mkdaxfs: {tmp_path}/x: exists; --force replaces it\n"
     run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "--force")
     run("fsck.daxfs", tmp_path / "x")
+
+
+def test_what_is_replaced_keeps_links_owners_and_permissions(
+    run: Run, tree: Path, tmp_path: Path
+) -> None:
+    image, link, nowhere = (tmp_path / name for name in ("image", "link", "nowhere"))
+    image.write_bytes(b"old")
+    image.chmod(0o640)
+    os.chown(image, 1234, 4321)
+    link.symlink_to("image")
+    nowhere.symlink_to("none/at/all")
+    os.mkfifo(tmp_path / "fifo")
+    run("mkdaxfs", "-q", "-d", tree, "-o", link, "--force")
+    assert link.is_symlink()
+    found = image.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o640, 1234, 4321)
+    run("fsck.daxfs", "-q", image)
+    for path, words in ((tmp_path / "fifo", "not a regular file"), (nowhere, "follow the link")):
+        done = run("mkdaxfs", "-q", "-d", tree, "-o", path, "--force", status=1)
+        assert words in done.stderr.decode()
+    assert (tmp_path / "fifo").is_fifo()
+
+
+def test_a_pattern_is_bytes_of_utf_8_in_every_locale(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/\u00e9").touch()
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    environment = {**os.environ, **plain}
+    words: list[str | Path] = ["-d", tmp_path / "tree", "-o", tmp_path / "x"]
+    run("mkdaxfs", "-q", *words, "--exclude", "\u00e9", env=environment)
+    with daxfs.open(tmp_path / "x") as image:
+        assert image.listdir("/") == []
 
 
 def test_names_every_file_it_cannot_take(run: Run, tmp_path: Path) -> None:
@@ -278,13 +311,11 @@ def test_takes_a_link_to_the_folder_and_not_the_image_in_it(run: Run, tmp_path: 
         run("mkdaxfs", "-q", "-d", tmp_path / "link", "-o", tmp_path / "tree/image", *force)
     with daxfs.open(tmp_path / "tree/image") as image:
         assert image.listdir() == ["file"]
-    # What a link leads to stays, and so does the file's place in the image.
-    (tmp_path / "tree/image").unlink()
-    (tmp_path / "output").symlink_to("tree/file")
+    # Nor is what a link leads to, which is replaced.
+    (tmp_path / "output").symlink_to("tree/image")
     run("mkdaxfs", "-q", "-d", tmp_path / "tree", "-o", tmp_path / "output", "--force")
-    with daxfs.open(tmp_path / "output") as image:
-        assert image.read_text("file") == "text"
-    assert (tmp_path / "tree/file").read_text() == "text"
+    with daxfs.open(tmp_path / "tree/image") as image:
+        assert image.listdir() == ["file"]
 
 
 def test_tells_of_all_that_cannot_be_read(run: Run, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -26,9 +26,26 @@ pub struct NewFile {
 
 impl NewFile {
     /// Begins the file `path`; without `force` nothing may be there, now and when it is finished.
+    /// What it replaces must be a regular file, whose owner and permissions it takes over; a link
+    /// stays, and what it leads to is replaced.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
-        if !force && path.symlink_metadata().is_ok() {
+        let there = path.symlink_metadata().ok();
+        if !force && there.is_some() {
             return Err(Error::Exists { path: path.to_owned() });
+        }
+        let followed = match &there {
+            Some(there) if there.is_symlink() => {
+                Some(path.canonicalize().map_err(Error::io("follow the link", path))?)
+            }
+            _ => None,
+        };
+        let path = followed.as_deref().unwrap_or(path);
+        let replaced = there.and_then(|_| path.metadata().ok());
+        if replaced.as_ref().is_some_and(|replaced| !replaced.is_file()) {
+            return Err(Error::invalid(format!(
+                "{}: not a regular file, so it cannot be replaced",
+                path.display()
+            )));
         }
         let name = path
             .file_name()
@@ -47,6 +64,17 @@ impl NewFile {
                 File::options().read(true).write(true).create_new(true).mode(0o666).open(path)
             })
             .map_err(Error::io("create a file in the directory", directory))?;
+        if let Some(replaced) = replaced {
+            // Only root can give files away, and others need not: the permissions are what counts.
+            let _ = std::os::unix::fs::fchown(
+                file.as_file(),
+                Some(replaced.uid()),
+                Some(replaced.gid()),
+            );
+            file.as_file()
+                .set_permissions(replaced.permissions())
+                .map_err(Error::io("set the permissions of", path))?;
+        }
         Ok(Self { file, path: path.to_owned(), force })
     }
 

@@ -269,7 +269,7 @@ fn check(options: &BuildOptions) -> Result<()> {
 fn scan(options: &BuildOptions, progress: &Progress, defer_xattrs: bool) -> Result<Scan> {
     // What the image takes the place of is no part of it.
     let apart = match &options.output {
-        Output::File(path) => path.symlink_metadata().ok().map(|file| (file.dev(), file.ino())),
+        Output::File(path) => path.metadata().ok().map(|file| (file.dev(), file.ino())),
         _ => None,
     };
     let selection = Selection { defer_xattrs, apart, ..options.selection.clone() };
