@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from . import _daxfs
-from .errors import InvalidError, from_engine
+from .errors import BranchBusyError, InvalidError, from_engine
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
@@ -107,12 +107,18 @@ def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:
     ------
     DaxfsError
         Nothing is mounted there, or it is in use.
+    BranchBusyError
+        It is taken away, and the server goes on: the file system is mounted elsewhere, too.
     """
     with ExitStack() as stack:
         server = None if lazy else _server(os.fsdecode(os.fspath(mountpoint)), stack)
         _daxfs.unmount(mountpoint, lazy=lazy)
-        if server is not None:
-            select.select([server], [], [], _PATIENCE)
+        if server is not None and not select.select([server], [], [], _PATIENCE)[0]:
+            message = (
+                f"{os.fsdecode(os.fspath(mountpoint))}: unmounted here, but bound to another "
+                "place, or another mount namespace has it: the server goes on"
+            )
+            raise BranchBusyError(errno.EBUSY, message)
 
 
 def _server(mountpoint: str, stack: ExitStack) -> int | None:

@@ -126,6 +126,20 @@ def test_abort_drops_everything_and_shows_the_parent(mounts: Mounts, image: Path
     assert not (point / "made").exists()
     assert fails_with(errno.ESTALE, lambda: os.write(held, b"x"))
     os.close(held)
+    # Who still works in what was aborted has not been let into main.
+    assert fails_with(errno.EROFS, lambda: (point / "file").write_text("leaked"))
+    control.switch(point, "main")
+    (point / "file").write_text("main's again")
+
+
+def test_a_mount_of_main_writes_it_again_after_a_branch(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "rw")
+    control.create(point, "work")
+    (point / "file").write_text("work's")
+    control.commit(point)
+    (point / "file").write_text("main's")
+    control.create(point, "more")
+    control.abort(point)
     (point / "file").write_text("main's again")
 
 
@@ -244,6 +258,7 @@ def test_a_branch_in_the_control_directory_moves_on_after_it_was_written(
 ) -> None:
     point = mounts.mount(image, "branch=work,parent=main")
     control.commit(point)
+    control.switch(point, "main")
     main = point / ".daxfs/@main"
     # Held from here on, until a branch is made of it.
     (main / "dir/mine").touch()
@@ -257,6 +272,80 @@ def test_a_branch_in_the_control_directory_moves_on_after_it_was_written(
     assert (main / "file").read_text() == "other's"
     assert (main / "dir/new").exists()
     assert not (main / "dir/mine").exists()
+
+
+def test_the_mounted_branch_in_the_control_directory_is_the_root(
+    mounts: Mounts, image: Path
+) -> None:
+    point = mounts.mount(image, "branch=work,parent=main")
+    work = point / ".daxfs/@work"
+    assert work.is_symlink()
+    assert not (point / ".daxfs/@main").is_symlink()
+    for writer, reader in ((point, work), (work, point)):
+        assert not (reader / "dir/new").exists()
+        (writer / "dir/new").write_text("long")
+        assert (reader / "dir/new").read_text() == "long"
+        (writer / "dir/new").write_text("a")
+        with (reader / "dir/new").open("a") as file:
+            file.write("b")
+        assert (writer / "dir/new").read_text() == "ab"
+        (reader / "dir/new").unlink()
+    # One that was entered there, and is mounted then.
+    control.create(point, "two", "main")
+    assert (work / "file").read_text() == "base"
+    assert not work.is_symlink()
+    (work / "file").write_text("two's")
+    held = os.open(work / "file", os.O_RDONLY)
+    control.switch(point, "work")
+    assert work.is_symlink()
+    assert (point / "file").read_text() == "two's"
+    (point / "file").write_text("root's")
+    assert (work / "file").read_text() == "root's"
+    assert fails_with(errno.ESTALE, lambda: os.read(held, 1))
+    os.close(held)
+    mounts.sound(image)
+
+
+def as_user(work: Callable[[], object], groups: list[int]) -> int:
+    """Do something as an ordinary user; return the errno, 0 for none."""
+    child = os.fork()
+    if child == 0:
+        number = 255
+        try:
+            os.setgroups(groups)
+            os.setresgid(4321, 4321, 4321)
+            os.setresuid(4321, 4321, 4321)
+            work()
+            number = 0
+        except OSError as error:
+            number = error.errno or 255
+        finally:
+            os._exit(number)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_whoever_may_write_to_the_root_controls(mounts: Mounts, scratch: Path) -> None:
+    tree = scratch / "shared"
+    tree.mkdir()
+    os.chown(tree, 0, 1234)
+    tree.chmod(0o775)
+    point = mounts.mount(mounts.build(tree, "16M"), "rw")
+    assert as_user(lambda: control.create(point, "theirs"), []) == errno.EACCES
+    assert as_user(lambda: control.create(point, "ours"), [77, 1234]) == 0
+    assert shown(point) == "ours"
+
+
+def test_a_stale_root_of_somebody_else_can_be_left(mounts: Mounts, scratch: Path) -> None:
+    tree = scratch / "theirs"
+    tree.mkdir()
+    os.chown(tree, 4321, 4321)
+    image = mounts.build(tree, "16M")
+    point = mounts.mount(image, "branch=one,parent=main")
+    with daxfs.open(image, writable=True) as opened, opened.branch("two") as two:
+        two.write_text("file", "two's")
+    assert fails_with(errno.ESTALE, lambda: (point / "new").touch())
+    control.switch(point, "main")
+    assert (point / "file").read_text() == "two's"
 
 
 def test_no_control_directory_if_not_wanted(mounts: Mounts, image: Path) -> None:
@@ -293,9 +382,11 @@ def test_a_tree_with_the_name_of_the_control_directory(mounts: Mounts, scratch: 
     assert os.listdir(point) == []
     assert os.listdir(point / ".daxfs") == ["@main"]
     assert fails_with(errno.EPERM, lambda: os.rename(point / ".daxfs", point / "moved"))
+    control.create(point, "other")
     main = point / ".daxfs/@main"
     assert (os.listdir(main), os.listdir(main / ".daxfs")) == ([".daxfs"], ["inner"])
     mounts.unmount(point)
+    daxfs.open(image, writable=True).abort_branch("other")
     for other in (mounts.mount(image, "rw,nocontrol"), mounts.mount(mounts.build(tree))):
         assert os.listdir(other) == [".daxfs"]
         assert os.listdir(other / ".daxfs") == ["inner"]

@@ -97,7 +97,7 @@ def test_what_cannot_be_mounted_is_said_in_one_line(mounts: Mounts, tree: Path) 
         answer = mounts.run("daxfs", "mount", "-o", options, image, where, status=1)
         assert said in answer
         assert len(answer.splitlines()) == 1
-    assert "not mounted" in mounts.run("daxfs", "umount", point, status=1)
+    assert "no image is mounted there" in mounts.run("daxfs", "umount", point, status=1)
 
 
 def test_writing_to_main_names_the_branches_to_take(mounts: Mounts, empty: Path) -> None:
@@ -167,6 +167,29 @@ def _registered(image: Path) -> list[int]:
     table, count = struct.unpack_from("<QI", data, 184)
     words = (struct.unpack_from("<Q", data, table + 64 * slot)[0] for slot in range(count))
     return [word for word in words if word and not word >> 61]
+
+
+def test_nothing_but_images_is_unmounted(mounts: Mounts) -> None:
+    point = mounts.point()
+    subprocess.run(["mount", "-t", "tmpfs", "none", point], check=True)
+    try:
+        (point / "file").touch()
+        for lazy in ([], ["--lazy"]):
+            said = mounts.run("daxfs", "umount", *lazy, point, status=1)
+            assert "no image is mounted there" in said
+        assert (point / "file").exists()
+    finally:
+        subprocess.run(["umount", point], check=True)
+
+
+def test_a_server_that_goes_on_is_told(mounts: Mounts, empty: Path) -> None:
+    point, other = mounts.mount(empty, "rw"), mounts.point()
+    subprocess.run(["mount", "--bind", point, other], check=True)
+    try:
+        assert "the server goes on" in mounts.run("daxfs", "umount", point, status=1)
+        assert os.listdir(other) == []
+    finally:
+        subprocess.run(["umount", other], check=True)
 
 
 def test_in_the_foreground_ctrl_c_ends_it(mounts: Mounts, tree: Path) -> None:

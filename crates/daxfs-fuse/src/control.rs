@@ -96,16 +96,16 @@ impl Mounted {
                         self.forget(&other, last.as_ref(), false);
                     }
                 }
-                self.show(&tree, branch);
+                self.show(&tree, branch, self.writes);
             }
-            Order::Switch { name } if *name == mounted => {}
+            Order::Switch { name } if *name == mounted && tree.may_write() == self.writes => {}
             Order::Switch { name } => {
                 let branch = self.open_for_mount(name)?;
                 match tree.sync() {
                     Ok(()) | Err(Error::Stale { .. }) => {}
                     Err(error) => return Err(error),
                 }
-                self.show(&tree, branch);
+                self.show(&tree, branch, self.writes);
             }
             Order::Commit { name } => {
                 let name = name.as_deref().unwrap_or(&mounted);
@@ -152,23 +152,33 @@ impl Mounted {
                 Error::Busy { .. } => self.party()?.open_branch(next, Access::Read),
                 error => Err(error),
             })?;
-            self.show(tree, next);
+            // Whoever worked in a branch may still be at it, and was not let into main.
+            let may_write = self.writes && (self.writes_main || next.name() != MAIN_NAME);
+            self.show(tree, next, may_write);
         }
         self.look_around();
         Ok(())
     }
 
     /// Mounts a branch in the place of another.
-    fn show(&self, old: &Arc<Tree>, branch: Branch) {
+    fn show(&self, old: &Arc<Tree>, branch: Branch, may_write: bool) {
         let last = match old.look() {
             Change::Ended(last) => last,
             _ => old.view().ok(),
         };
-        let new = self.add_tree(branch);
+        let new = self.add_tree(branch, may_write);
         self.mount_tree(&new);
         self.drop_tree(old);
         self.release(old);
         self.forget(old, last.as_ref(), true);
+        // The control directory showed it until now, with a cache that would go on.
+        for twin in self.trees() {
+            if twin.tag != new.tag && twin.name() == new.name() {
+                let last = twin.view().ok();
+                self.drop_tree(&twin);
+                self.forget(&twin, last.as_ref(), false);
+            }
+        }
     }
 
     /// Lets others write to a tree.

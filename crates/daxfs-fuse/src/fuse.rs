@@ -228,8 +228,8 @@ impl Filesystem for Fuse {
         Self::entry(self.mounted.make_link(node, parent, name), reply);
     }
 
-    fn forget(&self, _: &Request, number: INodeNo, _: u64) {
-        self.mounted.let_go(self.mounted.node(number));
+    fn forget(&self, _: &Request, number: INodeNo, times: u64) {
+        self.mounted.let_go(self.mounted.node(number), times);
     }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {

@@ -174,7 +174,7 @@ fn receive(socket: &UnixStream) -> rustix::io::Result<Option<OwnedFd>> {
 
 /// Changes the flags of the mount on `mountpoint`, read-only among them; what is not said stays.
 pub fn remount(mountpoint: &Path, options: &Options) -> Result<()> {
-    let nothing = || Error::invalid(format!("{}: no image is mounted there", mountpoint.display()));
+    let nothing = || not_mounted(mountpoint);
     let mount = MountInfo::of(mountpoint)?.ok_or_else(nothing)?;
     if ![TYPE, KERNEL_TYPE].contains(&mount.kind.as_str()) {
         return Err(nothing());
@@ -189,6 +189,12 @@ pub fn remount(mountpoint: &Path, options: &Options) -> Result<()> {
 /// Takes the mount on `mountpoint` away; `lazy` takes its name away now and the rest once nobody
 /// uses it any more.
 pub fn detach(mountpoint: &Path, lazy: bool) -> Result<()> {
+    // Root may be kept from looking at what it may take away.
+    if let Ok(Some(mount)) = MountInfo::of(mountpoint)
+        && ![TYPE, KERNEL_TYPE].contains(&mount.kind.as_str())
+    {
+        return Err(not_mounted(mountpoint));
+    }
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     match rustix::mount::unmount(mountpoint, flags) {
         Ok(()) => Ok(()),
@@ -199,7 +205,7 @@ pub fn detach(mountpoint: &Path, lazy: bool) -> Result<()> {
 }
 
 fn not_mounted(mountpoint: &Path) -> Error {
-    Error::invalid(format!("{}: not mounted", mountpoint.display()))
+    Error::invalid(format!("{}: no image is mounted there", mountpoint.display()))
 }
 
 fn detach_by_helper(mountpoint: &Path, lazy: bool) -> Result<()> {

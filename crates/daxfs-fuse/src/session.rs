@@ -173,8 +173,8 @@ impl Mount {
             None if writes => return Err(Session::open(image).expect_err("it has no branches")),
             None => Tree::fixed(0, View::open(Arc::clone(&image), name)?),
         };
-        let control = self.options.control;
-        Ok(Setup { image, session, tree, writes, control })
+        let (writes_main, control) = (name == MAIN_NAME, self.options.control);
+        Ok(Setup { image, session, tree, writes, writes_main, control })
     }
 
     fn open_image(&self, writes: bool) -> Result<Arc<Image>> {

@@ -141,6 +141,11 @@ impl Tree {
         }
     }
 
+    /// Whether it may be taken for writing.
+    pub(crate) fn may_write(&self) -> bool {
+        matches!(self.what, What::Branch { may_write: true, .. })
+    }
+
     /// The branch for writing, taken when first asked for.
     pub(crate) fn writer(&self) -> Result<Branch> {
         let What::Branch { reader, writer, may_write } = &self.what else {

@@ -7,9 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex};
 
 use daxfs_core::base::Inode;
-use daxfs_core::format::{ROOT_INO, mode};
 use daxfs_core::view::{Entry, View};
-use fuser::{Errno, FileHandle, ReplyDirectory, ReplyDirectoryPlus};
+use fuser::{Errno, FileHandle, FileType, ReplyDirectory, ReplyDirectoryPlus};
 
 use crate::tree::{CONTROL, Node, Tree};
 use crate::vfs_inode::file_type;
@@ -58,10 +57,7 @@ impl Mounted {
         let node = directory.node;
         let mut listing = directory.listing.lock().expect("no panic holds it");
         if node.tag == CONTROL {
-            let names = self.branch_names()?.into_iter();
-            let entry =
-                |name: String| Entry { name: name.into(), ino: ROOT_INO, mode: mode::DIRECTORY };
-            let entries = names.map(entry).collect();
+            let entries = self.branch_entries()?;
             return Ok(Arc::clone(listing.insert(Arc::new(Listing { from: None, entries }))));
         }
         // Also when the entries are there already: a tree that is gone has none.
@@ -134,7 +130,7 @@ impl Mounted {
         self.each_entry(node, handle, offset, |next, node, name, entry, _| {
             let kind = match entry {
                 Some(entry) => file_type(entry.mode)?,
-                None => fuser::FileType::Directory,
+                None => FileType::Directory,
             };
             Ok(reply.add(self.number(node), next, kind, name))
         })
@@ -164,7 +160,12 @@ impl Mounted {
                 },
                 (None, _) => self.attributes(node)?,
             };
-            Ok(reply.add(attr.ino, next, name, &ttl, &attr, GENERATION))
+            let full = reply.add(attr.ino, next, name, &ttl, &attr, GENERATION);
+            if full && attr.kind != FileType::Directory {
+                // The kernel is not told of it this time.
+                self.let_go(self.node(attr.ino), 1);
+            }
+            Ok(full)
         })
     }
 

@@ -16,7 +16,7 @@ use fuser::{Errno, FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow}
 
 use crate::acl::{self, Acl};
 use crate::tree::{CONTROL, Node, Tree};
-use crate::vfs_ioctl::CONTROL_NAME;
+use crate::vfs_ioctl::{CONTROL_NAME, LINK, LINK_TARGET};
 use crate::vfs_super::{Answer, Mounted, errno};
 
 /// An attribute that gives a program privileges, and that goes with them.
@@ -58,7 +58,8 @@ impl Mounted {
             b"." => return self.attributes(parent),
             b".." => return self.attributes(self.parent(parent)),
             _ if self.is_control(parent, name) => {
-                return Ok((self.control_attributes()?, Duration::ZERO));
+                let directory = Node { tag: CONTROL, ino: ROOT_INO };
+                return Ok((self.control_attributes(directory)?, Duration::ZERO));
             }
             _ => {}
         }
@@ -110,6 +111,8 @@ impl Mounted {
         }
         if inode.is_dir() {
             self.remember_parent(node, parent);
+        } else {
+            self.tell(node);
         }
         tree.note(inode.ino);
         Ok((attr(self.number(node), view, inode)?, ttl))
@@ -118,7 +121,7 @@ impl Mounted {
     /// The attributes of a node.
     pub(crate) fn attributes(&self, node: Node) -> Answer<Lasting> {
         if node.tag == CONTROL {
-            return Ok((self.control_attributes()?, Duration::ZERO));
+            return Ok((self.control_attributes(node)?, Duration::ZERO));
         }
         let tree = self.tree(node)?;
         let ttl = self.ttl(&tree);
@@ -134,17 +137,25 @@ impl Mounted {
         Ok((attr(self.number(node), &view, &inode)?, ttl))
     }
 
-    /// The control directory: like the root, and nobody's to change.
-    fn control_attributes(&self) -> Answer<FileAttr> {
+    /// The control directory, like the root and nobody's to change, or the link in it.
+    pub(crate) fn control_attributes(&self, node: Node) -> Answer<FileAttr> {
         let tree = self.mounted_tree()?;
         let view = tree.view().map_err(errno)?;
         let root = view.inode(ROOT_INO).map_err(errno)?;
-        let inode = Inode { mode: mode::DIRECTORY | root.mode & 0o555, nlink: 2, size: 0, ..root };
-        attr(self.number(Node { tag: CONTROL, ino: ROOT_INO }), &view, &inode)
+        let inode = if node == LINK {
+            let size = LINK_TARGET.len() as u64;
+            Inode { mode: mode::SYMLINK | 0o777, nlink: 1, size, ..root }
+        } else {
+            Inode { mode: mode::DIRECTORY | root.mode & 0o555, nlink: 2, size: 0, ..root }
+        };
+        attr(self.number(node), &view, &inode)
     }
 
     /// The target of a symbolic link.
     pub(crate) fn read_link(&self, node: Node) -> Answer<Vec<u8>> {
+        if node == LINK {
+            return Ok(LINK_TARGET.into());
+        }
         let view = self.tree(node)?.view().map_err(errno)?;
         let inode = view.inode(node.ino).map_err(errno)?;
         view.readlink(&inode).map_err(errno)

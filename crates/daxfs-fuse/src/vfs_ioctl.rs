@@ -5,19 +5,25 @@
 use std::time::Duration;
 
 use daxfs_core::error::{Error, Result};
-use daxfs_core::format::ROOT_INO;
+use daxfs_core::format::{ROOT_INO, mode};
 use daxfs_core::opener::Life;
 use daxfs_core::region::Access;
 use daxfs_core::session::BranchStatus;
+use daxfs_core::view::Entry;
 use fuser::{Errno, Request};
 
 use crate::control::Order;
-use crate::tree::Node;
+use crate::tree::{CONTROL, Node};
 use crate::vfs_inode::Lasting;
 use crate::vfs_super::{Answer, Mounted, errno};
 
 /// Name of the control directory in the root; no listing shows it.
 pub(crate) const CONTROL_NAME: &[u8] = b".daxfs";
+
+/// The mounted branch in the control directory: a link to the root.
+pub(crate) const LINK: Node = Node { tag: CONTROL, ino: ROOT_INO + 1 };
+/// Where it leads.
+pub(crate) const LINK_TARGET: &[u8] = b"..";
 
 const NAME_SIZE: usize = 32;
 const LIST_MAX: usize = 32;
@@ -95,7 +101,7 @@ impl Mounted {
         let root = tree.view().and_then(|view| view.inode(ROOT_INO)).map_err(errno)?;
         let bit = match request {
             _ if request.uid() == root.uid => libc::S_IWUSR,
-            _ if request.gid() == root.gid => libc::S_IWGRP,
+            _ if request.gid() == root.gid || is_in_group(request.pid(), root.gid) => libc::S_IWGRP,
             _ => libc::S_IWOTH,
         };
         if root.mode & bit != 0 { Ok(()) } else { Err(Errno::EACCES) }
@@ -131,6 +137,10 @@ impl Mounted {
     pub(crate) fn look_up_branch(&self, name: &[u8]) -> Answer<Lasting> {
         let branch = name.strip_prefix(b"@").and_then(|name| std::str::from_utf8(name).ok());
         let branch = branch.ok_or(Errno::ENOENT)?;
+        if self.is_mounted_branch(branch) {
+            // A second tree of it would have a cache of its own.
+            return Ok((self.control_attributes(LINK)?, Duration::ZERO));
+        }
         let shown = self.trees().into_iter().find(|tree| {
             tree.name() == Some(branch) && !self.is_mounted_root(root(tree.tag)) && {
                 let alive = tree.view().is_ok();
@@ -144,7 +154,8 @@ impl Mounted {
             Some(tree) => tree,
             None => {
                 let session = self.party().map_err(errno)?;
-                self.add_tree(session.open_branch(branch, Access::Read).map_err(errno)?)
+                let branch = session.open_branch(branch, Access::Read).map_err(errno)?;
+                self.add_tree(branch, self.writes)
             }
         };
         let (attr, _) = self.attributes(root(tree.tag))?;
@@ -152,11 +163,31 @@ impl Mounted {
         Ok((attr, Duration::ZERO))
     }
 
-    /// Names in the control directory.
-    pub(crate) fn branch_names(&self) -> Answer<Vec<String>> {
-        let branches = self.party().and_then(|session| session.branches()).map_err(errno)?;
-        Ok(branches.into_iter().map(|branch| format!("@{}", branch.name)).collect())
+    /// Whether the mount's root shows this branch, and it is alive.
+    fn is_mounted_branch(&self, name: &str) -> bool {
+        self.mounted_tree().is_ok_and(|tree| tree.name() == Some(name) && tree.view().is_ok())
     }
+
+    /// What is in the control directory: directories, and a link to the root for its branch.
+    pub(crate) fn branch_entries(&self) -> Answer<Vec<Entry>> {
+        let branches = self.party().and_then(|session| session.branches()).map_err(errno)?;
+        let entry = |branch: BranchStatus| {
+            let name = format!("@{}", branch.name).into();
+            if self.is_mounted_branch(&branch.name) {
+                Entry { name, ino: LINK.ino, mode: mode::SYMLINK }
+            } else {
+                Entry { name, ino: ROOT_INO, mode: mode::DIRECTORY }
+            }
+        };
+        Ok(branches.into_iter().map(entry).collect())
+    }
+}
+
+/// Whether a process has a group beside its first. Of one that ended or is hidden nobody knows.
+fn is_in_group(process: u32, group: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+    groups.is_some_and(|groups| groups.split_whitespace().any(|other| other.parse() == Ok(group)))
 }
 
 pub(crate) fn root(tag: u64) -> Node {

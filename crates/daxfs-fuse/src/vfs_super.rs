@@ -2,6 +2,7 @@
 //! The mounted file system as a whole: the trees it shows, and what is common to all of them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,8 @@ pub(crate) struct Setup {
     pub(crate) tree: Tree,
     /// Whether branches may be taken for writing.
     pub(crate) writes: bool,
+    /// Whether main may be written once it is shown in the place of a branch that has ended.
+    pub(crate) writes_main: bool,
     /// Whether there is a control directory.
     pub(crate) control: bool,
 }
@@ -51,6 +54,7 @@ pub(crate) struct Mounted {
     pub(crate) session: Option<Arc<Session>>,
     pub(crate) place: Place,
     pub(crate) writes: bool,
+    pub(crate) writes_main: bool,
     pub(crate) control: bool,
     /// Whether nothing of the image can ever change.
     pub(crate) immutable: bool,
@@ -68,6 +72,9 @@ pub(crate) struct Mounted {
     next_handle: AtomicU64,
     /// The directory that each directory which the kernel knows lies in.
     parents: RwLock<HashMap<Node, Node>>,
+    /// How often the kernel was told of each file that may lose its name; it says how many of
+    /// these it forgets.
+    told: Mutex<HashMap<Node, u64>>,
     /// Files that lost their last names and that the kernel still knows: somebody may use them.
     nameless: Mutex<HashMap<Node, Kept>>,
     heap: Option<Heap>,
@@ -75,7 +82,7 @@ pub(crate) struct Mounted {
 
 impl Mounted {
     pub(crate) fn new(setup: Setup, place: Place) -> Self {
-        let Setup { image, session, tree, writes, control } = setup;
+        let Setup { image, session, tree, writes, writes_main, control } = setup;
         let superblock = image.superblock();
         let branches = superblock.has(feature::BRANCHES);
         let heap = branches.then(|| Heap::new(Arc::clone(image.region()), superblock));
@@ -92,12 +99,14 @@ impl Mounted {
             directories: Mutex::default(),
             next_handle: AtomicU64::new(1),
             parents: RwLock::default(),
+            told: Mutex::default(),
             nameless: Mutex::default(),
             heap,
             image,
             session,
             place,
             writes,
+            writes_main,
         }
     }
 
@@ -137,9 +146,9 @@ impl Mounted {
     }
 
     /// Shows one more tree, made with the tag that it gets.
-    pub(crate) fn add_tree(&self, branch: Branch) -> Arc<Tree> {
+    pub(crate) fn add_tree(&self, branch: Branch, may_write: bool) -> Arc<Tree> {
         let tag = self.next_tag.fetch_add(1, Ordering::Relaxed);
-        let tree = Arc::new(Tree::branch(tag, branch, self.writes));
+        let tree = Arc::new(Tree::branch(tag, branch, may_write));
         self.trees.write().expect("no panic holds it").insert(tag, Arc::clone(&tree));
         tree
     }
@@ -148,6 +157,7 @@ impl Mounted {
     pub(crate) fn drop_tree(&self, tree: &Tree) {
         self.trees.write().expect("no panic holds it").remove(&tree.tag);
         self.parents.write().expect("no panic holds it").retain(|node, _| node.tag != tree.tag);
+        self.told().retain(|node, _| node.tag != tree.tag);
     }
 
     /// Makes a tree the one that the mount's root is.
@@ -207,12 +217,32 @@ impl Mounted {
         Ok(())
     }
 
+    fn told(&self) -> MutexGuard<'_, HashMap<Node, u64>> {
+        self.told.lock().expect("no panic holds it")
+    }
+
+    /// The kernel is told of a file.
+    pub(crate) fn tell(&self, node: Node) {
+        if !self.immutable {
+            *self.told().entry(node).or_default() += 1;
+        }
+    }
+
     fn nameless(&self) -> MutexGuard<'_, HashMap<Node, Kept>> {
         self.nameless.lock().expect("no panic holds it")
     }
 
-    /// The kernel does not know a node any more.
-    pub(crate) fn let_go(&self, node: Node) {
+    /// The kernel forgets so many times that it was told of a node. It may have been told of it
+    /// once more meanwhile.
+    pub(crate) fn let_go(&self, node: Node, times: u64) {
+        match self.told().entry(node) {
+            Entry::Occupied(mut told) if *told.get() > times => {
+                *told.get_mut() -= times;
+                return;
+            }
+            Entry::Occupied(told) => drop(told.remove()),
+            Entry::Vacant(_) => {}
+        }
         let kept = self.nameless().remove(&node);
         drop(kept);
     }

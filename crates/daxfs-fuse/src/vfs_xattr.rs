@@ -29,7 +29,12 @@ impl Mounted {
         if node.tag == CONTROL {
             return Ok(Vec::new());
         }
-        let view = self.tree(node)?.view().map_err(errno)?;
+        let view = match self.tree(node)?.view() {
+            // The way to what can be shown instead must stay open, also for those whose
+            // permissions the kernel looks for in a list.
+            Err(Error::Stale { .. }) if self.is_mounted_root(node) => return Ok(Vec::new()),
+            view => view.map_err(errno)?,
+        };
         let inode = view.inode(node.ino).map_err(errno)?;
         view.xattrs(&inode).map_err(errno)
     }
