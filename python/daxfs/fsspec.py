@@ -5,6 +5,11 @@ Either the image is a link of a chain, ``daxfs://path/in/image::/where/it/lies.d
 parameter of the URL, ``daxfs:///path/in/image?image=/where/it/lies.daxfs``. What is written goes
 into a branch, ``daxfs:///new.csv?image=/where/it/lies.daxfs&branch=feature``, and stays there
 until somebody commits it.
+
+The parameters are ``image``, ``branch``, ``parent`` and ``trusted``, after the last question mark
+of a URL. In their values ``%xx`` is a byte, as ``%26`` for ``&`` and ``%3F`` for ``?``, and a plus
+sign is itself. The path is taken as it is. Other text after a question mark belongs to the path,
+or is an error if ``image`` is among it.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from __future__ import annotations
 import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 import fsspec
 
@@ -287,8 +292,21 @@ class _Written(ImageFile):
 def _split(url: str) -> tuple[str, dict[str, Any]]:
     """Divide a URL without its scheme into path and parameters; other question marks are names'."""
     path, mark, query = url.rpartition("?")
-    parameters: dict[str, Any] = dict(parse_qsl(query)) if mark else {}
-    if not parameters or any(key not in _PARAMETERS for key in parameters):
+    if not mark:
+        return url, {}
+    parameters: dict[str, Any] = {}
+    unknown = []
+    for pair in filter(None, query.split("&")):
+        key, equals, value = pair.partition("=")
+        if equals and key in _PARAMETERS:
+            # As text of names; a plus sign is no space here.
+            parameters[key] = unquote(value, errors="surrogateescape")
+        else:
+            unknown.append(key)
+    if unknown and "image" in parameters:
+        known = ", ".join(_PARAMETERS)
+        raise InvalidError(22, f"unknown parameter {unknown[0]!r} in {url!r}: there are {known}")
+    if unknown or not parameters:
         return url, {}
     if "trusted" in parameters:
         parameters["trusted"] = parameters["trusted"].lower() in ("1", "true", "yes")

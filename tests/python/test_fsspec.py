@@ -106,6 +106,20 @@ def test_ranges(files: DaxfsFileSystem) -> None:
     assert files.head("t.csv", 3) == data[:3]
 
 
+def test_parameters_of_urls(tables: Path, tmp_path: Path) -> None:
+    image = tmp_path / "a+b &?.daxfs"
+    image.symlink_to(tables)
+    escaped = str(image).replace("&", "%26").replace("?", "%3F")
+    with fsspec.open(f"daxfs:///t.csv?image={escaped}", "rt") as file:
+        assert file.readline() == "a,b\n"
+    for wrong in ("bogus=1", "trusted"):
+        with pytest.raises(ValueError, match=rf"unknown parameter '{wrong[:5]}.*trusted"):
+            fsspec.open(f"daxfs:///t.csv?image={tables}&{wrong}")
+    for name in ("odd?name=x.csv", "odd?trusted", "image=x", "a%20b+c?d=e&branch=f"):
+        assert DaxfsFileSystem._strip_protocol(f"daxfs://{name}") == name
+        assert DaxfsFileSystem._get_kwargs_from_urls(f"daxfs://{name}") == {}
+
+
 def test_read_only(files: DaxfsFileSystem) -> None:
     with pytest.raises(OSError, match="read-only"):
         files.open("new", "wb")
