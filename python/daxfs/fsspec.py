@@ -15,7 +15,8 @@ or is an error if ``image`` is among it.
 from __future__ import annotations
 
 import io
-from contextlib import contextmanager
+import threading
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -27,6 +28,7 @@ from .file import ImageFile, open_stream, parse_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from .branch import Branch
     from .tree import Tree
@@ -45,7 +47,7 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     """The files of an image, and of a branch also for writing.
 
     The branch is taken from other writers only while something is changed or a file is open for
-    writing.
+    writing. Threads may share one.
 
     Parameters
     ----------
@@ -94,6 +96,9 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             )
         self._source, self._name, self._made_of = source, branch, parent
         self._branch: Branch | None = None
+        self._users = 0
+        # A file that nobody closed may be deleted, and so closed, by a thread that is in here.
+        self._lock = threading.RLock()
         try:
             self.image = _image.open(source, branch=branch, trusted=trusted)
         except NoBranchError:
@@ -121,12 +126,17 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
 
     @contextmanager
     def _changing(self) -> Iterator[Branch]:
-        """Have the branch for a change."""
-        branch = self._writable()
+        """Have the branch for a change; others can have it when the last change ends."""
+        with self._lock:
+            branch = self._writable()
+            self._users += 1
         try:
             yield branch
         finally:
-            branch.release()
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    branch.release()
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -211,7 +221,7 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         path = self._strip_protocol(path)
         if not parse_mode(mode).writes:
             return io.BufferedReader(self._tree.open(path), _BUFFER_SIZE)
-        raw = _Written(self._writable(), path, mode)
+        raw = _Written(self._changing(), path, mode)
         return open_stream(raw, parse_mode(mode), _BUFFER_SIZE, None, None, None)
 
     def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
@@ -278,15 +288,20 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
 class _Written(ImageFile):
     """A file of a branch open for writing, at whose end others can write to the branch."""
 
-    def __init__(self, branch: Branch, path: str, mode: str) -> None:
-        super().__init__(branch._open_raw(path, mode), path, mode)
-        self._branch = branch
+    def __init__(self, changing: AbstractContextManager[Branch], path: str, mode: str) -> None:
+        # Also what could not be opened is closed when it is deleted.
+        self._use = ExitStack()
+        with ExitStack() as use:
+            branch = use.enter_context(changing)
+            super().__init__(branch._open_raw(path, mode), path, mode)
+            self._use = use.pop_all()
 
     def close(self) -> None:
         """Close the file, and let others write to the branch."""
-        if not self.closed:
+        try:
             super().close()
-            self._branch.release()
+        finally:
+            self._use.close()
 
 
 def _split(url: str) -> tuple[str, dict[str, Any]]:

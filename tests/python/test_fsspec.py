@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import dask.dataframe
 import fsspec
@@ -190,6 +192,47 @@ class TestWriting:
                 files.pipe("three", b"3")
         files.pipe("three", b"3")
         assert files.cat(["one", "two", "three"]) == {"one": b"1", "two": b"2", "three": b"3"}
+
+    def test_the_last_use_ends_the_hold(self, path: Path) -> None:
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        others = fsspec.filesystem("daxfs", image=path, branch="b")
+        with files.open("one", "wb") as one:
+            one.write(b"1")
+            with files.open("two", "wb"):
+                pass
+            files.touch("three")
+            with pytest.raises(FileNotFoundError):
+                files.open("nope/four", "wb")
+            with pytest.raises(daxfs.errors.BranchBusyError):
+                others.touch("five")
+        others.touch("five")
+        assert files.cat("one") == b"1"
+
+    def test_threads_share_a_branch(self, path: Path) -> None:
+        for number in range(8):
+            files = fsspec.filesystem("daxfs", image=path, branch=f"n{number}", parent="main")
+            barrier = Barrier(4)
+
+            def write(
+                name: str, files: DaxfsFileSystem = files, barrier: Barrier = barrier
+            ) -> None:
+                barrier.wait()
+                for turn in range(4):
+                    files.pipe(f"{name}{turn}", name.encode())
+
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(write, "wxyz"))
+            assert len(files.glob("[w-z][0-3]")) == 16
+            assert files._users == 0
+
+    def test_partitioned_tables(self, path: Path) -> None:
+        FRAME.to_parquet(f"daxfs:///pandas?image={path}&branch=b", partition_cols=["b"])
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        table = pyarrow.Table.from_pandas(FRAME)
+        pyarrow.parquet.write_to_dataset(table, "arrow", partition_cols=["b"], filesystem=files)
+        for name in ("pandas", "arrow"):
+            assert len(files.ls(name)) == 10
+            assert pyarrow.dataset.dataset(name, filesystem=files).count_rows() == 10
 
     def test_which_branch(self, path: Path) -> None:
         with pytest.raises(daxfs.errors.NoBranchError):
