@@ -16,19 +16,19 @@ from __future__ import annotations
 
 import io
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import fsspec
 
 from . import image as _image
+from ._fsspec_files import BUFFER_SIZE, Reader, Written
 from .errors import InvalidError, NoBranchError
-from .file import ImageFile, open_stream, parse_mode
+from .file import open_stream, parse_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from contextlib import AbstractContextManager
 
     from .branch import Branch
     from .tree import Tree
@@ -37,8 +37,6 @@ __all__ = ["DaxfsFileSystem"]
 
 _SCHEME = "daxfs://"
 _PARAMETERS = ("branch", "image", "parent", "trusted")
-# Readers of lines and columns ask for little at a time.
-_BUFFER_SIZE = 128 << 10
 # Bytes copied at once.
 _PIECE = 4 << 20
 
@@ -220,9 +218,9 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     ) -> Any:
         path = self._strip_protocol(path)
         if not parse_mode(mode).writes:
-            return io.BufferedReader(self._tree.open(path), _BUFFER_SIZE)
-        raw = _Written(self._changing(), path, mode)
-        return open_stream(raw, parse_mode(mode), _BUFFER_SIZE, None, None, None)
+            return Reader(self._tree.open(path))
+        raw = Written(self._changing(), path, mode)
+        return open_stream(raw, parse_mode(mode), BUFFER_SIZE, None, None, None)
 
     def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
         """Make a directory in the branch."""
@@ -283,25 +281,6 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def created(self, path: str) -> Any:
         """Fail: images keep no times of creation."""
         raise NotImplementedError("images keep no times of creation")
-
-
-class _Written(ImageFile):
-    """A file of a branch open for writing, at whose end others can write to the branch."""
-
-    def __init__(self, changing: AbstractContextManager[Branch], path: str, mode: str) -> None:
-        # Also what could not be opened is closed when it is deleted.
-        self._use = ExitStack()
-        with ExitStack() as use:
-            branch = use.enter_context(changing)
-            super().__init__(branch._open_raw(path, mode), path, mode)
-            self._use = use.pop_all()
-
-    def close(self) -> None:
-        """Close the file, and let others write to the branch."""
-        try:
-            super().close()
-        finally:
-            self._use.close()
 
 
 def _split(url: str) -> tuple[str, dict[str, Any]]:

@@ -108,6 +108,19 @@ def test_ranges(files: DaxfsFileSystem) -> None:
     assert files.head("t.csv", 3) == data[:3]
 
 
+# The cache of fsspec leaves its file open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_callers_ask_of_open_files(files: DaxfsFileSystem, tmp_path: Path) -> None:
+    data = FRAME.to_csv(index=False).encode()
+    with files.open("t.csv") as file:
+        assert (file.size, file.path, file.mode) == (len(data), "t.csv", "rb")
+    assert files.read_block("t.csv", 5, 8, b"\n") == b"1,b\n2,c\n"
+    cached = fsspec.filesystem("blockcache", fs=files, cache_storage=str(tmp_path))
+    for _ in range(2):
+        with cached.open("t.csv") as file:
+            assert file.read() == data
+
+
 def test_parameters_of_urls(tables: Path, tmp_path: Path) -> None:
     image = tmp_path / "a+b &?.daxfs"
     image.symlink_to(tables)
