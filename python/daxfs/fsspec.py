@@ -23,9 +23,9 @@ from urllib.parse import unquote
 import fsspec
 
 from . import image as _image
-from ._fsspec_files import BUFFER_SIZE, Reader, Written
+from ._fsspec_files import Reader, Updater, Writer, Written
 from .errors import InvalidError, NoBranchError
-from .file import open_stream, parse_mode
+from .file import parse_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,8 +44,8 @@ _PIECE = 4 << 20
 class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     """The files of an image, and of a branch also for writing.
 
-    The branch is taken from other writers only while something is changed or a file is open for
-    writing. Threads may share one.
+    The branch is taken from other writers only while something is changed, a file is open for
+    writing, or a transaction lasts. Threads may share one.
 
     Parameters
     ----------
@@ -214,13 +214,18 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             return file.read(max(0, last - first))
 
     def _open(
-        self, path: str, mode: str = "rb", block_size: int | None = None, **kwargs: Any
-    ) -> Any:
-        path = self._strip_protocol(path)
-        if not parse_mode(mode).writes:
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        autocommit: bool = True,
+        **kwargs: Any,
+    ) -> Reader | Writer | Updater:
+        path, modes = self._strip_protocol(path), parse_mode(mode)
+        if not modes.writes:
             return Reader(self._tree.open(path))
-        raw = Written(self._changing(), path, mode)
-        return open_stream(raw, parse_mode(mode), BUFFER_SIZE, None, None, None)
+        raw = Written(self._changing(), path, mode, autocommit=autocommit)
+        return Updater(raw) if modes.reads else Writer(raw)
 
     def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
         """Make a directory in the branch."""

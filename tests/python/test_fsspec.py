@@ -247,6 +247,42 @@ class TestWriting:
             assert len(files.ls(name)) == 10
             assert pyarrow.dataset.dataset(name, filesystem=files).count_rows() == 10
 
+    def test_transactions(self, path: Path) -> None:
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        others = fsspec.filesystem("daxfs", image=path, branch="b")
+        files.mkdir("d")
+        files.pipe("d/one", b"before")
+        with files.transaction:
+            files.pipe("d/one", b"after")
+            with files.open("d/two", "xb") as file:
+                file.write(b"2")
+            left_open = files.open("three", "w+b")
+            left_open.write(b"3")
+            assert files.cat("d/one") == b"before"
+            assert not files.exists("d/two")
+            # So that nothing can come in between.
+            with pytest.raises(daxfs.errors.BranchBusyError):
+                others.touch("x")
+            with pytest.raises(NotImplementedError, match="ab"):
+                files.open("t.csv", "ab")
+        assert files.cat(["d/one", "d/two", "three"]) == {
+            "d/one": b"after",
+            "d/two": b"2",
+            "three": b"3",
+        }
+        assert [files.ls("d", detail=False), files.ls("", detail=False)] == [
+            ["d/one", "d/two"],
+            ["d", "t.csv", "three"],
+        ]
+        names = files.find("")
+        with pytest.raises(FileExistsError), files.transaction, files.open("three", "xb"):
+            pass
+        with pytest.raises(ZeroDivisionError), files.transaction, files.open("d/one", "wb"):
+            raise ZeroDivisionError
+        assert files.find("") == names
+        assert files.cat("d/one") == b"after"
+        others.touch("x")
+
     def test_which_branch(self, path: Path) -> None:
         with pytest.raises(daxfs.errors.NoBranchError):
             fsspec.filesystem("daxfs", image=path, branch="nope")
