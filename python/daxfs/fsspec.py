@@ -15,8 +15,9 @@ or is an error if ``image`` is among it.
 from __future__ import annotations
 
 import io
+import shutil
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -255,9 +256,13 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         """Copy a file, or make a directory like one."""
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         with self._changing() as branch:
-            if branch.is_dir(source):
+            info = branch.stat(source)
+            if info.is_dir():
                 branch.makedirs(target, exist_ok=True)
                 return
+            with suppress(FileNotFoundError):
+                if branch.stat(target).st_ino == info.st_ino:
+                    raise shutil.SameFileError(f"{source!r} and {target!r} are the same file")
             with branch.open(source) as file, branch.open(target, "wb", 0) as copy:
                 while piece := file.read(_PIECE):
                     copy.write(piece)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -140,6 +141,23 @@ def test_read_only(files: DaxfsFileSystem) -> None:
         files.open("new", "wb")
 
 
+def linked(path: Path) -> DaxfsFileSystem:
+    """Put links into the branch."""
+    files = fsspec.filesystem("daxfs", image=path, branch="b")
+    assert isinstance(files, DaxfsFileSystem)
+    files.pipe({"data": b"data", "odd?": b"", "odd_": b""})
+    files.mkdir("dir")
+    files.mkdir("more")
+    files.pipe("dir/one", b"1")
+    with files._changing() as branch:
+        branch.symlink("dir", "to_dir")
+        branch.symlink("data", "to_file")
+        branch.symlink("nowhere", "dangling")
+        branch.symlink("../dir", "more/to_dir")
+        branch.symlink("nowhere", "more/dangling")
+    return files
+
+
 class TestWriting:
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
@@ -205,6 +223,15 @@ class TestWriting:
                 files.pipe("three", b"3")
         files.pipe("three", b"3")
         assert files.cat(["one", "two", "three"]) == {"one": b"1", "two": b"2", "three": b"3"}
+
+    def test_a_file_is_not_copied_onto_itself(self, path: Path) -> None:
+        files = linked(path)
+        with files._changing() as branch:
+            branch.link("data", "hard")
+        for source, target in [("data", "data"), ("data", "to_file"), ("hard", "data")]:
+            with pytest.raises(shutil.SameFileError):
+                files.cp_file(source, target)
+        assert files.cat("data") == b"data"
 
     def test_the_last_use_ends_the_hold(self, path: Path) -> None:
         files = fsspec.filesystem("daxfs", image=path, branch="b")
