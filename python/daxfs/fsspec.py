@@ -18,10 +18,12 @@ import io
 import shutil
 import threading
 from contextlib import contextmanager, suppress
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import fsspec
+from fsspec.core import has_magic
 
 from . import image as _image
 from ._fsspec_files import Reader, Updater, Writer, Written
@@ -252,6 +254,12 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             else:
                 branch.unlink(path)
 
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        """Remove files, and with `recursive` directories; of links only the links."""
+        with self._changing():
+            for name in reversed(self._expand(path, recursive, maxdepth)):
+                self._rm(name)
+
     def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
         """Copy a file, or make a directory like one."""
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
@@ -278,6 +286,29 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         """Move a file or directory of the branch."""
         with self._changing() as branch:
             branch.replace(self._strip_protocol(path1), self._strip_protocol(path2))
+
+    def _is_glob(self, path: Any) -> bool:
+        if isinstance(path, list):
+            return False
+        # A name that is there means itself, whatever characters are in it.
+        return has_magic(self._strip_protocol(path)) and not self.exists(path)
+
+    def _expand(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> list[str]:
+        """Return the names that a path, or a list, stands for; links are not entered."""
+        names: set[str] = set()
+        for one in path if isinstance(path, list) else [path]:
+            if self._is_glob(one):
+                names.update(self.expand_path([one], recursive, maxdepth))
+                continue
+            names.add(self._strip_protocol(one))
+            if recursive:
+                names.update(self.find(one, maxdepth, withdirs=True))
+        if not recursive:
+            return sorted(names)
+        links = {name for name in names if self._tree.lstat(name).is_symlink()}
+        return sorted(
+            name for name in names if links.isdisjoint(map(str, PurePosixPath(name).parents))
+        )
 
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
         """Make an empty file, or empty the one that is there; without `truncate` renew its time."""

@@ -224,6 +224,18 @@ class TestWriting:
         files.pipe("three", b"3")
         assert files.cat(["one", "two", "three"]) == {"one": b"1", "two": b"2", "three": b"3"}
 
+    def test_links_are_removed_not_followed(self, path: Path) -> None:
+        files = linked(path)
+        names = files.find("", withdirs=True)
+        for link in ("to_dir", "to_file", "dangling"):
+            files.rm(link, recursive=True)
+            names.remove(link)
+            assert files.find("", withdirs=True) == names
+        files.rm("more", recursive=True)
+        assert files.find("", withdirs=True) == ["data", "dir", "dir/one", "odd?", "odd_", "t.csv"]
+        files.rm("odd?")
+        assert files.exists("odd_")
+
     def test_a_file_is_not_copied_onto_itself(self, path: Path) -> None:
         files = linked(path)
         with files._changing() as branch:
