@@ -24,6 +24,7 @@ from urllib.parse import unquote
 
 import fsspec
 from fsspec.core import has_magic
+from fsspec.utils import other_paths
 
 from . import image as _image
 from ._fsspec_files import Reader, Updater, Writer, Written
@@ -260,17 +261,44 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             for name in reversed(self._expand(path, recursive, maxdepth)):
                 self._rm(name)
 
-    def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
-        """Copy a file, or make a directory like one."""
+    def copy(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        on_error: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Copy files, and with `recursive` directories and links as such."""
+        with self._changing():
+            if not (isinstance(path1, list) and isinstance(path2, list)):
+                sources = self._expand(path1, recursive, maxdepth)
+                if not isinstance(path1, list) and (not recursive or maxdepth is not None):
+                    is_dir = self._is_real_dir if recursive else self.isdir
+                    sources = [name for name in sources if not is_dir(name)]
+                path1, path2 = sources, self._targets(sources, path1, path2)
+            kwargs.setdefault("follow_symlinks", not recursive)
+            super().copy(path1, path2, recursive, on_error=on_error, **kwargs)
+
+    def cp_file(self, path1: str, path2: str, follow_symlinks: bool = True, **kwargs: Any) -> None:
+        """Copy a file, make a directory like one, or a link like one that is not followed."""
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         with self._changing() as branch:
-            info = branch.stat(source)
+            info = branch.stat(source, follow_symlinks=follow_symlinks)
             if info.is_dir():
                 branch.makedirs(target, exist_ok=True)
                 return
             with suppress(FileNotFoundError):
-                if branch.stat(target).st_ino == info.st_ino:
+                # What is opened for writing is what a link leads to.
+                there = branch.stat(target, follow_symlinks=not info.is_symlink())
+                if there.st_ino == info.st_ino:
                     raise shutil.SameFileError(f"{source!r} and {target!r} are the same file")
+                if info.is_symlink():
+                    branch.unlink(target)
+            if info.is_symlink():
+                branch.symlink(branch.readlink(source), target)
+                return
             with branch.open(source) as file, branch.open(target, "wb", 0) as copy:
                 while piece := file.read(_PIECE):
                     copy.write(piece)
@@ -286,6 +314,9 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         """Move a file or directory of the branch."""
         with self._changing() as branch:
             branch.replace(self._strip_protocol(path1), self._strip_protocol(path2))
+
+    def _is_real_dir(self, path: str) -> bool:
+        return self._tree.lstat(path).is_dir()
 
     def _is_glob(self, path: Any) -> bool:
         if isinstance(path, list):
@@ -309,6 +340,21 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         return sorted(
             name for name in names if links.isdisjoint(map(str, PurePosixPath(name).parents))
         )
+
+    def _targets(self, sources: list[str], path1: Any, path2: Any) -> Any:
+        """Return what `sources`, found at `path1`, become at `path2`, by the rules of fsspec."""
+        if isinstance(path2, list):
+            return self._strip_protocol(path2)
+        flatten = isinstance(path1, list)
+        if self._is_glob(path1):
+            inside = len(sources) == 1
+        else:
+            into = str(path2).endswith("/") or self.isdir(path2)
+            inside = into and not flatten and not str(path1).endswith("/")
+        # Without slashes in front the names at the root would have no directory.
+        absolute = [f"/{name}" for name in sources]
+        target = f"/{self._strip_protocol(path2)}"
+        return self._strip_protocol(other_paths(absolute, target, exists=inside, flatten=flatten))
 
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
         """Make an empty file, or empty the one that is there; without `truncate` renew its time."""

@@ -203,7 +203,7 @@ class TestWriting:
         files.copy("a", "c/", recursive=True)
         assert len(files.find("c")) == 3
         files.rm("a", recursive=True)
-        files.rm_file("c/a/empty") if files.exists("c/a/empty") else files.rm_file("c/empty")
+        files.rm_file("c/a/empty")
         assert not files.exists("a")
         with pytest.raises(FileExistsError):
             files.makedirs("c")
@@ -236,13 +236,27 @@ class TestWriting:
         files.rm("odd?")
         assert files.exists("odd_")
 
+    def test_links_are_copied_as_links(self, path: Path) -> None:
+        files = linked(path)
+        files.copy("more", "copy", recursive=True)
+        files.copy("to_dir", "again", recursive=True)
+        for link in ("copy/to_dir", "copy/dangling", "again"):
+            source = link.replace("copy", "more").replace("again", "to_dir")
+            assert files.info(link)["destination"] == files.info(source)["destination"]
+        assert files.find("dir") == ["dir/one"]
+        # One that is named stands for what it leads to.
+        files.copy("to_file", "plain")
+        assert not files.info("plain")["islink"]
+        assert files.cat("plain") == b"data"
+
     def test_a_file_is_not_copied_onto_itself(self, path: Path) -> None:
         files = linked(path)
         with files._changing() as branch:
             branch.link("data", "hard")
         for source, target in [("data", "data"), ("data", "to_file"), ("hard", "data")]:
-            with pytest.raises(shutil.SameFileError):
-                files.cp_file(source, target)
+            for follow in (True, False):
+                with pytest.raises(shutil.SameFileError):
+                    files.cp_file(source, target, follow_symlinks=follow)
         assert files.cat("data") == b"data"
 
     def test_the_last_use_ends_the_hold(self, path: Path) -> None:
