@@ -305,15 +305,29 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
 
     def mv(
         self,
-        path1: str,
-        path2: str,
+        path1: Any,
+        path2: Any,
         recursive: bool = False,
         maxdepth: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Move a file or directory of the branch."""
+        """Move files and directories of the branch, each in one step and with all that is in it.
+
+        Where to is as for `copy`. What a glob matches is moved if it is no directory, or
+        `recursive` is given; `maxdepth` means nothing.
+        """
+        if path1 == path2:
+            return
         with self._changing() as branch:
-            branch.replace(self._strip_protocol(path1), self._strip_protocol(path2))
+            if isinstance(path1, list) and isinstance(path2, list):
+                sources, targets = self._strip_protocol(path1), self._strip_protocol(path2)
+            else:
+                sources = self._expand(path1)
+                if self._is_glob(path1) and not recursive:
+                    sources = [name for name in sources if not self._is_real_dir(name)]
+                targets = self._targets(sources, path1, path2)
+            for source, target in zip(sources, targets, strict=True):
+                branch.replace(source, target)
 
     def _is_real_dir(self, path: str) -> bool:
         return self._tree.lstat(path).is_dir()

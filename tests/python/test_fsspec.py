@@ -259,6 +259,31 @@ class TestWriting:
                     files.cp_file(source, target, follow_symlinks=follow)
         assert files.cat("data") == b"data"
 
+    def test_moves(self, path: Path) -> None:
+        files = linked(path)
+        inode = files.info("data")["ino"]
+        files.mv("data", "dir/")
+        files.mv("t.csv", "dir")
+        assert files.info("dir/data")["ino"] == inode
+        files.mv("dir/*", "more")
+        assert not files.ls("dir")
+        files.mv(["more/data", "more/one"], "dir")
+        files.mv(["dir/data"], ["data"])
+        files.mkdir("d2")
+        files.mv("dir", "d2/", recursive=True)
+        assert files.cat("d2/dir/one") == b"1"
+        files.mv("d2/d*", "", recursive=True)
+        files.mv("dir/", "d2")
+        files.mv("d2", "d2")
+        assert files.find("d2") == ["d2/one"]
+        # A name that is there is no pattern.
+        files.mv("odd?", "even")
+        assert files.exists("odd_")
+        files.mv("to_dir", "d2/")
+        assert files.info("d2/to_dir")["islink"]
+        with pytest.raises(FileNotFoundError):
+            files.mv("nope", "x")
+
     def test_the_last_use_ends_the_hold(self, path: Path) -> None:
         files = fsspec.filesystem("daxfs", image=path, branch="b")
         others = fsspec.filesystem("daxfs", image=path, branch="b")
