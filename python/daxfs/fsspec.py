@@ -5,20 +5,31 @@ Either the image is a link of a chain, ``daxfs://path/in/image::/where/it/lies.d
 parameter of the URL, ``daxfs:///path/in/image?image=/where/it/lies.daxfs``. What is written goes
 into a branch, ``daxfs:///new.csv?image=/where/it/lies.daxfs&branch=feature``, and stays there
 until somebody commits it.
+
+The parameters are ``image``, ``branch``, ``parent`` and ``trusted``, after the last question mark
+of a URL. In their values ``%xx`` is a byte, as ``%26`` for ``&`` and ``%3F`` for ``?``, and a plus
+sign is itself. The path is taken as it is. Other text after a question mark belongs to the path,
+or is an error if ``image`` is among it.
 """
 
 from __future__ import annotations
 
 import io
-from contextlib import contextmanager
+import shutil
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote
 
 import fsspec
+from fsspec.core import has_magic
+from fsspec.utils import other_paths
 
 from . import image as _image
+from ._fsspec_files import Reader, Updater, Writer, Written
 from .errors import InvalidError, NoBranchError
-from .file import ImageFile, open_stream, parse_mode
+from .file import parse_mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +41,6 @@ __all__ = ["DaxfsFileSystem"]
 
 _SCHEME = "daxfs://"
 _PARAMETERS = ("branch", "image", "parent", "trusted")
-# Readers of lines and columns ask for little at a time.
-_BUFFER_SIZE = 128 << 10
 # Bytes copied at once.
 _PIECE = 4 << 20
 
@@ -39,8 +48,8 @@ _PIECE = 4 << 20
 class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     """The files of an image, and of a branch also for writing.
 
-    The branch is taken from other writers only while something is changed or a file is open for
-    writing.
+    The branch is taken from other writers only while something is changed, a file is open for
+    writing, or a transaction lasts. Threads may share one.
 
     Parameters
     ----------
@@ -89,6 +98,9 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             )
         self._source, self._name, self._made_of = source, branch, parent
         self._branch: Branch | None = None
+        self._users = 0
+        # A file that nobody closed may be deleted, and so closed, by a thread that is in here.
+        self._lock = threading.RLock()
         try:
             self.image = _image.open(source, branch=branch, trusted=trusted)
         except NoBranchError:
@@ -116,12 +128,17 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
 
     @contextmanager
     def _changing(self) -> Iterator[Branch]:
-        """Have the branch for a change."""
-        branch = self._writable()
+        """Have the branch for a change; others can have it when the last change ends."""
+        with self._lock:
+            branch = self._writable()
+            self._users += 1
         try:
             yield branch
         finally:
-            branch.release()
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    branch.release()
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -201,13 +218,18 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             return file.read(max(0, last - first))
 
     def _open(
-        self, path: str, mode: str = "rb", block_size: int | None = None, **kwargs: Any
-    ) -> Any:
-        path = self._strip_protocol(path)
-        if not parse_mode(mode).writes:
-            return io.BufferedReader(self._tree.open(path), _BUFFER_SIZE)
-        raw = _Written(self._writable(), path, mode)
-        return open_stream(raw, parse_mode(mode), _BUFFER_SIZE, None, None, None)
+        self,
+        path: str,
+        mode: str = "rb",
+        block_size: int | None = None,
+        autocommit: bool = True,
+        **kwargs: Any,
+    ) -> Reader | Writer | Updater:
+        path, modes = self._strip_protocol(path), parse_mode(mode)
+        if not modes.writes:
+            return Reader(self._tree.open(path))
+        raw = Written(self._changing(), path, mode, autocommit=autocommit)
+        return Updater(raw) if modes.reads else Writer(raw)
 
     def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
         """Make a directory in the branch."""
@@ -233,12 +255,49 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             else:
                 branch.unlink(path)
 
-    def cp_file(self, path1: str, path2: str, **kwargs: Any) -> None:
-        """Copy a file, or make a directory like one."""
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        """Remove files, and with `recursive` directories; of links only the links."""
+        with self._changing():
+            for name in reversed(self._expand(path, recursive, maxdepth)):
+                self._rm(name)
+
+    def copy(
+        self,
+        path1: Any,
+        path2: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        on_error: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Copy files, and with `recursive` directories and links as such."""
+        with self._changing():
+            if not (isinstance(path1, list) and isinstance(path2, list)):
+                sources = self._expand(path1, recursive, maxdepth)
+                if not isinstance(path1, list) and (not recursive or maxdepth is not None):
+                    is_dir = self._is_real_dir if recursive else self.isdir
+                    sources = [name for name in sources if not is_dir(name)]
+                path1, path2 = sources, self._targets(sources, path1, path2)
+            kwargs.setdefault("follow_symlinks", not recursive)
+            super().copy(path1, path2, recursive, on_error=on_error, **kwargs)
+
+    def cp_file(self, path1: str, path2: str, follow_symlinks: bool = True, **kwargs: Any) -> None:
+        """Copy a file, make a directory like one, or a link like one that is not followed."""
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
         with self._changing() as branch:
-            if branch.is_dir(source):
+            info = branch.stat(source, follow_symlinks=follow_symlinks)
+            if info.is_dir():
                 branch.makedirs(target, exist_ok=True)
+                return
+            with suppress(FileNotFoundError):
+                # What is opened for writing is what a link leads to.
+                there = branch.stat(target, follow_symlinks=not info.is_symlink())
+                if there.st_ino == info.st_ino:
+                    raise shutil.SameFileError(f"{source!r} and {target!r} are the same file")
+                if info.is_symlink():
+                    branch.unlink(target)
+            if info.is_symlink():
+                branch.symlink(branch.readlink(source), target)
                 return
             with branch.open(source) as file, branch.open(target, "wb", 0) as copy:
                 while piece := file.read(_PIECE):
@@ -246,15 +305,70 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
 
     def mv(
         self,
-        path1: str,
-        path2: str,
+        path1: Any,
+        path2: Any,
         recursive: bool = False,
         maxdepth: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Move a file or directory of the branch."""
+        """Move files and directories of the branch, each in one step and with all that is in it.
+
+        Where to is as for `copy`. What a glob matches is moved if it is no directory, or
+        `recursive` is given; `maxdepth` means nothing.
+        """
+        if path1 == path2:
+            return
         with self._changing() as branch:
-            branch.replace(self._strip_protocol(path1), self._strip_protocol(path2))
+            if isinstance(path1, list) and isinstance(path2, list):
+                sources, targets = self._strip_protocol(path1), self._strip_protocol(path2)
+            else:
+                sources = self._expand(path1)
+                if self._is_glob(path1) and not recursive:
+                    sources = [name for name in sources if not self._is_real_dir(name)]
+                targets = self._targets(sources, path1, path2)
+            for source, target in zip(sources, targets, strict=True):
+                branch.replace(source, target)
+
+    def _is_real_dir(self, path: str) -> bool:
+        return self._tree.lstat(path).is_dir()
+
+    def _is_glob(self, path: Any) -> bool:
+        if isinstance(path, list):
+            return False
+        # A name that is there means itself, whatever characters are in it.
+        return has_magic(self._strip_protocol(path)) and not self.exists(path)
+
+    def _expand(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> list[str]:
+        """Return the names that a path, or a list, stands for; links are not entered."""
+        names: set[str] = set()
+        for one in path if isinstance(path, list) else [path]:
+            if self._is_glob(one):
+                names.update(self.expand_path([one], recursive, maxdepth))
+                continue
+            names.add(self._strip_protocol(one))
+            if recursive:
+                names.update(self.find(one, maxdepth, withdirs=True))
+        if not recursive:
+            return sorted(names)
+        links = {name for name in names if self._tree.lstat(name).is_symlink()}
+        return sorted(
+            name for name in names if links.isdisjoint(map(str, PurePosixPath(name).parents))
+        )
+
+    def _targets(self, sources: list[str], path1: Any, path2: Any) -> Any:
+        """Return what `sources`, found at `path1`, become at `path2`, by the rules of fsspec."""
+        if isinstance(path2, list):
+            return self._strip_protocol(path2)
+        flatten = isinstance(path1, list)
+        if self._is_glob(path1):
+            inside = len(sources) == 1
+        else:
+            into = str(path2).endswith("/") or self.isdir(path2)
+            inside = into and not flatten and not str(path1).endswith("/")
+        # Without slashes in front the names at the root would have no directory.
+        absolute = [f"/{name}" for name in sources]
+        target = f"/{self._strip_protocol(path2)}"
+        return self._strip_protocol(other_paths(absolute, target, exists=inside, flatten=flatten))
 
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
         """Make an empty file, or empty the one that is there; without `truncate` renew its time."""
@@ -270,25 +384,24 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         raise NotImplementedError("images keep no times of creation")
 
 
-class _Written(ImageFile):
-    """A file of a branch open for writing, at whose end others can write to the branch."""
-
-    def __init__(self, branch: Branch, path: str, mode: str) -> None:
-        super().__init__(branch._open_raw(path, mode), path, mode)
-        self._branch = branch
-
-    def close(self) -> None:
-        """Close the file, and let others write to the branch."""
-        if not self.closed:
-            super().close()
-            self._branch.release()
-
-
 def _split(url: str) -> tuple[str, dict[str, Any]]:
     """Divide a URL without its scheme into path and parameters; other question marks are names'."""
     path, mark, query = url.rpartition("?")
-    parameters: dict[str, Any] = dict(parse_qsl(query)) if mark else {}
-    if not parameters or any(key not in _PARAMETERS for key in parameters):
+    if not mark:
+        return url, {}
+    parameters: dict[str, Any] = {}
+    unknown = []
+    for pair in filter(None, query.split("&")):
+        key, equals, value = pair.partition("=")
+        if equals and key in _PARAMETERS:
+            # As text of names; a plus sign is no space here.
+            parameters[key] = unquote(value, errors="surrogateescape")
+        else:
+            unknown.append(key)
+    if unknown and "image" in parameters:
+        known = ", ".join(_PARAMETERS)
+        raise InvalidError(22, f"unknown parameter {unknown[0]!r} in {url!r}: there are {known}")
+    if unknown or not parameters:
         return url, {}
     if "trusted" in parameters:
         parameters["trusted"] = parameters["trusted"].lower() in ("1", "true", "yes")

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import pickle
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import dask.dataframe
 import fsspec
@@ -106,9 +109,53 @@ def test_ranges(files: DaxfsFileSystem) -> None:
     assert files.head("t.csv", 3) == data[:3]
 
 
+# The cache of fsspec leaves its file open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_callers_ask_of_open_files(files: DaxfsFileSystem, tmp_path: Path) -> None:
+    data = FRAME.to_csv(index=False).encode()
+    with files.open("t.csv") as file:
+        assert (file.size, file.path, file.mode) == (len(data), "t.csv", "rb")
+    assert files.read_block("t.csv", 5, 8, b"\n") == b"1,b\n2,c\n"
+    cached = fsspec.filesystem("blockcache", fs=files, cache_storage=str(tmp_path))
+    for _ in range(2):
+        with cached.open("t.csv") as file:
+            assert file.read() == data
+
+
+def test_parameters_of_urls(tables: Path, tmp_path: Path) -> None:
+    image = tmp_path / "a+b &?.daxfs"
+    image.symlink_to(tables)
+    escaped = str(image).replace("&", "%26").replace("?", "%3F")
+    with fsspec.open(f"daxfs:///t.csv?image={escaped}", "rt") as file:
+        assert file.readline() == "a,b\n"
+    for wrong in ("bogus=1", "trusted"):
+        with pytest.raises(ValueError, match=rf"unknown parameter '{wrong[:5]}.*trusted"):
+            fsspec.open(f"daxfs:///t.csv?image={tables}&{wrong}")
+    for name in ("odd?name=x.csv", "odd?trusted", "image=x", "a%20b+c?d=e&branch=f"):
+        assert DaxfsFileSystem._strip_protocol(f"daxfs://{name}") == name
+        assert DaxfsFileSystem._get_kwargs_from_urls(f"daxfs://{name}") == {}
+
+
 def test_read_only(files: DaxfsFileSystem) -> None:
     with pytest.raises(OSError, match="read-only"):
         files.open("new", "wb")
+
+
+def linked(path: Path) -> DaxfsFileSystem:
+    """Put links into the branch."""
+    files = fsspec.filesystem("daxfs", image=path, branch="b")
+    assert isinstance(files, DaxfsFileSystem)
+    files.pipe({"data": b"data", "odd?": b"", "odd_": b""})
+    files.mkdir("dir")
+    files.mkdir("more")
+    files.pipe("dir/one", b"1")
+    with files._changing() as branch:
+        branch.symlink("dir", "to_dir")
+        branch.symlink("data", "to_file")
+        branch.symlink("nowhere", "dangling")
+        branch.symlink("../dir", "more/to_dir")
+        branch.symlink("nowhere", "more/dangling")
+    return files
 
 
 class TestWriting:
@@ -156,7 +203,7 @@ class TestWriting:
         files.copy("a", "c/", recursive=True)
         assert len(files.find("c")) == 3
         files.rm("a", recursive=True)
-        files.rm_file("c/a/empty") if files.exists("c/a/empty") else files.rm_file("c/empty")
+        files.rm_file("c/a/empty")
         assert not files.exists("a")
         with pytest.raises(FileExistsError):
             files.makedirs("c")
@@ -176,6 +223,143 @@ class TestWriting:
                 files.pipe("three", b"3")
         files.pipe("three", b"3")
         assert files.cat(["one", "two", "three"]) == {"one": b"1", "two": b"2", "three": b"3"}
+
+    def test_links_are_removed_not_followed(self, path: Path) -> None:
+        files = linked(path)
+        names = files.find("", withdirs=True)
+        for link in ("to_dir", "to_file", "dangling"):
+            files.rm(link, recursive=True)
+            names.remove(link)
+            assert files.find("", withdirs=True) == names
+        files.rm("more", recursive=True)
+        assert files.find("", withdirs=True) == ["data", "dir", "dir/one", "odd?", "odd_", "t.csv"]
+        files.rm("odd?")
+        assert files.exists("odd_")
+
+    def test_links_are_copied_as_links(self, path: Path) -> None:
+        files = linked(path)
+        files.copy("more", "copy", recursive=True)
+        files.copy("to_dir", "again", recursive=True)
+        for link in ("copy/to_dir", "copy/dangling", "again"):
+            source = link.replace("copy", "more").replace("again", "to_dir")
+            assert files.info(link)["destination"] == files.info(source)["destination"]
+        assert files.find("dir") == ["dir/one"]
+        # One that is named stands for what it leads to.
+        files.copy("to_file", "plain")
+        assert not files.info("plain")["islink"]
+        assert files.cat("plain") == b"data"
+
+    def test_a_file_is_not_copied_onto_itself(self, path: Path) -> None:
+        files = linked(path)
+        with files._changing() as branch:
+            branch.link("data", "hard")
+        for source, target in [("data", "data"), ("data", "to_file"), ("hard", "data")]:
+            for follow in (True, False):
+                with pytest.raises(shutil.SameFileError):
+                    files.cp_file(source, target, follow_symlinks=follow)
+        assert files.cat("data") == b"data"
+
+    def test_moves(self, path: Path) -> None:
+        files = linked(path)
+        inode = files.info("data")["ino"]
+        files.mv("data", "dir/")
+        files.mv("t.csv", "dir")
+        assert files.info("dir/data")["ino"] == inode
+        files.mv("dir/*", "more")
+        assert not files.ls("dir")
+        files.mv(["more/data", "more/one"], "dir")
+        files.mv(["dir/data"], ["data"])
+        files.mkdir("d2")
+        files.mv("dir", "d2/", recursive=True)
+        assert files.cat("d2/dir/one") == b"1"
+        files.mv("d2/d*", "", recursive=True)
+        files.mv("dir/", "d2")
+        files.mv("d2", "d2")
+        assert files.find("d2") == ["d2/one"]
+        # A name that is there is no pattern.
+        files.mv("odd?", "even")
+        assert files.exists("odd_")
+        files.mv("to_dir", "d2/")
+        assert files.info("d2/to_dir")["islink"]
+        with pytest.raises(FileNotFoundError):
+            files.mv("nope", "x")
+
+    def test_the_last_use_ends_the_hold(self, path: Path) -> None:
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        others = fsspec.filesystem("daxfs", image=path, branch="b")
+        with files.open("one", "wb") as one:
+            one.write(b"1")
+            with files.open("two", "wb"):
+                pass
+            files.touch("three")
+            with pytest.raises(FileNotFoundError):
+                files.open("nope/four", "wb")
+            with pytest.raises(daxfs.errors.BranchBusyError):
+                others.touch("five")
+        others.touch("five")
+        assert files.cat("one") == b"1"
+
+    def test_threads_share_a_branch(self, path: Path) -> None:
+        for number in range(8):
+            files = fsspec.filesystem("daxfs", image=path, branch=f"n{number}", parent="main")
+            barrier = Barrier(4)
+
+            def write(
+                name: str, files: DaxfsFileSystem = files, barrier: Barrier = barrier
+            ) -> None:
+                barrier.wait()
+                for turn in range(4):
+                    files.pipe(f"{name}{turn}", name.encode())
+
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(write, "wxyz"))
+            assert len(files.glob("[w-z][0-3]")) == 16
+            assert files._users == 0
+
+    def test_partitioned_tables(self, path: Path) -> None:
+        FRAME.to_parquet(f"daxfs:///pandas?image={path}&branch=b", partition_cols=["b"])
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        table = pyarrow.Table.from_pandas(FRAME)
+        pyarrow.parquet.write_to_dataset(table, "arrow", partition_cols=["b"], filesystem=files)
+        for name in ("pandas", "arrow"):
+            assert len(files.ls(name)) == 10
+            assert pyarrow.dataset.dataset(name, filesystem=files).count_rows() == 10
+
+    def test_transactions(self, path: Path) -> None:
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        others = fsspec.filesystem("daxfs", image=path, branch="b")
+        files.mkdir("d")
+        files.pipe("d/one", b"before")
+        with files.transaction:
+            files.pipe("d/one", b"after")
+            with files.open("d/two", "xb") as file:
+                file.write(b"2")
+            left_open = files.open("three", "w+b")
+            left_open.write(b"3")
+            assert files.cat("d/one") == b"before"
+            assert not files.exists("d/two")
+            # So that nothing can come in between.
+            with pytest.raises(daxfs.errors.BranchBusyError):
+                others.touch("x")
+            with pytest.raises(NotImplementedError, match="ab"):
+                files.open("t.csv", "ab")
+        assert files.cat(["d/one", "d/two", "three"]) == {
+            "d/one": b"after",
+            "d/two": b"2",
+            "three": b"3",
+        }
+        assert [files.ls("d", detail=False), files.ls("", detail=False)] == [
+            ["d/one", "d/two"],
+            ["d", "t.csv", "three"],
+        ]
+        names = files.find("")
+        with pytest.raises(FileExistsError), files.transaction, files.open("three", "xb"):
+            pass
+        with pytest.raises(ZeroDivisionError), files.transaction, files.open("d/one", "wb"):
+            raise ZeroDivisionError
+        assert files.find("") == names
+        assert files.cat("d/one") == b"after"
+        others.touch("x")
 
     def test_which_branch(self, path: Path) -> None:
         with pytest.raises(daxfs.errors.NoBranchError):
