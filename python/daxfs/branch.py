@@ -185,13 +185,22 @@ class Branch(Tree, _daxfs.Branch):
         -------
         int
             Bytes written.
+
+        Raises
+        ------
+        TypeError
+            `data` is not bytes in one piece; the file is as it was.
         """
-        return self._open_raw(path, "wb").write(data, 0)
+        # First, since opening the file empties it.
+        content = memoryview(data).cast("B")
+        return self._open_raw(path, "wb").write(content, 0)
 
     def write_text(
         self, path: StrOrBytesPath, text: str, encoding: str = "utf-8", errors: str = "strict"
     ) -> int:
         """Make a file's contents this text; return its characters."""
+        if not isinstance(text, str):
+            raise TypeError(f"text must be str, not {type(text).__name__}")
         self.write_bytes(path, text.encode(encoding, errors))
         return len(text)
 

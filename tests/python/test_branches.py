@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -303,6 +303,19 @@ class TestFiles:
             file.seek(8 * 5)
             file.write(np.array([-1], dtype="int64"))
         assert np.frombuffer(branch.read_bytes("n"), dtype="int64")[4:7].tolist() == [4, -1, 6]
+
+    @pytest.mark.parametrize(
+        "data", [None, "text", 5, memoryview(b"abcd")[::2], np.zeros((2, 2)).T, np.zeros((0, 2))]
+    )
+    def test_what_cannot_be_written_leaves_the_file(self, branch: daxfs.Branch, data: Any) -> None:
+        for write in (branch.write_bytes, lambda _, data: (branch / "big").write_bytes(data)):
+            with pytest.raises(TypeError):
+                write("big", data)
+        if not isinstance(data, str):
+            for write in (branch.write_text, lambda _, data: (branch / "big").write_text(data)):
+                with pytest.raises(TypeError, match="must be str"):
+                    write("big", data)
+        assert branch.diff() == []
 
     def test_an_unlinked_file_goes_on(self, branch: daxfs.Branch) -> None:
         with branch.open("f", "w+b", 0) as file:
