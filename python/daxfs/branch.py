@@ -252,7 +252,7 @@ class Branch(Tree, _daxfs.Branch):
         if exist_ok and self.exists(path):
             self.utime(path)
         else:
-            self.open_for_writing(path, mode, uid, gid, exclusive=not exist_ok)
+            self.open_for_writing(path, _stat.S_IMODE(mode), uid, gid, exclusive=not exist_ok)
 
     def mkdir(self, path: StrOrBytesPath, mode: int = 0o755, *, exist_ok: bool = False) -> None:
         """Make a directory.
@@ -274,7 +274,7 @@ class Branch(Tree, _daxfs.Branch):
             There is no directory to make it in.
         """
         try:
-            self.make(path, _stat.S_IFDIR | mode, os.geteuid(), os.getegid())
+            self.make(path, _stat.S_IFDIR | _stat.S_IMODE(mode), os.geteuid(), os.getegid())
         except FileExistsError:
             if not (exist_ok and self.is_dir(path)):
                 raise

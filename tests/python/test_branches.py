@@ -467,6 +467,15 @@ class TestNames:
         branch.mknod("plain")
         assert branch.read_bytes("plain") == b""
 
+    def test_a_mode_gives_permissions_alone(self, branch: daxfs.Branch) -> None:
+        branch.mkdir("d", stat.S_IFREG | 0o2750)
+        branch.makedirs("e/f", stat.S_IFREG | 0o2750)
+        (branch / "g").mkdir(stat.S_IFREG | 0o2750)
+        for name in ("d", "e/f", "g"):
+            assert branch.stat(name).st_mode == stat.S_IFDIR | 0o2750
+        branch.touch("t", stat.S_IFSOCK | 0o640)
+        assert branch.stat("t").st_mode == stat.S_IFREG | 0o640
+
     def test_attributes(self, branch: daxfs.Branch) -> None:
         branch.chmod("setuid", 0o2711)
         assert stat.S_IMODE(branch.stat("setuid").st_mode) == 0o2711
