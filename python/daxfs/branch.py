@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as _stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from . import _daxfs
-from .errors import BranchStaleError, NotDirectoryError
+from ._glob import as_text
+from .errors import BranchStaleError, InvalidError, NotDirectoryError
 from .file import parse_mode
 from .tree import Tree
 
@@ -289,10 +291,32 @@ class Branch(Tree, _daxfs.Branch):
         self.mkdir(path, mode, exist_ok=exist_ok)
 
     def mknod(self, path: StrOrBytesPath, mode: int = 0o600, device: int = 0) -> None:
-        """Make a file of any type, as `os.mknod`: ``stat.S_IFIFO | 0o644``, for instance."""
+        """Make a file of any type, as `os.mknod`: ``stat.S_IFIFO | 0o644``, for instance.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            Its path.
+        mode : int, optional
+            Its type and permissions; a regular file if no type is given.
+        device : int, optional
+            What `os.makedev` gives, for a device.
+
+        Raises
+        ------
+        FileExistsError
+            The name is taken.
+        InvalidError
+            No file of that type can be made, or the device's number has more than 12 bits for
+            the major and 20 for the minor one.
+        """
         if _stat.S_IFMT(mode) == 0:
             mode |= _stat.S_IFREG
         major, minor = os.major(device), os.minor(device)
+        if major > 0xFFF or minor > 0xFFFFF:
+            shown = as_text(path)
+            why = f"{shown}: device {major}:{minor}, at most 4095:1048575 are possible"
+            raise InvalidError(errno.EINVAL, why, shown)
         number = (minor & 0xFF) | (major & 0xFFF) << 8 | (minor & 0xFFF00) << 12
         self.make(path, mode, os.geteuid(), os.getegid(), number)
 
@@ -348,11 +372,17 @@ class Branch(Tree, _daxfs.Branch):
     def chown(
         self, path: StrOrBytesPath, uid: int = -1, gid: int = -1, *, follow_symlinks: bool = True
     ) -> None:
-        """Change owner and group; -1 leaves one as it is."""
+        """Change owner and group; -1 leaves one as it is, as does 2**32 - 1, its unsigned form.
+
+        Raises
+        ------
+        InvalidError
+            A number is none of 32 bits.
+        """
         self.set_attributes(
             path,
-            uid=None if uid == -1 else uid,
-            gid=None if gid == -1 else gid,
+            uid=_owner("uid", uid),
+            gid=_owner("gid", gid),
             follow_symlinks=follow_symlinks,
         )
 
@@ -410,3 +440,12 @@ class Branch(Tree, _daxfs.Branch):
     ) -> None:
         """Remove an extended attribute, as `os.removexattr`."""
         self.remove_xattr(path, name, follow_symlinks=follow_symlinks)
+
+
+def _owner(what: str, number: int) -> int | None:
+    """Return the owner or group to set, or None to leave it as it is."""
+    if number in (-1, 0xFFFF_FFFF):
+        return None
+    if not 0 <= number < 0xFFFF_FFFF:
+        raise InvalidError(errno.EINVAL, f"{what} {number}: neither -1 nor from 0 to 4294967294")
+    return number

@@ -467,6 +467,15 @@ class TestNames:
         branch.mknod("plain")
         assert branch.read_bytes("plain") == b""
 
+    def test_numbers_of_devices_have_a_limit(self, branch: daxfs.Branch) -> None:
+        branch.mknod("last", stat.S_IFBLK | 0o600, os.makedev(4095, 1048575))
+        assert branch.stat("last").st_rdev == os.makedev(4095, 1048575)
+        for device in (os.makedev(4096, 0), os.makedev(0, 1048576)):
+            with pytest.raises(errors.InvalidError, match="at most 4095:1048575") as caught:
+                branch.mknod("more", stat.S_IFBLK | 0o600, device)
+            assert (caught.value.errno, caught.value.filename) == (errno.EINVAL, "more")
+        assert not branch.exists("more")
+
     def test_a_mode_gives_permissions_alone(self, branch: daxfs.Branch) -> None:
         branch.mkdir("d", stat.S_IFREG | 0o2750)
         branch.makedirs("e/f", stat.S_IFREG | 0o2750)
@@ -483,6 +492,16 @@ class TestNames:
         branch.chown("setuid", gid=7)
         info = branch.stat("setuid")
         assert (info.st_uid, info.st_gid) == (5, 7)
+        branch.chown("setuid", 0xFFFF_FFFF, 0xFFFF_FFFF)
+        info = branch.stat("setuid")
+        assert (info.st_uid, info.st_gid) == (5, 7)
+        branch.chown("setuid", 0xFFFF_FFFE)
+        assert branch.stat("setuid").st_uid == 0xFFFF_FFFE
+        for number in (-2, 1 << 32):
+            with pytest.raises(errors.InvalidError, match=f"uid {number}"):
+                branch.chown("setuid", number)
+            with pytest.raises(errors.InvalidError, match=f"gid {number}"):
+                branch.chown("setuid", gid=number)
         branch.utime("setuid", (1.5, 2.25))
         info = branch.stat("setuid")
         assert (info.st_atime, info.st_mtime) == (1.5, 2.25)
