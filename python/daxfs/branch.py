@@ -349,10 +349,27 @@ class Branch(Tree, _daxfs.Branch):
         self.unlink(path)
 
     def rmtree(self, path: StrOrBytesPath) -> None:
-        """Remove a directory and everything below it. Links are removed, not followed."""
-        if self.lstat(path).is_symlink():
-            raise NotDirectoryError(20, f"not a directory, but a link: {os.fsdecode(path)}")
-        pending = [(os.fsdecode(path), False)]
+        """Remove a directory and everything below it. Links are removed, not followed.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            The directory.
+
+        Raises
+        ------
+        NotFoundError, NotDirectoryError
+            It is not there, or is a link or another file.
+        InvalidError
+            It is the root, or ends in ``.`` or ``..``, and so would not go itself.
+        """
+        top = as_text(path).rstrip("/")
+        if top.rpartition("/")[2] in ("", ".", ".."):
+            shown = as_text(path)
+            raise InvalidError(errno.EINVAL, f'"{shown}" names no entry of a directory', shown)
+        if self.lstat(top).is_symlink():
+            raise NotDirectoryError(errno.ENOTDIR, f"not a directory, but a link: {top}", top)
+        pending = [(top, False)]
         while pending:
             directory, emptied = pending.pop()
             if emptied:

@@ -436,10 +436,22 @@ class TestNames:
         branch.rmtree("a")
         assert not branch.exists("a")
         assert branch.stat("/").st_nlink == 2 + 2
-        with pytest.raises(NotADirectoryError):
-            branch.rmtree("dirlink")
-        with pytest.raises(NotADirectoryError):
-            branch.rmtree("empty")
+        for other in ("dirlink", "dirlink/", "empty"):
+            with pytest.raises(NotADirectoryError) as caught:
+                branch.rmtree(other)
+            assert (caught.value.errno, caught.value.filename) == (
+                errno.ENOTDIR,
+                other.rstrip("/"),
+            )
+
+    @pytest.mark.parametrize("name", ["/", "", ".", "..", b"//", "dir/.", "dir/sub/..", "dir/./"])
+    def test_what_cannot_go_itself_keeps_what_is_in_it(
+        self, branch: daxfs.Branch, name: str | bytes
+    ) -> None:
+        with pytest.raises(errors.InvalidError) as caught:
+            branch.rmtree(name)
+        assert (caught.value.errno, caught.value.filename) == (errno.EINVAL, os.fsdecode(name))
+        assert branch.diff() == []
 
     def test_moves(self, branch: daxfs.Branch) -> None:
         branch.write_text("one", "1")
