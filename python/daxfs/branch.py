@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from . import _daxfs
 from ._glob import as_text
-from .errors import BranchStaleError, InvalidError, NotDirectoryError
+from .errors import BranchStaleError, DaxfsError, InvalidError, NotDirectoryError
 from .file import parse_mode
 from .tree import Tree
 
@@ -277,18 +277,36 @@ class Branch(Tree, _daxfs.Branch):
         """
         try:
             self.make(path, _stat.S_IFDIR | _stat.S_IMODE(mode), os.geteuid(), os.getegid())
-        except FileExistsError:
+        except DaxfsError:
+            # Paths that end in ".." lead to a directory, and name none that could be made.
             if not (exist_ok and self.is_dir(path)):
                 raise
 
     def makedirs(self, path: StrOrBytesPath, mode: int = 0o755, *, exist_ok: bool = False) -> None:
-        """Make a directory and those above it that are missing."""
-        text = os.fspath(path)
-        slash, joiner = (b"/", b"/") if isinstance(text, bytes) else ("/", "/")
-        parts = [part for part in text.split(slash) if part]  # type: ignore[arg-type]
+        """Make a directory and those above it that are missing, as `os.makedirs`.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            Its path; a ``..`` in it is taken after what is before it is made.
+        mode : int, optional
+            Its permissions; those above get 0o755.
+        exist_ok : bool, optional
+            Take a directory that is there instead.
+
+        Raises
+        ------
+        FileExistsError
+            The name is taken.
+        NotDirectoryError
+            Something on the way is no directory.
+        """
+        parts = [part for part in as_text(path).split("/") if part not in ("", ".")]
         for depth in range(1, len(parts)):
-            self.mkdir(joiner.join(parts[:depth]), exist_ok=True)  # type: ignore[arg-type]
-        self.mkdir(path, mode, exist_ok=exist_ok)
+            above = "/".join(parts[:depth])
+            if parts[depth - 1] != ".." and not self.exists(above):
+                self.mkdir(above, exist_ok=True)
+        self.mkdir("/".join(parts), mode, exist_ok=exist_ok)
 
     def mknod(self, path: StrOrBytesPath, mode: int = 0o600, device: int = 0) -> None:
         """Make a file of any type, as `os.mknod`: ``stat.S_IFIFO | 0o644``, for instance.

@@ -453,6 +453,23 @@ class TestNames:
         assert (caught.value.errno, caught.value.filename) == (errno.EINVAL, os.fsdecode(name))
         assert branch.diff() == []
 
+    def test_directories_above_are_made_as_os_does(
+        self, branch: daxfs.Branch, tmp_path: Path
+    ) -> None:
+        host = tmp_path / "host"
+        for name in ("./k/l", "n1/../n2/x", "./", "k/./l/m/.", "k/..", "/o//p/"):
+            branch.makedirs(name, exist_ok=True)
+            os.makedirs(f"{host}/{name}", exist_ok=True)
+        made = {one.path for one in branch.diff() if one.kind == "added"}
+        assert made == {f"/{path.relative_to(host)}" for path in host.rglob("*")}
+        for taken in ("k/l", "./k/l", "k/l/.", b"./k/l"):
+            with pytest.raises(FileExistsError):
+                branch.makedirs(taken)
+        with pytest.raises(NotADirectoryError):
+            branch.makedirs("empty/../x")
+        with pytest.raises(FileExistsError):
+            branch.makedirs("/")
+
     def test_moves(self, branch: daxfs.Branch) -> None:
         branch.write_text("one", "1")
         branch.write_text("two", "2")
