@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
+
+from .errors import UnsupportedError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -43,6 +46,12 @@ def parse_mode(mode: str) -> Mode:
     if {"b", "t"} <= letters:
         raise ValueError("can't have text and binary mode at once")
     return Mode(kinds.pop(), "+" in letters, "b" not in letters)
+
+
+def refuse_writing(path: str) -> UnsupportedError:
+    """Return what to raise where a file of an image that is only read is to be changed."""
+    why = f"{path}: images are read-only; open a branch to write"
+    return UnsupportedError(errno.EOPNOTSUPP, why, path)
 
 
 def open_stream(

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from ._glob import as_text, matches
+from .file import refuse_writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,7 @@ __all__ = ["DaxfsPath"]
 class DaxfsPath:
     """A path in an image or a branch, with the methods of `pathlib.Path`.
 
-    Those that write need a branch.
+    Those that write need a branch, and raise `UnsupportedError` in an image.
 
     Parameters
     ----------
@@ -182,7 +183,7 @@ class DaxfsPath:
 
         if isinstance(self.image, Branch):
             return self.image
-        raise io.UnsupportedOperation("images are read-only; open a branch to write")
+        raise refuse_writing(str(self))
 
     @overload
     def open(  # type: ignore[overload-overlap]

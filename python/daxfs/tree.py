@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, overload
 from . import _daxfs
 from ._glob import as_text, join, matches
 from .errors import UnsoundImageError
-from .file import ImageFile, open_stream, parse_mode
+from .file import ImageFile, open_stream, parse_mode, refuse_writing
 from .path import DaxfsPath
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Tree(_daxfs.Tree):
 
     def _open_raw(self, path: StrOrBytesPath, mode: str) -> _daxfs.File:
         if parse_mode(mode).writes:
-            raise io.UnsupportedOperation("images are read-only; open a branch to write")
+            raise refuse_writing(as_text(path))
         return self.open_file(path)
 
     def read_text(
