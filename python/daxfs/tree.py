@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, overload
 from . import _daxfs
 from ._glob import as_text, join, matches
 from .errors import UnsoundImageError
-from .file import ImageFile, open_stream, parse_mode, refuse_writing
+from .file import ImageFile, check_options, open_stream, parse_mode, refuse_writing
 from .path import DaxfsPath
 
 if TYPE_CHECKING:
@@ -104,8 +104,11 @@ class Tree(_daxfs.Tree):
             The mode says that the file must be new.
         UnsupportedError
             The mode writes, and the image is only read.
+        ValueError
+            There is no such mode, or what else is given does not go with it.
         """
         parsed = parse_mode(mode)
+        check_options(parsed, buffering, encoding, errors, newline)
         raw = ImageFile(self._open_raw(path, mode), os.fsdecode(path), mode)
         if mode == "rb" and buffering in (-1, 0):
             return raw

@@ -234,6 +234,39 @@ def test_open_is_a_raw_stream(image: daxfs.Image, tree: Path) -> None:
         file.read()
 
 
+def test_positions_are_those_of_files(image: daxfs.Image, tree: Path) -> None:
+    for file in (image.open("big"), (tree / "big").open("rb", 0)):
+        with file:
+            file.seek(5)
+            for offset in (1.0, 1.5, "1", None):
+                with pytest.raises(TypeError):
+                    file.seek(offset)  # type: ignore[arg-type]
+            for offset in (1 << 63, 1 << 70):
+                with pytest.raises(OverflowError):
+                    file.seek(offset)
+            assert file.tell() == 5
+            assert file.read(1) == b"\x05"
+    with image.open("big") as raw:
+        raw.seek((1 << 63) - 1)
+        assert raw.read() == raw.read(1) == b""
+        with pytest.raises(OverflowError):
+            raw.seek(1, os.SEEK_CUR)
+
+
+@pytest.mark.parametrize("mode", ["r", "rt", "rb"])
+def test_streams_tell_their_mode(image: daxfs.Image, tree: Path, mode: str) -> None:
+    with image.open("big", mode) as file, (tree / "big").open(mode) as host:
+        assert file.mode == host.mode == mode
+
+
+@pytest.mark.parametrize("option", ["encoding", "errors", "newline"])
+def test_bytes_have_no_encoding(image: daxfs.Image, option: str) -> None:
+    options: dict[str, Any] = {option: "strict"}
+    for buffering in (-1, 0, 8192):
+        with pytest.raises(ValueError, match="binary mode"):
+            image.open("big", "rb", buffering, **options)
+
+
 def test_readinto_takes_any_contiguous_buffer(image: daxfs.Image, tree: Path) -> None:
     import array
 

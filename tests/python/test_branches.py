@@ -289,9 +289,10 @@ class TestFiles:
             with pytest.raises(io.UnsupportedOperation):
                 raw.truncate()
         with pytest.raises(ValueError, match="unbuffered text"):
-            branch.open("f", "w", 0)
+            branch.open("big", "w", 0)
         with pytest.raises(ValueError, match="encoding"):
-            branch.open("f", "wb", encoding="utf-8")
+            branch.open("big", "wb", encoding="utf-8")
+        assert branch.stat("big").st_size > 0
         with pytest.raises(ValueError, match="closed"):
             raw.read()
 
