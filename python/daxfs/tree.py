@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
     from ._daxfs import Difference, ExtractResult, PathChange, Progress
+    from .path import Segment
 
 __all__ = ["Tree"]
 
@@ -31,7 +32,7 @@ class Tree(_daxfs.Tree):
     as text they are UTF-8 with ``surrogateescape``. Symbolic links are followed inside the image.
     """
 
-    def __truediv__(self, name: str | os.PathLike[str]) -> DaxfsPath:
+    def __truediv__(self, name: Segment) -> DaxfsPath:
         return DaxfsPath(self, name)
 
     @property

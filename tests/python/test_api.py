@@ -323,8 +323,31 @@ def test_paths_are_like_pathlib(image: daxfs.Image) -> None:
     assert list((image / "dir").rglob("deep")) == [image / "dir/sub/deep"]
 
 
+def test_paths_know_the_types_that_pathlib_knows(image: daxfs.Image, tree: Path) -> None:
+    kinds = ("is_fifo", "is_socket", "is_char_device", "is_block_device", "is_symlink")
+    for name in ("fifo", "big", "dir", "link", "dangling", "loop", "loop/x", "nope", "big/x"):
+        for kind in kinds:
+            assert getattr(image / name, kind)() == getattr(tree / name, kind)(), (name, kind)
+    assert not (image / "\ud800").is_symlink()
+
+
+def test_paths_join_and_change_like_pathlib(image: daxfs.Image) -> None:
+    path = image / "dir/text.txt"
+    assert path.with_stem("a") == image / "dir/a.txt"
+    assert path.as_posix() == "/dir/text.txt"
+    assert path.is_absolute()
+    assert image / path == image / "x" / path == image.root.joinpath("x", path) == path
+    assert path.samefile("/hard")
+    assert path.samefile(image / "link")
+    assert not path.samefile(image / "big")
+    with pytest.raises(FileNotFoundError):
+        path.samefile("nope")
+
+
 def test_paths_of_two_images_differ(image: daxfs.Image, image_path: Path) -> None:
     with daxfs.open(image_path) as other:
+        assert other / (image / "dir") == other / "dir"
+        assert not (image / "dir").samefile(other / "dir")
         assert image / "dir" != other / "dir"
         with pytest.raises(TypeError):
             image / "dir" < other / "dir"  # noqa: B015

@@ -494,6 +494,12 @@ class TestNames:
         assert branch.stat("null").st_rdev == os.makedev(1, 3)
         branch.mknod("pipe", stat.S_IFIFO)
         assert stat.S_ISFIFO(branch.stat("pipe").st_mode)
+        branch.mknod("disk", stat.S_IFBLK | 0o600, os.makedev(8, 0))
+        branch.mknod("socket", stat.S_IFSOCK | 0o600)
+        tests = ("is_char_device", "is_fifo", "is_block_device", "is_socket", "is_file", "is_dir")
+        for at, name in enumerate(("null", "pipe", "disk", "socket", "hard", "dir")):
+            found = [getattr(branch / name, test)() for test in tests]
+            assert found == [test == tests[at] for test in tests], name
         branch.mknod("plain")
         assert branch.read_bytes("plain") == b""
 
