@@ -107,7 +107,8 @@ class Branch(Tree, _daxfs.Branch):
         """Make the branch main, and with it the branches that it was made of.
 
         One atomic step decides: every other branch made of the same main, and every branch made
-        of those, is stale from then on.
+        of those, is stale from then on. Close files first: what their streams still buffer is not
+        committed, and closing them later raises `BranchStaleError`.
 
         Raises
         ------

@@ -95,7 +95,8 @@ class Tree(_daxfs.Tree):
         -------
         ImageFile, io.BufferedIOBase or io.TextIOWrapper
             A stream, which stays usable after the image is closed. ``"rb"`` gives the raw
-            `ImageFile`.
+            `ImageFile`. One that writes is to be closed before its branch is committed: what it
+            still buffers is not in the branch, and cannot get there later.
 
         Raises
         ------
