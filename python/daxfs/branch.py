@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as _stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from . import _daxfs
-from .errors import BranchStaleError, NotDirectoryError
+from ._glob import as_text
+from .errors import BranchStaleError, DaxfsError, InvalidError, NotDirectoryError
 from .file import parse_mode
 from .tree import Tree
 
@@ -105,7 +107,8 @@ class Branch(Tree, _daxfs.Branch):
         """Make the branch main, and with it the branches that it was made of.
 
         One atomic step decides: every other branch made of the same main, and every branch made
-        of those, is stale from then on.
+        of those, is stale from then on. Close files first: what their streams still buffer is not
+        committed, and closing them later raises `BranchStaleError`.
 
         Raises
         ------
@@ -185,13 +188,22 @@ class Branch(Tree, _daxfs.Branch):
         -------
         int
             Bytes written.
+
+        Raises
+        ------
+        TypeError
+            `data` is not bytes in one piece; the file is as it was.
         """
-        return self._open_raw(path, "wb").write(data, 0)
+        # First, since opening the file empties it.
+        content = memoryview(data).cast("B")
+        return self._open_raw(path, "wb").write(content, 0)
 
     def write_text(
         self, path: StrOrBytesPath, text: str, encoding: str = "utf-8", errors: str = "strict"
     ) -> int:
         """Make a file's contents this text; return its characters."""
+        if not isinstance(text, str):
+            raise TypeError(f"text must be str, not {type(text).__name__}")
         self.write_bytes(path, text.encode(encoding, errors))
         return len(text)
 
@@ -246,7 +258,7 @@ class Branch(Tree, _daxfs.Branch):
         if exist_ok and self.exists(path):
             self.utime(path)
         else:
-            self.open_for_writing(path, mode, uid, gid, exclusive=not exist_ok)
+            self.open_for_writing(path, _stat.S_IMODE(mode), uid, gid, exclusive=not exist_ok)
 
     def mkdir(self, path: StrOrBytesPath, mode: int = 0o755, *, exist_ok: bool = False) -> None:
         """Make a directory.
@@ -268,25 +280,65 @@ class Branch(Tree, _daxfs.Branch):
             There is no directory to make it in.
         """
         try:
-            self.make(path, _stat.S_IFDIR | mode, os.geteuid(), os.getegid())
-        except FileExistsError:
+            self.make(path, _stat.S_IFDIR | _stat.S_IMODE(mode), os.geteuid(), os.getegid())
+        except DaxfsError:
+            # Paths that end in ".." lead to a directory, and name none that could be made.
             if not (exist_ok and self.is_dir(path)):
                 raise
 
     def makedirs(self, path: StrOrBytesPath, mode: int = 0o755, *, exist_ok: bool = False) -> None:
-        """Make a directory and those above it that are missing."""
-        text = os.fspath(path)
-        slash, joiner = (b"/", b"/") if isinstance(text, bytes) else ("/", "/")
-        parts = [part for part in text.split(slash) if part]  # type: ignore[arg-type]
+        """Make a directory and those above it that are missing, as `os.makedirs`.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            Its path; a ``..`` in it is taken after what is before it is made.
+        mode : int, optional
+            Its permissions; those above get 0o755.
+        exist_ok : bool, optional
+            Take a directory that is there instead.
+
+        Raises
+        ------
+        FileExistsError
+            The name is taken.
+        NotDirectoryError
+            Something on the way is no directory.
+        """
+        parts = [part for part in as_text(path).split("/") if part not in ("", ".")]
         for depth in range(1, len(parts)):
-            self.mkdir(joiner.join(parts[:depth]), exist_ok=True)  # type: ignore[arg-type]
-        self.mkdir(path, mode, exist_ok=exist_ok)
+            above = "/".join(parts[:depth])
+            if parts[depth - 1] != ".." and not self.exists(above):
+                self.mkdir(above, exist_ok=True)
+        self.mkdir("/".join(parts), mode, exist_ok=exist_ok)
 
     def mknod(self, path: StrOrBytesPath, mode: int = 0o600, device: int = 0) -> None:
-        """Make a file of any type, as `os.mknod`: ``stat.S_IFIFO | 0o644``, for instance."""
+        """Make a file of any type, as `os.mknod`: ``stat.S_IFIFO | 0o644``, for instance.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            Its path.
+        mode : int, optional
+            Its type and permissions; a regular file if no type is given.
+        device : int, optional
+            What `os.makedev` gives, for a device.
+
+        Raises
+        ------
+        FileExistsError
+            The name is taken.
+        InvalidError
+            No file of that type can be made, or the device's number has more than 12 bits for
+            the major and 20 for the minor one.
+        """
         if _stat.S_IFMT(mode) == 0:
             mode |= _stat.S_IFREG
         major, minor = os.major(device), os.minor(device)
+        if major > 0xFFF or minor > 0xFFFFF:
+            shown = as_text(path)
+            why = f"{shown}: device {major}:{minor}, at most 4095:1048575 are possible"
+            raise InvalidError(errno.EINVAL, why, shown)
         number = (minor & 0xFF) | (major & 0xFFF) << 8 | (minor & 0xFFF00) << 12
         self.make(path, mode, os.geteuid(), os.getegid(), number)
 
@@ -319,10 +371,27 @@ class Branch(Tree, _daxfs.Branch):
         self.unlink(path)
 
     def rmtree(self, path: StrOrBytesPath) -> None:
-        """Remove a directory and everything below it. Links are removed, not followed."""
-        if self.lstat(path).is_symlink():
-            raise NotDirectoryError(20, f"not a directory, but a link: {os.fsdecode(path)}")
-        pending = [(os.fsdecode(path), False)]
+        """Remove a directory and everything below it. Links are removed, not followed.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            The directory.
+
+        Raises
+        ------
+        NotFoundError, NotDirectoryError
+            It is not there, or is a link or another file.
+        InvalidError
+            It is the root, or ends in ``.`` or ``..``, and so would not go itself.
+        """
+        top = as_text(path).rstrip("/")
+        if top.rpartition("/")[2] in ("", ".", ".."):
+            shown = as_text(path)
+            raise InvalidError(errno.EINVAL, f'"{shown}" names no entry of a directory', shown)
+        if self.lstat(top).is_symlink():
+            raise NotDirectoryError(errno.ENOTDIR, f"not a directory, but a link: {top}", top)
+        pending = [(top, False)]
         while pending:
             directory, emptied = pending.pop()
             if emptied:
@@ -342,11 +411,17 @@ class Branch(Tree, _daxfs.Branch):
     def chown(
         self, path: StrOrBytesPath, uid: int = -1, gid: int = -1, *, follow_symlinks: bool = True
     ) -> None:
-        """Change owner and group; -1 leaves one as it is."""
+        """Change owner and group; -1 leaves one as it is, as does 2**32 - 1, its unsigned form.
+
+        Raises
+        ------
+        InvalidError
+            A number is none of 32 bits.
+        """
         self.set_attributes(
             path,
-            uid=None if uid == -1 else uid,
-            gid=None if gid == -1 else gid,
+            uid=_owner("uid", uid),
+            gid=_owner("gid", gid),
             follow_symlinks=follow_symlinks,
         )
 
@@ -404,3 +479,12 @@ class Branch(Tree, _daxfs.Branch):
     ) -> None:
         """Remove an extended attribute, as `os.removexattr`."""
         self.remove_xattr(path, name, follow_symlinks=follow_symlinks)
+
+
+def _owner(what: str, number: int) -> int | None:
+    """Return the owner or group to set, or None to leave it as it is."""
+    if number in (-1, 0xFFFF_FFFF):
+        return None
+    if not 0 <= number < 0xFFFF_FFFF:
+        raise InvalidError(errno.EINVAL, f"{what} {number}: neither -1 nor from 0 to 4294967294")
+    return number

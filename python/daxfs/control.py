@@ -161,7 +161,7 @@ def commit(mountpoint: StrPath, name: str | None = None) -> None:
 
     Raises
     ------
-    StaleError
+    BranchStaleError
         Another branch was committed first.
     """
     _call(mountpoint, _COMMIT, _field(name or ""), name)

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import operator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
+
+from .errors import UnsupportedError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -13,6 +17,9 @@ if TYPE_CHECKING:
     from ._daxfs import Stat
 
 __all__ = ["ImageFile"]
+
+# That of files of the system.
+_POSITION_MAX = (1 << 63) - 1
 
 
 class Mode(NamedTuple):
@@ -45,6 +52,22 @@ def parse_mode(mode: str) -> Mode:
     return Mode(kinds.pop(), "+" in letters, "b" not in letters)
 
 
+def refuse_writing(path: str) -> UnsupportedError:
+    """Return what to raise where a file of an image that is only read is to be changed."""
+    why = f"{path}: images are read-only; open a branch to write"
+    return UnsupportedError(errno.EOPNOTSUPP, why, path)
+
+
+def check_options(
+    mode: Mode, buffering: int, encoding: str | None, errors: str | None, newline: str | None
+) -> None:
+    """Refuse what does not go together, before the file is opened and so emptied."""
+    if not mode.text and (encoding, errors, newline) != (None, None, None):
+        raise ValueError("binary mode takes no encoding, errors or newline")
+    if mode.text and buffering == 0:
+        raise ValueError("can't have unbuffered text I/O")
+
+
 def open_stream(
     raw: ImageFile,
     mode: Mode,
@@ -54,11 +77,7 @@ def open_stream(
     newline: str | None,
 ) -> IO[Any]:
     """Put buffers and decoding on a raw stream, as the built-in `open` does."""
-    if not mode.text and (encoding, errors, newline) != (None, None, None):
-        raise ValueError("binary mode takes no encoding, errors or newline")
     if buffering == 0:
-        if mode.text:
-            raise ValueError("can't have unbuffered text I/O")
         return cast("IO[Any]", raw)
     size = buffering if buffering > 1 else io.DEFAULT_BUFFER_SIZE
     kind = io.BufferedRandom if mode.plus else io.BufferedReader
@@ -68,9 +87,11 @@ def open_stream(
     if not mode.text:
         return buffered
     line_buffering = buffering == 1
-    return io.TextIOWrapper(
+    text = io.TextIOWrapper(
         cast("IO[bytes]", buffered), encoding or "utf-8", errors, newline, line_buffering
     )
+    text.mode = raw.mode  # type: ignore[misc]
+    return text
 
 
 class ImageFile(io.RawIOBase):
@@ -127,9 +148,11 @@ class ImageFile(io.RawIOBase):
             origin = self.size
         else:
             raise ValueError(f"invalid whence ({whence})")
-        position = origin + offset
+        position = origin + operator.index(offset)
         if position < 0:
             raise ValueError(f"negative position ({position})")
+        if position > _POSITION_MAX:
+            raise OverflowError(f"position is too large ({position})")
         self._position = position
         return position
 

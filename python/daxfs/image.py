@@ -52,8 +52,10 @@ def open(
     Returns
     -------
     Image
-        To be used as a context manager, or closed. It shows the tree as it was when it was
-        opened; if it is writable, as it is at each moment.
+        To be used as a context manager, or closed. If it is writable, it shows the tree as it is
+        at each moment. Otherwise it shows the tree as it was when it was opened, but nothing
+        keeps what branches had changed in it: later commits may give that space back, and
+        reading from there raises `BranchStaleError` then. Files of the base image stay.
 
     Raises
     ------

@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import io
 import os
+import stat as _stat
 from functools import total_ordering
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, Literal, overload
 
 from ._glob import as_text, matches
+from .errors import LoopError
+from .file import refuse_writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
     from _typeshed import ReadableBuffer, StrOrBytesPath
 
@@ -21,27 +25,36 @@ if TYPE_CHECKING:
     from .file import ImageFile
     from .tree import Tree
 
+    Segment: TypeAlias = "str | os.PathLike[str] | DaxfsPath"
+
 __all__ = ["DaxfsPath"]
 
 
 @total_ordering
 class DaxfsPath:
-    """A path in an image or a branch, with the methods of `pathlib.Path`.
+    """A path in an image or a branch, with those methods of `pathlib.Path` that make sense there.
 
-    Those that write need a branch.
+    It has no user, home, working directory or mount, so ``absolute``, ``cwd``, ``expanduser``,
+    ``group``, ``home``, ``is_mount``, ``owner`` and the like are missing, as is ``resolve``; it is
+    no `os.PathLike`, for which the built-in `open` would take a file of the host. `readlink` gives
+    text, and `rename` never replaces. `view` and `extents` are its own.
+
+    Those that write need a branch, and raise `UnsupportedError` in an image.
 
     Parameters
     ----------
     image : Image or Branch
         The tree that the path is in.
-    *segments : str or os.PathLike
-        Joined from the root on.
+    *segments : str, os.PathLike or DaxfsPath
+        Joined from the root on; of a `DaxfsPath`, in whatever tree, the path alone counts.
     """
 
     __slots__ = ("_path", "image")
 
-    def __init__(self, image: Tree, *segments: str | os.PathLike[str]) -> None:
-        path = PurePosixPath("/", *segments)
+    def __init__(self, image: Tree, *segments: Segment) -> None:
+        path = PurePosixPath(
+            "/", *(str(one) if isinstance(one, DaxfsPath) else one for one in segments)
+        )
         self.image = image
         # POSIX gives two leading slashes a meaning of their own; here they have none.
         self._path = PurePosixPath("/", *path.parts[1:]) if path.root == "//" else path
@@ -49,8 +62,8 @@ class DaxfsPath:
     def _with(self, path: PurePosixPath) -> DaxfsPath:
         return DaxfsPath(self.image, path)
 
-    def __truediv__(self, name: str | os.PathLike[str]) -> DaxfsPath:
-        return self._with(self._path / name)
+    def __truediv__(self, name: Segment) -> DaxfsPath:
+        return self.joinpath(name)
 
     def __str__(self) -> str:
         return str(self._path)
@@ -106,13 +119,25 @@ class DaxfsPath:
         """The directories above, nearest first."""
         return tuple(self._with(parent) for parent in self._path.parents)
 
-    def joinpath(self, *segments: str | os.PathLike[str]) -> DaxfsPath:
+    def as_posix(self) -> str:
+        """Return the path as text, as `str` does."""
+        return str(self)
+
+    def is_absolute(self) -> bool:
+        """Return True."""
+        return True
+
+    def joinpath(self, *segments: Segment) -> DaxfsPath:
         """Return the path with segments appended."""
-        return self._with(self._path.joinpath(*segments))
+        return DaxfsPath(self.image, self._path, *segments)
 
     def with_name(self, name: str) -> DaxfsPath:
         """Return the path with another last component."""
         return self._with(self._path.with_name(name))
+
+    def with_stem(self, stem: str) -> DaxfsPath:
+        """Return the path with another last component before its suffix."""
+        return self._with(self._path.with_stem(stem))
 
     def with_suffix(self, suffix: str) -> DaxfsPath:
         """Return the path with another suffix."""
@@ -152,10 +177,47 @@ class DaxfsPath:
 
     def is_symlink(self) -> bool:
         """Return whether the path names a symbolic link."""
+        return self._has_type(_stat.S_ISLNK, follow_symlinks=False)
+
+    def is_fifo(self) -> bool:
+        """Return whether the path leads to a FIFO."""
+        return self._has_type(_stat.S_ISFIFO)
+
+    def is_socket(self) -> bool:
+        """Return whether the path leads to a socket."""
+        return self._has_type(_stat.S_ISSOCK)
+
+    def is_char_device(self) -> bool:
+        """Return whether the path leads to a character device."""
+        return self._has_type(_stat.S_ISCHR)
+
+    def is_block_device(self) -> bool:
+        """Return whether the path leads to a block device."""
+        return self._has_type(_stat.S_ISBLK)
+
+    def _has_type(self, test: Callable[[int], bool], *, follow_symlinks: bool = True) -> bool:
         try:
-            return self.lstat().is_symlink()
-        except (FileNotFoundError, NotADirectoryError):
+            return test(self.stat(follow_symlinks=follow_symlinks).st_mode)
+        except (FileNotFoundError, NotADirectoryError, LoopError, UnicodeEncodeError):
             return False
+
+    def samefile(self, other: DaxfsPath | str) -> bool:
+        """Return whether both lead to one file of one tree.
+
+        Parameters
+        ----------
+        other : DaxfsPath or str
+            The other path; text is one in this tree.
+
+        Raises
+        ------
+        NotFoundError, NotDirectoryError, LoopError
+            One of them leads to nothing.
+        """
+        if not isinstance(other, DaxfsPath):
+            other = DaxfsPath(self.image, other)
+        same = self.stat().st_ino == other.stat().st_ino
+        return same and self.image is other.image
 
     def readlink(self) -> str:
         """Return a symbolic link's target."""
@@ -182,7 +244,7 @@ class DaxfsPath:
 
         if isinstance(self.image, Branch):
             return self.image
-        raise io.UnsupportedOperation("images are read-only; open a branch to write")
+        raise refuse_writing(str(self))
 
     @overload
     def open(  # type: ignore[overload-overlap]

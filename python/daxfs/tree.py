@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, overload
 from . import _daxfs
 from ._glob import as_text, join, matches
 from .errors import UnsoundImageError
-from .file import ImageFile, open_stream, parse_mode
+from .file import ImageFile, check_options, open_stream, parse_mode, refuse_writing
 from .path import DaxfsPath
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
     from ._daxfs import Difference, ExtractResult, PathChange, Progress
+    from .path import Segment
 
 __all__ = ["Tree"]
 
@@ -31,7 +32,7 @@ class Tree(_daxfs.Tree):
     as text they are UTF-8 with ``surrogateescape``. Symbolic links are followed inside the image.
     """
 
-    def __truediv__(self, name: str | os.PathLike[str]) -> DaxfsPath:
+    def __truediv__(self, name: Segment) -> DaxfsPath:
         return DaxfsPath(self, name)
 
     @property
@@ -94,7 +95,8 @@ class Tree(_daxfs.Tree):
         -------
         ImageFile, io.BufferedIOBase or io.TextIOWrapper
             A stream, which stays usable after the image is closed. ``"rb"`` gives the raw
-            `ImageFile`.
+            `ImageFile`. One that writes is to be closed before its branch is committed: what it
+            still buffers is not in the branch, and cannot get there later.
 
         Raises
         ------
@@ -104,8 +106,11 @@ class Tree(_daxfs.Tree):
             The mode says that the file must be new.
         UnsupportedError
             The mode writes, and the image is only read.
+        ValueError
+            There is no such mode, or what else is given does not go with it.
         """
         parsed = parse_mode(mode)
+        check_options(parsed, buffering, encoding, errors, newline)
         raw = ImageFile(self._open_raw(path, mode), os.fsdecode(path), mode)
         if mode == "rb" and buffering in (-1, 0):
             return raw
@@ -113,7 +118,7 @@ class Tree(_daxfs.Tree):
 
     def _open_raw(self, path: StrOrBytesPath, mode: str) -> _daxfs.File:
         if parse_mode(mode).writes:
-            raise io.UnsupportedOperation("images are read-only; open a branch to write")
+            raise refuse_writing(as_text(path))
         return self.open_file(path)
 
     def read_text(

@@ -234,6 +234,39 @@ def test_open_is_a_raw_stream(image: daxfs.Image, tree: Path) -> None:
         file.read()
 
 
+def test_positions_are_those_of_files(image: daxfs.Image, tree: Path) -> None:
+    for file in (image.open("big"), (tree / "big").open("rb", 0)):
+        with file:
+            file.seek(5)
+            for offset in (1.0, 1.5, "1", None):
+                with pytest.raises(TypeError):
+                    file.seek(offset)  # type: ignore[arg-type]
+            for offset in (1 << 63, 1 << 70):
+                with pytest.raises(OverflowError):
+                    file.seek(offset)
+            assert file.tell() == 5
+            assert file.read(1) == b"\x05"
+    with image.open("big") as raw:
+        raw.seek((1 << 63) - 1)
+        assert raw.read() == raw.read(1) == b""
+        with pytest.raises(OverflowError):
+            raw.seek(1, os.SEEK_CUR)
+
+
+@pytest.mark.parametrize("mode", ["r", "rt", "rb"])
+def test_streams_tell_their_mode(image: daxfs.Image, tree: Path, mode: str) -> None:
+    with image.open("big", mode) as file, (tree / "big").open(mode) as host:
+        assert file.mode == host.mode == mode
+
+
+@pytest.mark.parametrize("option", ["encoding", "errors", "newline"])
+def test_bytes_have_no_encoding(image: daxfs.Image, option: str) -> None:
+    options: dict[str, Any] = {option: "strict"}
+    for buffering in (-1, 0, 8192):
+        with pytest.raises(ValueError, match="binary mode"):
+            image.open("big", "rb", buffering, **options)
+
+
 def test_readinto_takes_any_contiguous_buffer(image: daxfs.Image, tree: Path) -> None:
     import array
 
@@ -290,8 +323,31 @@ def test_paths_are_like_pathlib(image: daxfs.Image) -> None:
     assert list((image / "dir").rglob("deep")) == [image / "dir/sub/deep"]
 
 
+def test_paths_know_the_types_that_pathlib_knows(image: daxfs.Image, tree: Path) -> None:
+    kinds = ("is_fifo", "is_socket", "is_char_device", "is_block_device", "is_symlink")
+    for name in ("fifo", "big", "dir", "link", "dangling", "loop", "loop/x", "nope", "big/x"):
+        for kind in kinds:
+            assert getattr(image / name, kind)() == getattr(tree / name, kind)(), (name, kind)
+    assert not (image / "\ud800").is_symlink()
+
+
+def test_paths_join_and_change_like_pathlib(image: daxfs.Image) -> None:
+    path = image / "dir/text.txt"
+    assert path.with_stem("a") == image / "dir/a.txt"
+    assert path.as_posix() == "/dir/text.txt"
+    assert path.is_absolute()
+    assert image / path == image / "x" / path == image.root.joinpath("x", path) == path
+    assert path.samefile("/hard")
+    assert path.samefile(image / "link")
+    assert not path.samefile(image / "big")
+    with pytest.raises(FileNotFoundError):
+        path.samefile("nope")
+
+
 def test_paths_of_two_images_differ(image: daxfs.Image, image_path: Path) -> None:
     with daxfs.open(image_path) as other:
+        assert other / (image / "dir") == other / "dir"
+        assert not (image / "dir").samefile(other / "dir")
         assert image / "dir" != other / "dir"
         with pytest.raises(TypeError):
             image / "dir" < other / "dir"  # noqa: B015

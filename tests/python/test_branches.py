@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -289,9 +289,10 @@ class TestFiles:
             with pytest.raises(io.UnsupportedOperation):
                 raw.truncate()
         with pytest.raises(ValueError, match="unbuffered text"):
-            branch.open("f", "w", 0)
+            branch.open("big", "w", 0)
         with pytest.raises(ValueError, match="encoding"):
-            branch.open("f", "wb", encoding="utf-8")
+            branch.open("big", "wb", encoding="utf-8")
+        assert branch.stat("big").st_size > 0
         with pytest.raises(ValueError, match="closed"):
             raw.read()
 
@@ -303,6 +304,19 @@ class TestFiles:
             file.seek(8 * 5)
             file.write(np.array([-1], dtype="int64"))
         assert np.frombuffer(branch.read_bytes("n"), dtype="int64")[4:7].tolist() == [4, -1, 6]
+
+    @pytest.mark.parametrize(
+        "data", [None, "text", 5, memoryview(b"abcd")[::2], np.zeros((2, 2)).T, np.zeros((0, 2))]
+    )
+    def test_what_cannot_be_written_leaves_the_file(self, branch: daxfs.Branch, data: Any) -> None:
+        for write in (branch.write_bytes, lambda _, data: (branch / "big").write_bytes(data)):
+            with pytest.raises(TypeError):
+                write("big", data)
+        if not isinstance(data, str):
+            for write in (branch.write_text, lambda _, data: (branch / "big").write_text(data)):
+                with pytest.raises(TypeError, match="must be str"):
+                    write("big", data)
+        assert branch.diff() == []
 
     def test_an_unlinked_file_goes_on(self, branch: daxfs.Branch) -> None:
         with branch.open("f", "w+b", 0) as file:
@@ -423,10 +437,39 @@ class TestNames:
         branch.rmtree("a")
         assert not branch.exists("a")
         assert branch.stat("/").st_nlink == 2 + 2
+        for other in ("dirlink", "dirlink/", "empty"):
+            with pytest.raises(NotADirectoryError) as caught:
+                branch.rmtree(other)
+            assert (caught.value.errno, caught.value.filename) == (
+                errno.ENOTDIR,
+                other.rstrip("/"),
+            )
+
+    @pytest.mark.parametrize("name", ["/", "", ".", "..", b"//", "dir/.", "dir/sub/..", "dir/./"])
+    def test_what_cannot_go_itself_keeps_what_is_in_it(
+        self, branch: daxfs.Branch, name: str | bytes
+    ) -> None:
+        with pytest.raises(errors.InvalidError) as caught:
+            branch.rmtree(name)
+        assert (caught.value.errno, caught.value.filename) == (errno.EINVAL, os.fsdecode(name))
+        assert branch.diff() == []
+
+    def test_directories_above_are_made_as_os_does(
+        self, branch: daxfs.Branch, tmp_path: Path
+    ) -> None:
+        host = tmp_path / "host"
+        for name in ("./k/l", "n1/../n2/x", "./", "k/./l/m/.", "k/..", "/o//p/"):
+            branch.makedirs(name, exist_ok=True)
+            os.makedirs(f"{host}/{name}", exist_ok=True)
+        made = {one.path for one in branch.diff() if one.kind == "added"}
+        assert made == {f"/{path.relative_to(host)}" for path in host.rglob("*")}
+        for taken in ("k/l", "./k/l", "k/l/.", b"./k/l"):
+            with pytest.raises(FileExistsError):
+                branch.makedirs(taken)
         with pytest.raises(NotADirectoryError):
-            branch.rmtree("dirlink")
-        with pytest.raises(NotADirectoryError):
-            branch.rmtree("empty")
+            branch.makedirs("empty/../x")
+        with pytest.raises(FileExistsError):
+            branch.makedirs("/")
 
     def test_moves(self, branch: daxfs.Branch) -> None:
         branch.write_text("one", "1")
@@ -451,8 +494,32 @@ class TestNames:
         assert branch.stat("null").st_rdev == os.makedev(1, 3)
         branch.mknod("pipe", stat.S_IFIFO)
         assert stat.S_ISFIFO(branch.stat("pipe").st_mode)
+        branch.mknod("disk", stat.S_IFBLK | 0o600, os.makedev(8, 0))
+        branch.mknod("socket", stat.S_IFSOCK | 0o600)
+        tests = ("is_char_device", "is_fifo", "is_block_device", "is_socket", "is_file", "is_dir")
+        for at, name in enumerate(("null", "pipe", "disk", "socket", "hard", "dir")):
+            found = [getattr(branch / name, test)() for test in tests]
+            assert found == [test == tests[at] for test in tests], name
         branch.mknod("plain")
         assert branch.read_bytes("plain") == b""
+
+    def test_numbers_of_devices_have_a_limit(self, branch: daxfs.Branch) -> None:
+        branch.mknod("last", stat.S_IFBLK | 0o600, os.makedev(4095, 1048575))
+        assert branch.stat("last").st_rdev == os.makedev(4095, 1048575)
+        for device in (os.makedev(4096, 0), os.makedev(0, 1048576)):
+            with pytest.raises(errors.InvalidError, match="at most 4095:1048575") as caught:
+                branch.mknod("more", stat.S_IFBLK | 0o600, device)
+            assert (caught.value.errno, caught.value.filename) == (errno.EINVAL, "more")
+        assert not branch.exists("more")
+
+    def test_a_mode_gives_permissions_alone(self, branch: daxfs.Branch) -> None:
+        branch.mkdir("d", stat.S_IFREG | 0o2750)
+        branch.makedirs("e/f", stat.S_IFREG | 0o2750)
+        (branch / "g").mkdir(stat.S_IFREG | 0o2750)
+        for name in ("d", "e/f", "g"):
+            assert branch.stat(name).st_mode == stat.S_IFDIR | 0o2750
+        branch.touch("t", stat.S_IFSOCK | 0o640)
+        assert branch.stat("t").st_mode == stat.S_IFREG | 0o640
 
     def test_attributes(self, branch: daxfs.Branch) -> None:
         branch.chmod("setuid", 0o2711)
@@ -461,6 +528,16 @@ class TestNames:
         branch.chown("setuid", gid=7)
         info = branch.stat("setuid")
         assert (info.st_uid, info.st_gid) == (5, 7)
+        branch.chown("setuid", 0xFFFF_FFFF, 0xFFFF_FFFF)
+        info = branch.stat("setuid")
+        assert (info.st_uid, info.st_gid) == (5, 7)
+        branch.chown("setuid", 0xFFFF_FFFE)
+        assert branch.stat("setuid").st_uid == 0xFFFF_FFFE
+        for number in (-2, 1 << 32):
+            with pytest.raises(errors.InvalidError, match=f"uid {number}"):
+                branch.chown("setuid", number)
+            with pytest.raises(errors.InvalidError, match=f"gid {number}"):
+                branch.chown("setuid", gid=number)
         branch.utime("setuid", (1.5, 2.25))
         info = branch.stat("setuid")
         assert (info.st_atime, info.st_mtime) == (1.5, 2.25)
@@ -549,10 +626,6 @@ class TestNames:
         (top / "h").unlink(missing_ok=True)
         (top / "q").rmdir()
         assert sorted(path.name for path in top.iterdir()) == ["hard", "soft", "t"]
-        with pytest.raises(io.UnsupportedOperation):
-            (image / "x").write_text("")
-        with pytest.raises(io.UnsupportedOperation):
-            image.open("x", "wb")
 
 
 class TestDiff:

@@ -80,6 +80,20 @@ def test_wrong_kinds_of_file(image: daxfs.Image) -> None:
         image.readlink("big")
 
 
+def test_images_are_only_read(image: daxfs.Image) -> None:
+    for write in (
+        lambda: image.open("/big", "wb"),
+        lambda: image.open(b"/big", "r+"),
+        lambda: (image / "big").open("a"),
+        lambda: (image / "big").write_text(""),
+        lambda: (image / "big").unlink(),
+    ):
+        with pytest.raises(io.UnsupportedOperation, match="open a branch") as caught:
+            write()
+        assert isinstance(caught.value, errors.UnsupportedError)
+        assert (caught.value.errno, caught.value.filename) == (errno.EOPNOTSUPP, "/big")
+
+
 def test_files_of_the_host(tmp_path: Path, image_path: Path) -> None:
     with pytest.raises(errors.NotFoundError) as missing:
         daxfs.open(tmp_path / "nope")

@@ -139,6 +139,21 @@ def test_a_file_in_pieces_cannot_be_viewed_and_says_so() -> None:
                 assert image.view(path) == image.read_bytes(path)
 
 
+def test_what_a_branch_changed_is_viewed_where_somebody_keeps_it(
+    tmp_path: Path, tree: Path
+) -> None:
+    path = tmp_path / "x"
+    daxfs.build(tree, path, branches=True)
+    with daxfs.open(path, writable=True) as image:
+        with image.branch("b") as branch:
+            branch.write_bytes("dir/sub/deep", b"changed")
+        assert bytes(image.view("dir/sub/deep")) == b"changed"
+    with daxfs.open(path) as image:
+        with pytest.raises(daxfs.errors.UnsupportedError, match="open it for writing"):
+            image.view("dir/sub/deep")
+        assert image.view("big") == (tree / "big").read_bytes()
+
+
 def test_a_view_of_memory_sees_what_others_store(tmp_path: Path, tree: Path) -> None:
     """No copy, so a peer's store shows at once."""
     path = tmp_path / "x"
