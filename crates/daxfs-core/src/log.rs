@@ -48,7 +48,10 @@ impl<'a> Appender<'a> {
         self.buffer.clear();
         delta::encode(self.buffer, ino, time, change, &data);
         let len = self.buffer.len() as u64;
-        if self.at.segment_end - self.at.at < len + CONTINUE_SIZE {
+        // Where nothing is published, what the record says of a first segment means nothing: it may
+        // be free, or somebody else's, if its writer died or gave up.
+        let begun = self.at.position > 0;
+        if !begun || self.at.segment_end - self.at.at < len + CONTINUE_SIZE {
             self.extend(len, time)?;
         }
         self.put()

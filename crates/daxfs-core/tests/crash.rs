@@ -77,6 +77,12 @@ fn recover(left: &[u8], allowed: &[Shown], recrash: bool) -> u64 {
             }
         }
     }
+    match go_on_there(&session) {
+        Err(Error::NoSpace { .. }) => {}
+        done => done.expect("work goes on in what was left"),
+    }
+    let findings = branching::findings(&region);
+    assert_eq!(findings.list().iter().find(unused), None, "going on left this");
     match go_on(&session) {
         // At the latest when there are no branches.
         Err(Error::NoSpace { .. }) => {
@@ -89,6 +95,22 @@ fn recover(left: &[u8], allowed: &[Shown], recrash: bool) -> u64 {
         done => done.expect("work goes on"),
     }
     count
+}
+
+/// Writes in the branches that the crash left.
+fn go_on_there(session: &Arc<Session>) -> Result<(), Error> {
+    for name in show(session).into_keys() {
+        let branch = match session.open_branch(&name, Access::Write) {
+            // It has children.
+            Err(Error::ReadOnly { .. }) => continue,
+            opened => opened?,
+        };
+        // Gives back what the branch does not need.
+        branch.free_blocks()?;
+        ops::apply(&branch, &file("more"))?;
+        ops::apply(&branch, &write("more", 0, b'+', 9000))?;
+    }
+    Ok(())
 }
 
 fn go_on(session: &Arc<Session>) -> Result<(), Error> {
