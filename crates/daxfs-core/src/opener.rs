@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+use rustix::process::Pid;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
@@ -122,7 +124,9 @@ impl Openers {
         }
         match start_time(entry.pid.get()) {
             Some(start) if start == entry.start_time.get() => Life::Alive,
-            _ => Life::Dead,
+            Some(_) => Life::Dead,
+            None if is_nobody(entry.pid.get()) => Life::Dead,
+            None => Life::Unknown,
         }
     }
 
@@ -219,6 +223,9 @@ impl Opener {
             _ => false,
         };
         let id = if last == 0 { slot + 1 } else { last + u64::from(BRANCH_RECORDS) };
+        if id & NOT_PLAIN != 0 {
+            return Err(Error::corrupt("id of an opener", at, "one that can grow", last));
+        }
         // OpenClaim
         if openers.region.compare_exchange(at, word, OPENER_CLAIMED | id)? {
             return Ok(Some(Claim { at, id, locked }));
@@ -376,12 +383,19 @@ fn pid_namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |namespace| namespace.ino())
 }
 
-/// When a process began, in clock ticks since boot; `None` when there is none of this number.
+/// Whether no process has a number.
+fn is_nobody(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(Errno::SRCH))
+}
+
+/// When a process began, in clock ticks since boot, 0 for one that has ended; `None` when the
+/// system does not say: there is none of this number, it is hidden, or nothing can be opened.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything. After it come the state and, as field 22, the
     // start. A zombie has ended.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    fields.nth(18)?.parse().ok().filter(|_| !matches!(state, "Z" | "X"))
+    let ended = matches!(fields.next()?, "Z" | "X");
+    if ended { Some(0) } else { fields.nth(18)?.parse().ok() }
 }

@@ -4,9 +4,10 @@
 use std::mem::offset_of;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{
-    BRANCH_NAME_MAX, BRANCH_RECORDS, BranchRecord, OWNER_FROZEN, Superblock, branch_flag, state,
+    BRANCH_NAME_MAX, BRANCH_RECORDS, BranchRecord, OPENER_FREED, OWNER_FROZEN, Superblock,
+    branch_flag, state,
 };
 use crate::region::Region;
 
@@ -182,7 +183,11 @@ impl Records {
     /// Fills a FREE record; returns its new id.
     pub(crate) fn fill(&self, slot: u64, new: &NewRecord) -> Result<u64> {
         let last = self.id(slot)?;
-        let id = if last == 0 { slot + 1 } else { last + SLOTS };
+        let next = if last == 0 { Some(slot + 1) } else { last.checked_add(SLOTS) };
+        // Ids stay below the flags in words that hold them.
+        let id = next.filter(|id| *id < OPENER_FREED).ok_or_else(|| {
+            Error::corrupt("id of a branch", self.at(slot), "one that can grow", last)
+        })?;
         let mut record = BranchRecord {
             branch_id: id.into(),
             parent_id: new.parent.into(),
