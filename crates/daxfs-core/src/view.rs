@@ -4,6 +4,8 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::fence;
 
 use crate::base::{Inode, Xattr};
 use crate::branch::Table;
@@ -87,6 +89,8 @@ impl View {
             let epoch = region.load(EPOCH)?;
             let before = table()?;
             let view = Self::replay(Arc::clone(&image), branch);
+            // The replay comes first.
+            fence(Acquire);
             // A layer may be replaced by one that was not there yet when its slot was read.
             if region.load(EPOCH)? != epoch || view.is_err() && table()? != before {
                 continue;
@@ -231,12 +235,20 @@ impl View {
         };
         let len = file.size.saturating_sub(offset).min(buffer.len() as u64) as usize;
         extents.read(self.image.region(), offset, &mut buffer[..len])?;
+        self.expect_kept()?;
+        Ok(len)
+    }
+
+    /// An error if the bytes of a branch that were copied up to now may be others' by now.
+    pub(crate) fn expect_kept(&self) -> Result<()> {
+        // The copies come first.
+        fence(Acquire);
         match &self.guard {
             Guard::Epoch(epoch, name) if self.image.region().load(EPOCH)? != *epoch => {
                 let why = "space was given back since it was opened for reading; open it again";
                 Err(Error::Stale { name: name.to_string(), why })
             }
-            _ => Ok(len),
+            _ => Ok(()),
         }
     }
 

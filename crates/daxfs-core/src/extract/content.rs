@@ -50,6 +50,7 @@ pub(super) fn copy(
             at += skip + run;
         }
     }
+    view.expect_kept()?;
     if written < inode.size {
         rustix::fs::ftruncate(file, inode.size).map_err(Error::io("extend", path))?;
     }
