@@ -757,6 +757,19 @@ class TestMap:
         assert branch.extents("f") == extents
         assert branch.read_bytes("f")[40_001] == 1
 
+    def test_attributes_beyond_what_one_file_can_have(
+        self, image: daxfs.Image, branch: daxfs.Branch
+    ) -> None:
+        branch.write_text("f", "kept")
+        for number in range(15):
+            branch.setxattr("f", f"user.{number}", bytes(65536))
+        with pytest.raises(errors.NoSpaceError, match="set of attributes"):
+            branch.setxattr("f", "user.15", bytes(65536))
+        assert len(branch.xattrs("f")) == 15
+        branch.write_text("g", "as well")
+        branch.commit()
+        assert (image.read_text("f"), image.read_text("g")) == ("kept", "as well")
+
     def test_a_view_is_never_left_behind(self, branch: daxfs.Branch) -> None:
         branch.write_bytes("f", b"1" * 20_000)
         with branch.map("f", 4096, 1000) as view, branch.map("f") as whole:

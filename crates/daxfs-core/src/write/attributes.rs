@@ -6,7 +6,8 @@ use crate::base::Inode;
 use crate::branch::handle::Branch;
 use crate::delta::{Change, FILE_SIZE_MAX};
 use crate::error::{Error, Result};
-use crate::format::{XATTR_NAME_MAX, XATTR_VALUE_MAX, mode};
+use crate::format::{XATTR_NAME_MAX, XATTR_SET_MAX, XATTR_VALUE_MAX, mode};
+use crate::index::xattr_set_size;
 
 /// Attributes to change; what is absent stays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -94,6 +95,18 @@ impl Branch {
                     return Err(Error::NoAttribute { name: name.to_vec() });
                 }
                 _ => {}
+            }
+            let set = view.xattrs(&inode)?;
+            let others = set.iter().filter(|(other, _)| other != name);
+            let pairs = others.map(|(name, value)| (&**name, &**value)).chain([(name, value)]);
+            let size = xattr_set_size(pairs);
+            if size > XATTR_SET_MAX {
+                return Err(Error::NoSpace {
+                    what: "the set of attributes of one file",
+                    needed: size as u64,
+                    available: XATTR_SET_MAX as u64,
+                    advice: "",
+                });
             }
             drop(view);
             let change = Change::SetXattr { name: name.into(), value: Some(value.into()) };

@@ -8,7 +8,7 @@ use crate::base::{Inode, Xattr};
 use crate::branch::handle::Branch;
 use crate::delta::{Change, is_name};
 use crate::error::{Error, Result};
-use crate::format::{NAME_MAX, TARGET_MAX, mode};
+use crate::format::{FILE_NLINK_MAX, NAME_MAX, TARGET_MAX, mode};
 use crate::view::View;
 
 /// What a new inode begins with.
@@ -125,7 +125,7 @@ impl Branch {
             if inode.nlink == 0 {
                 return Err(Error::NotFound { path: name.to_vec() });
             }
-            if inode.nlink == u32::MAX {
+            if inode.nlink >= FILE_NLINK_MAX {
                 return Err(Error::TooManyLinks { path: name.to_vec() });
             }
             operation.free_name(parent, name)?;
