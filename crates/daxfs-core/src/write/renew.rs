@@ -47,13 +47,15 @@ impl Open {
         drop(kept);
         let (session, records) = (&self.session, &self.session.records);
         let logs = |chain: &[u64]| {
-            chain.iter().try_fold(0, |sum, slot| Ok::<_, Error>(sum + records.size(*slot)?))
+            let add =
+                |sum, slot: &u64| Ok::<_, Error>(u64::saturating_add(sum, records.size(*slot)?));
+            chain.iter().try_fold(0, add)
         };
         self.flush(writer)?;
         let chain = records.chain(self.id())?;
         let (own, all) = (logs(&chain[..1])?, logs(&chain)?);
         // Shorter than what it lies on, it would be folded again and again for little.
-        let pays = own > 0 && (anyway || own >= all - own);
+        let pays = own > 0 && (anyway || own >= all.saturating_sub(own));
         if in_use || !pays {
             return Ok(false);
         }

@@ -8,7 +8,7 @@
 
 use super::Writer;
 use crate::branch::handle::Open;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::BLOCK_SIZE;
 use crate::merge::{bytes_of, merge};
 
@@ -53,10 +53,13 @@ impl Open {
                 let records = &self.session.records;
                 let chain = records.chain(state.id)?;
                 let sizes = chain.iter().skip(1).map(|slot| records.size(*slot));
-                *writer.merged.below.insert(sizes.sum::<Result<u64>>()?)
+                let sum = sizes
+                    .into_iter()
+                    .try_fold(0, |sum, size| Ok::<_, Error>(u64::saturating_add(sum, size?)));
+                *writer.merged.below.insert(sum?)
             }
         };
-        let folding = match below + state.cursor.position {
+        let folding = match below.saturating_add(state.cursor.position) {
             // Nothing is there yet that could be removed.
             0 => 0,
             _ => blocks(writer.merged.most(below, state.cursor.position)),
