@@ -224,6 +224,10 @@ fn describe(
     let base_offset = placement.base_offset;
     sink.set_size(superblock.total_size.get())?;
     sink.write(base_offset + placement.data_end, &xattrs.bytes)?;
+    // Memory may hold something where the last block goes on.
+    let end = placement.data_end + xattrs.bytes.len() as u64;
+    let rest = superblock.base_size.get() - end;
+    sink.write(base_offset + end, &[0; BLOCK_SIZE as usize][..rest as usize])?;
     let checksums = metadata::write_inodes(tree, placement, &sums, &xattrs, &sink)?;
     let header = metadata::base_superblock(
         placement,
