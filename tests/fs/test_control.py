@@ -493,6 +493,9 @@ def test_what_makes_no_sense_is_refused(mounts: Mounts, image: Path, scratch: Pa
             work()
         assert caught.value.errno == number
     static = mounts.mount(mounts.build(scratch / "tree"))
+    for refused in (control.create, control.switch, control.commit, control.abort):
+        with pytest.raises(DaxfsError):
+            refused(static, "x")
     said = mounts.run("daxfs-branch", "list", "-m", static, status=1)
     assert "no branches that this mount could control" in said
     reader = mounts.mount(image, "ro")

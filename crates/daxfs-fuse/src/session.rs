@@ -129,6 +129,9 @@ impl Mount {
         if !mounted.immutable && mounted.session.is_some() {
             let watched = Arc::clone(&mounted);
             beside.start("daxfs-control", move |_| control::run(&watched, &taken))?;
+        } else {
+            // Orders are refused rather than kept.
+            drop(taken);
         }
         if defers {
             let synced = Arc::clone(&mounted);

@@ -115,6 +115,10 @@ impl Mounted {
             let (view, inode) = self.file(from)?;
             let read = view.read(&inode, at, &mut buffer[..part]).map_err(errno)?;
             drop(view);
+            // It was cut meanwhile.
+            if read == 0 {
+                break;
+            }
             let target = to_offset + (at - from_offset);
             match branch.write(to.ino, target, &buffer[..read]) {
                 Ok(()) => at += read as u64,
