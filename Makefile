@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 DIR ?=
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# The lists of a fresh machine may be empty.
+APT_INSTALL := $(SUDO) apt-get -qq update; $(SUDO) apt-get install -y
+COMPILER := command -v cc >/dev/null || { $(APT_INSTALL) gcc libc6-dev; }
 SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(wildcard crates/*/Cargo.toml) \
 	$(wildcard kernel/*) $(shell find crates/*/src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' 2>/dev/null)
 
@@ -18,12 +21,12 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(SUDO) apt-get install -y python3-venv
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(APT_INSTALL) python3-venv; }
 	$(PYTHON) -m venv $(VENV)
 
 # pip decides what to do anew; the stamp only spares its start when nothing changed.
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
-	@command -v cc >/dev/null || $(SUDO) apt-get install -y gcc libc6-dev
+	@$(COMPILER)
 	$(BIN)/python -m pip install --quiet '.[fsspec]'
 	@touch $@
 
@@ -34,7 +37,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 install: $(VENV)/.installed ## Build and install into .venv
 
 demo: install ## Build, prove, read, branch, mount, commit and compare an image of a real tree
-	@command -v git >/dev/null || $(SUDO) apt-get install -y git
+	@command -v git >/dev/null || { $(APT_INSTALL) git; }
 	PATH="$(abspath $(BIN)):$$PATH" ./demo.sh $(DIR)
 
 test: test-rust test-python test-fs test-parity fuzz-quick test-vm ## Run everything: Rust, Python, mounts, the C engine, fuzzing, virtual machines
@@ -43,12 +46,13 @@ test: test-rust test-python test-fs test-parity fuzz-quick test-vm ## Run everyt
 PEERS := bsdtar:libarchive-tools bzip2:bzip2 cpio:cpio python3:python3 xz:xz-utils zstd:zstd
 
 test-rust: ## Run the engine's tests
+	@$(COMPILER)
 	@missing=$$(for pair in $(PEERS); do command -v $${pair%%:*} >/dev/null || echo $${pair##*:}; done); \
-		[ -z "$$missing" ] || $(SUDO) apt-get install -y $$missing
+		[ -z "$$missing" ] || { $(APT_INSTALL) $$missing; }
 	cargo test --workspace --exclude daxfs-py
 
 test-python: $(VENV)/.installed-test ## Run the tests of the package and the commands
-	@command -v patch >/dev/null || $(SUDO) apt-get install -y patch
+	@command -v patch >/dev/null || { $(APT_INSTALL) patch; }
 	$(BIN)/python -m pytest tests/python
 
 # Mounting needs root here; what an ordinary user may do is tested as one.
@@ -87,7 +91,7 @@ target/tools/bin/gungraun-runner: Cargo.lock
 	@touch $@
 
 bench-instructions: target/tools/bin/gungraun-runner ## Count the instructions that operations on branches take
-	@command -v valgrind >/dev/null || $(SUDO) apt-get install -y valgrind libc6-dbg
+	@command -v valgrind >/dev/null || { $(APT_INSTALL) valgrind libc6-dbg; }
 	GUNGRAUN_RUNNER=$(abspath $<) cargo bench -p daxfs-core --bench instructions
 
 clean: ## Remove what was built

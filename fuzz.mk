@@ -18,7 +18,7 @@ target/tools/bin/cargo-fuzz:
 	cargo install --quiet --locked --version 0.13.2 --root target/tools cargo-fuzz
 
 fuzz-seeds: $(CARGO_FUZZ)
-	@command -v c++ >/dev/null || $(SUDO) apt-get install -y g++
+	@command -v c++ >/dev/null || { $(APT_INSTALL) g++; }
 	cargo run --quiet --manifest-path $(FUZZ_DIR)/Cargo.toml --example seeds $(FUZZ_DIR)/corpus
 
 fuzz: SECONDS_EACH = $(FUZZ_SECONDS)

@@ -4,7 +4,7 @@
 .PHONY: test-parity test-kasan bench-kernel
 
 test-parity: $(VENV)/.installed-test ## Compare the kernel's engine with the Rust engine
-	@command -v gcc >/dev/null || $(SUDO) apt-get install -y gcc libc6-dev
+	@command -v gcc >/dev/null || { $(APT_INSTALL) gcc libc6-dev; }
 	$(BIN)/python -m pytest tests/parity
 
 test-kasan: $(VENV)/.installed-test ## Run the kernel tests on a debug kernel, built first (an hour in all)
