@@ -11,7 +11,7 @@ import stat
 from typing import TYPE_CHECKING, TypedDict
 
 from . import _daxfs
-from .errors import BranchBusyError, InvalidError
+from .errors import BranchBusyError, DaxfsError, InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -129,6 +129,8 @@ def build(
         The image does not fit.
     BackingError
         The machine lacks the memory asked for.
+    BranchBusyError
+        A process has the image that would be replaced open for writing.
     InvalidError
         The arguments contradict each other, or one has a value that it cannot have.
     CancelledError
@@ -155,6 +157,14 @@ def build(
         "force": force,
     }
     _place(options, output)
+    replaced = options["file"]
+    if force and not dry_run and replaced is not None:
+        try:
+            _expect_unused(replaced)
+        except BranchBusyError:
+            raise
+        except DaxfsError:
+            pass  # no image, or one that nobody can write to
     return _build(options, progress, dry_run=dry_run)
 
 

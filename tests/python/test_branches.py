@@ -770,6 +770,18 @@ class TestMap:
         branch.commit()
         assert (image.read_text("f"), image.read_text("g")) == ("kept", "as well")
 
+    def test_an_image_in_use_is_not_replaced(
+        self, path: Path, tree: Path, image: daxfs.Image, branch: daxfs.Branch
+    ) -> None:
+        branch.write_text("f", "kept")
+        with pytest.raises(errors.BranchBusyError, match=f"process {os.getpid()} has the image"):
+            daxfs.build(tree, path, force=True)
+        branch.close()
+        image.close()
+        daxfs.build(tree, path, force=True)
+        (path.parent / "no image").write_text("text")
+        daxfs.build(tree, path.parent / "no image", force=True)
+
     def test_a_view_is_never_left_behind(self, branch: daxfs.Branch) -> None:
         branch.write_bytes("f", b"1" * 20_000)
         with branch.map("f", 4096, 1000) as view, branch.map("f") as whole:
