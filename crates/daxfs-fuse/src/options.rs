@@ -147,6 +147,8 @@ impl Options {
                 },
                 // The kernel shows these of every mount, and mount(8) hands them back.
                 "user_id" | "group_id" => {}
+                // Who may unmount it, as mount(8) notes it down.
+                "user" => {}
                 _ if name.starts_with("x-") || name.starts_with("X-") || name == "comment" => {}
                 _ => return wrong("not known"),
             }
