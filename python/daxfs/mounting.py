@@ -94,6 +94,10 @@ def _for_fuse(source: StrOrBytesPath, options: list[str]) -> tuple[StrOrBytesPat
 
 
 def _remount(mountpoint: str, options: list[str]) -> None:
+    from . import kmod
+
+    # mount(8) hands back what /etc/fstab or the kernel says of a mount by the module.
+    options = [word for word in options if word.partition("=")[0] not in kmod.OPTIONS]
     access = [word for word in options if word in ("ro", "rw")]
     if access[-1:] == ["rw"] and not _may_write(mountpoint):
         message = f"{mountpoint}: mounted for reading; unmount it, and mount it with rw"

@@ -214,6 +214,16 @@ def test_what_mount_8_says_is_understood(
     assert (done.exit_code, mounted.calls) == (0, calls)
 
 
+def test_a_remount_passes_over_what_the_module_was_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(_daxfs, "remount", lambda _point, options: said.append(options))
+    told = "remount,ro,phys=0x1000,size=1M,dax=/dev/dax0.0,dmabuf,dmabuf=3,validate,nosuid"
+    daxfs.mount("none", tmp_path, told)
+    assert said == ["remount,ro,nosuid"]
+
+
 def test_a_file_is_refused_in_words(run: Run, tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidError, match="devices"):
         kmod.mount("/etc/passwd", tmp_path)
