@@ -355,6 +355,10 @@ def _built(release: str | None, headers: str | None) -> Iterator[Path]:
             f"{build_directory}: no headers of this kernel",
             f"install them, on Debian with apt install linux-headers-{variables[0][5:]}",
         )
+    place = tempfile.gettempdir()
+    if re.search(r"[\s:%]", place):
+        message = f"{place}: kernels do not build in directories whose names have blanks, : or %"
+        raise BackingError(errno.EINVAL, f"{message}; set TMPDIR to another one")
     if shutil.which("make") is None or shutil.which("gcc") is None:
         raise _missing(
             "make or gcc is missing", "install them, on Debian with apt install gcc make"

@@ -254,6 +254,20 @@ def test_headers_that_are_missing_are_named(run: Run, tmp_path: Path) -> None:
     assert b"linux-headers" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["a b", "a:b", "a%b"])
+def test_a_directory_that_kbuild_cannot_work_in_is_named(
+    run: Run, tmp_path: Path, name: str
+) -> None:
+    scratch, headers = tmp_path / name, tmp_path / "headers"
+    scratch.mkdir()
+    headers.mkdir()
+    (headers / "Makefile").touch()
+    env = {**os.environ, "TMPDIR": str(scratch)}
+    done = run("daxfs", "module", "build", "--headers", headers, status=1, env=env)
+    assert str(scratch).encode() in done.stderr
+    assert b"set TMPDIR" in done.stderr
+
+
 def test_the_status_is_told(run: Run) -> None:
     loaded = "daxfs" in Path("/proc/filesystems").read_text()
     done = run("daxfs", "module", "status", status=0 if loaded else 1)
