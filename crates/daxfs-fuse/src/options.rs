@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn what_mount_reads_itself_is_passed_over() {
-        let options: Options = "defaults,noauto,x-systemd.automount,_netdev".parse().unwrap();
+        let options: Options =
+            "defaults,noauto,user=me,x-systemd.automount,_netdev".parse().unwrap();
         assert_eq!(options, Options::default());
     }
 
