@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPTIONS",
+    "PLACES",
+    "beyond_it",
     "build",
     "can_serve",
+    "for_fuse",
     "install",
     "is_available",
+    "leaves_it_to_fuse",
     "load",
     "mount",
     "settings_of",
@@ -34,12 +38,32 @@ __all__ = [
 Settings = list[tuple[str, str | None]]
 """What the file system is told: keys, with values or without."""
 
-# What mount(8) and fstab say that is not the file system's business.
+# What mount(8) and fstab say that is not the file system's business, or changes nothing of one
+# that is only read.
 _GENERIC = frozenset(
-    ("auto", "defaults", "noauto", "nofail", "nouser", "owner", "rw", "user", "users", "_netdev")
+    (
+        *("auto", "comment", "defaults", "group", "noauto", "nofail", "nouser", "owner", "_netdev"),
+        *("ro", "rw", "user", "users"),
+        *("async", "dirsync", "iversion", "lazytime", "loud", "noiversion", "nolazytime", "nomand"),
+        *("silent", "sync"),
+    )
+)
+# What they say about the mount, whatever file system it shows.
+_ATTRIBUTES = frozenset(
+    (
+        *("dev", "exec", "nodev", "noexec", "nosuid", "nosymfollow", "suid", "symfollow"),
+        *("atime", "diratime", "noatime", "nodiratime", "norelatime", "nostrictatime"),
+        *("relatime", "strictatime"),
+    )
 )
 OPTIONS = frozenset(("dax", "dmabuf", "phys", "size", "validate"))
 """What the file system itself understands."""
+PLACES = frozenset(("dax", "dmabuf", "phys"))
+"""Those that say where the image lies."""
+
+_BLOCK_DEVICES = Path("/sys/dev/block")
+# The kernel's words for memory that FUSE reads all the same.
+_ELSEWISE = re.compile(r"can be addressed|does not tell where its memory is|in several pieces")
 
 
 def is_available() -> bool:
@@ -87,9 +111,9 @@ def settings_of(source: str, options: Iterable[str] = ()) -> Settings | None:
     settings: Settings = []
     for option in options:
         key, equals, value = option.partition("=")
-        if key not in _GENERIC and key != "ro" and not key.startswith("x-"):
+        if key not in _GENERIC and not key.startswith(("x-", "X-")):
             settings.append((key, value if equals else None))
-    if any(key in ("phys", "dax", "dmabuf") for key, _ in settings):
+    if any(key in PLACES for key, _ in settings):
         return [("source", source or "none"), *settings]
     if source.startswith("phys:"):
         address, plus, size = source.removeprefix("phys:").partition("+")
@@ -100,13 +124,103 @@ def settings_of(source: str, options: Iterable[str] = ()) -> Settings | None:
     if source.startswith("dmabuf:"):
         return [("source", source), ("dmabuf", source.removeprefix("dmabuf:")), *settings]
     try:
-        mode = os.stat(source).st_mode
+        found = os.stat(source)
     except OSError:
         # A device in another mode has no node; the kernel says so.
         is_device = re.match(r"/dev/(dax|pmem)\d", source) is not None
     else:
-        is_device = stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
+        is_device = stat.S_ISCHR(found.st_mode) or (
+            stat.S_ISBLK(found.st_mode) and _has_memory(found.st_rdev)
+        )
     return [("source", source), *settings] if is_device else None
+
+
+def _has_memory(device: int) -> bool:
+    """Tell whether a block device is memory that can be addressed."""
+    node = (_BLOCK_DEVICES / f"{os.major(device)}:{os.minor(device)}").resolve()
+    if (node / "partition").exists():
+        node = node.parent
+    try:
+        return (node / "queue" / "dax").read_text().strip() == "1"
+    except OSError:
+        return False
+
+
+def for_fuse(source: str, options: Iterable[str]) -> tuple[str, list[str]]:
+    """Return what FUSE is to be told where options say where the image lies.
+
+    Parameters
+    ----------
+    source : str
+        As for `settings_of`.
+    options : iterable of str
+        As for `settings_of`.
+
+    Returns
+    -------
+    tuple
+        The source and the options, those of `PLACES` taken into the source.
+    """
+    places: dict[str, str] = {}
+    rest: list[str] = []
+    for option in options:
+        key, _, value = option.partition("=")
+        if value and (key in PLACES or key == "size"):
+            places[key] = value
+        else:
+            rest.append(option)
+    if set(places) == {"dax"}:
+        return places["dax"], rest
+    if set(places) == {"dmabuf"}:
+        return f"dmabuf:{places['dmabuf']}", rest
+    if set(places) == {"phys"}:
+        return f"phys:{places['phys']}", rest
+    if set(places) == {"phys", "size"}:
+        return f"phys:{places['phys']}+{places['size']}", rest
+    return source, list(options)
+
+
+def beyond_it(options: Iterable[str]) -> str | None:
+    """Return the option that asks for what the module does not do, as it shows main, read-only.
+
+    Parameters
+    ----------
+    options : iterable of str
+        As for `settings_of`.
+
+    Returns
+    -------
+    str or None
+        Such as ``rw``, or None if there is none.
+    """
+    access = None
+    for option in options:
+        if option in ("ro", "rw"):
+            access = option
+        elif option.partition("=")[0] in ("branch", "parent"):
+            return option
+    return "rw" if access == "rw" else None
+
+
+def leaves_it_to_fuse(error: OSError) -> bool:
+    """Tell whether FUSE may mount what the kernel refused.
+
+    Parameters
+    ----------
+    error : OSError
+        Of `mount`.
+
+    Returns
+    -------
+    bool
+        True for images that have changed, users who may not mount, memory that cannot be
+        addressed, and a module that could not be loaded.
+    """
+    if error.errno in (errno.EOPNOTSUPP, errno.EPERM):
+        return True
+    if error.errno == errno.ENODEV:
+        return not _is_loaded()
+    return error.errno == errno.EINVAL and _ELSEWISE.search(str(error)) is not None
 
 
 def can_serve(source: str, options: Iterable[str] = ()) -> bool:
@@ -119,8 +233,12 @@ def can_serve(source: str, options: Iterable[str] = ()) -> bool:
     options : iterable of str, optional
         As for `settings_of`.
     """
+    options = list(options)
     settings = settings_of(source, options)
-    if settings is None or any(key not in (*OPTIONS, "source") for key, _ in settings):
+    if settings is None or beyond_it(options) is not None:
+        return False
+    known = OPTIONS | _ATTRIBUTES | {"source"}
+    if any(key not in known for key, _ in settings):
         return False
     return is_available()
 
@@ -140,15 +258,19 @@ def mount(source: str, target: str | os.PathLike[str], options: Iterable[str] = 
     Raises
     ------
     InvalidError
-        The kernel cannot mount such a source.
+        The kernel cannot mount such a source, or not so.
     BackingError
         The kernel refused; the message is its own.
     """
+    options = list(options)
+    beyond = beyond_it(options)
+    if beyond is not None:
+        message = f"{beyond}: the kernel's module reads main only; without kernel, FUSE does it"
+        raise InvalidError(errno.EINVAL, message)
     settings = settings_of(source, options)
     if settings is None:
-        raise InvalidError(
-            errno.EINVAL, f"{source}: the kernel mounts devices, phys: and dmabuf: only"
-        )
+        message = "the kernel mounts devices that are memory, phys: and dmabuf: only"
+        raise InvalidError(errno.EINVAL, f"{source}: {message}")
     if not _is_loaded():
         _modprobe()
     _daxfs.mount_kernel(target, settings)
@@ -233,6 +355,10 @@ def _built(release: str | None, headers: str | None) -> Iterator[Path]:
             f"{build_directory}: no headers of this kernel",
             f"install them, on Debian with apt install linux-headers-{variables[0][5:]}",
         )
+    place = tempfile.gettempdir()
+    if re.search(r"[\s:%]", place):
+        message = f"{place}: kernels do not build in directories whose names have blanks, : or %"
+        raise BackingError(errno.EINVAL, f"{message}; set TMPDIR to another one")
     if shutil.which("make") is None or shutil.which("gcc") is None:
         raise _missing(
             "make or gcc is missing", "install them, on Debian with apt install gcc make"

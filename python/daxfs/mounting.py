@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from . import _daxfs
-from .errors import BranchBusyError, InvalidError, from_engine
+from .errors import BranchBusyError, DaxfsError, InvalidError, from_engine
 
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
@@ -43,8 +43,11 @@ def mount(
     options : str, optional
         Mount options, separated by commas: `ro`, `rw`, `branch=NAME`, `parent=NAME`, `validate`,
         `invalidate`, `allow_other`, `noallow_other`, `nocontrol`, `threads=N`, `fuse`, `kernel`,
-        and those of mount(8). With `remount`, only what `ro`, `rw` and mount(8)'s own say is
-        changed, of a mount that is there; one that was made for reading cannot become `rw`.
+        and those of mount(8). The module reads main only: with `rw`, `branch` or `parent` it is
+        FUSE, as where the kernel refuses an image that has changed, memory that it cannot
+        address, or this user; with `kernel` all these are errors. With `remount`, only what
+        `ro`, `rw` and mount(8)'s own say is changed, of a mount that is there; one that was made
+        for reading cannot become `rw`.
     foreground : bool, optional
         Serve in this process until the mount is taken away.
 
@@ -70,12 +73,31 @@ def mount(
 
         name, target = os.fsdecode(os.fspath(source)), os.fsdecode(os.fspath(mountpoint))
         if forced or kmod.can_serve(name, rest):
-            kmod.mount(name, target, rest)
-            return
+            try:
+                kmod.mount(name, target, rest)
+            except DaxfsError as error:
+                if forced or not kmod.leaves_it_to_fuse(error):
+                    raise
+            else:
+                return
+    if not isinstance(source, int):
+        source, rest = _for_fuse(source, rest)
     _daxfs.mount_fuse(source, mountpoint, ",".join(rest), foreground=foreground)
 
 
+def _for_fuse(source: StrOrBytesPath, options: list[str]) -> tuple[StrOrBytesPath, list[str]]:
+    from . import kmod
+
+    name = os.fsdecode(os.fspath(source))
+    found, rest = kmod.for_fuse(name, options)
+    return (source, options) if found == name else (found, rest)
+
+
 def _remount(mountpoint: str, options: list[str]) -> None:
+    from . import kmod
+
+    # mount(8) hands back what /etc/fstab or the kernel says of a mount by the module.
+    options = [word for word in options if word.partition("=")[0] not in kmod.OPTIONS]
     access = [word for word in options if word in ("ro", "rw")]
     if access[-1:] == ["rw"] and not _may_write(mountpoint):
         message = f"{mountpoint}: mounted for reading; unmount it, and mount it with rw"

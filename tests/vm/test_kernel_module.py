@@ -172,7 +172,8 @@ class Machines:
                 *(RESERVED, loaded(self._image, RESERVED_ADDRESS)),
                 *(loaded(self._image, PMEM_ADDRESS), PMEM, RELAXED),
             ]
-        return Guest(series, workdir, memory="3G", devices=devices, modules=["libcrc32c", "brd"])
+        modules = ["libcrc32c", "brd", "fuse"]
+        return Guest(series, workdir, memory="3G", devices=devices, modules=modules)
 
     def end(self) -> None:
         """End every guest."""
@@ -408,6 +409,61 @@ def test_the_commands_mount_physical_memory(mounted: Mounted) -> None:
     guest.check([BIN / "mount.daxfs", f"phys:{SPARE:#x}", where, "-o", "ro,validate"])
     assert "validate" in guest.check(["grep", where, "/proc/mounts"])
     guest.check(["umount", where])
+
+
+@in_memory
+def test_the_commands_choose_who_mounts(mounted: Mounted) -> None:
+    """The module where it serves what is asked for, FUSE for the rest."""
+    guest, where, source = mounted.guest, "/run/chosen", f"phys:{SPARE:#x}+4M"
+    place = f"phys={SPARE:#x},size=4M"
+    guest.check(["mkdir", "-p", where])
+    build: list[str | Path] = [
+        BIN / "mkdaxfs",
+        "-q",
+        "-d",
+        INSIDE,
+        "--force",
+        "-w",
+        "--delta-size",
+        "1M",
+        "-o",
+    ]
+    guest.check([*build, source])
+
+    def mounts(program: str, options: str, source: str = source) -> list[str]:
+        command: list[str | Path] = [*(["mount"] if program == "daxfs" else []), source, where]
+        guest.check([BIN / program, *command, "-o", options])
+        kind, shown = guest.check(["grep", where, "/proc/mounts"]).split()[2:4]
+        return [kind, *shown.split(",")]
+
+    def unmount() -> None:
+        guest.check([BIN / "daxfs", "umount", where])
+
+    for options in (f"nosuid,{place},noatime,nofail", f"kernel,nosuid,noatime,{place}"):
+        shown = mounts("daxfs", options, "none")
+        assert shown[0] == "daxfs"
+        assert {"ro", "nosuid", "noatime"} <= set(shown)
+        unmount()
+    assert mounts("mount.daxfs", f"rw,{place}", "none")[:2] == ["daxfs", "ro"]
+    guest.check([BIN / "mount.daxfs", "none", where, "-o", f"remount,ro,nodev,{place}"])
+    assert "ro,nodev" in guest.check(["grep", where, "/proc/mounts"])
+    unmount()
+    refused = guest.run([BIN / "daxfs", "mount", "-o", "kernel,rw", source, where])
+    assert refused.status == 1
+    assert "rw: the kernel's module reads main only" in refused.stderr
+    assert mounts("daxfs", "rw")[:2] == ["fuse.daxfs", "rw"]
+    guest.check(["touch", f"{where}/new"])
+    unmount()
+    # The kernel does not show what has changed.
+    for options, name in (("ro", source), (place, "none")):
+        assert mounts("daxfs", options, name)[0] == "fuse.daxfs"
+        guest.check(["test", "-e", f"{where}/new"])
+        unmount()
+    assert guest.run([BIN / "daxfs", "mount", "-o", "kernel", source, where]).status == 1
+    # Ordinary memory behind a block device has no addresses.
+    guest.check([*build, "/dev/ram0"])
+    assert mounts("daxfs", "noatime", "/dev/ram0")[0] == "fuse.daxfs"
+    unmount()
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ const MESSAGE_MAX: usize = 1024;
 /// One setting of a file system that is to be mounted.
 #[derive(Debug, Clone, Copy)]
 pub enum Setting<'a> {
-    /// A word of its own, such as `validate`.
+    /// A word of its own, such as `validate`, or one of mount(8)'s about the mount, such as
+    /// `nosuid`.
     Flag(&'a str),
     /// A key and a value, such as `phys` and an address, or `dmabuf` and a descriptor's number.
     Text(&'a str, &'a str),
@@ -73,16 +74,56 @@ pub fn mount(settings: &[Setting<'_>], target: &Path) -> Result<()> {
     configure(&context, settings)
         .and_then(|()| fsconfig_create(context.as_fd()))
         .map_err(|errno| told(&context, errno))?;
-    let mounted =
-        fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY)
-            .map_err(|errno| told(&context, errno))?;
+    let attributes = attributes(settings);
+    let mounted = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map_err(|errno| told(&context, errno))?;
     move_mount(mounted.as_fd(), "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(Error::io("mount on", target))
+}
+
+/// What a word of mount(8) says about a mount: the bits that it decides, and what they become.
+fn attribute(word: &str) -> Option<(MountAttrFlags, MountAttrFlags)> {
+    let set = |flag| Some((flag, flag));
+    let clear = |flag| Some((flag, MountAttrFlags::empty()));
+    // When access times change is a number, of which relatime is zero.
+    let access_time = |value| Some((MountAttrFlags::MOUNT_ATTR__ATIME, value));
+    match word {
+        "nosuid" => set(MountAttrFlags::MOUNT_ATTR_NOSUID),
+        "suid" => clear(MountAttrFlags::MOUNT_ATTR_NOSUID),
+        "nodev" => set(MountAttrFlags::MOUNT_ATTR_NODEV),
+        "dev" => clear(MountAttrFlags::MOUNT_ATTR_NODEV),
+        "noexec" => set(MountAttrFlags::MOUNT_ATTR_NOEXEC),
+        "exec" => clear(MountAttrFlags::MOUNT_ATTR_NOEXEC),
+        "nosymfollow" => set(MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
+        "symfollow" => clear(MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
+        "nodiratime" => set(MountAttrFlags::MOUNT_ATTR_NODIRATIME),
+        "diratime" => clear(MountAttrFlags::MOUNT_ATTR_NODIRATIME),
+        "noatime" => access_time(MountAttrFlags::MOUNT_ATTR_NOATIME),
+        "strictatime" => access_time(MountAttrFlags::MOUNT_ATTR_STRICTATIME),
+        "atime" | "relatime" | "norelatime" | "nostrictatime" => {
+            access_time(MountAttrFlags::MOUNT_ATTR_RELATIME)
+        }
+        _ => None,
+    }
+}
+
+/// What all of them say together: of two that contradict each other, the later.
+fn attributes(settings: &[Setting<'_>]) -> MountAttrFlags {
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
+    for setting in settings {
+        if let Setting::Flag(key) = setting
+            && let Some((decided, value)) = attribute(key)
+        {
+            attributes = attributes.difference(decided) | value;
+        }
+    }
+    attributes
 }
 
 fn configure(context: &OwnedFd, settings: &[Setting<'_>]) -> rustix::io::Result<()> {
     for setting in settings {
         match setting {
+            Setting::Flag(key) if attribute(key).is_some() => {}
             Setting::Flag(key) => fsconfig_set_flag(context.as_fd(), *key)?,
             Setting::Text(key, value) => fsconfig_set_string(context.as_fd(), *key, *value)?,
         }
@@ -109,5 +150,27 @@ fn told(context: &OwnedFd, errno: Errno) -> Error {
         what: format!("the kernel cannot mount it: {}", words.join("; ")),
         advice: "`dmesg` may say more".into(),
         errno: errno.raw_os_error(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_attributes() {
+        let of = |words: &[&'static str]| {
+            let settings: Vec<_> = words.iter().map(|word| Setting::Flag(word)).collect();
+            attributes(&settings)
+        };
+        let ro = MountAttrFlags::MOUNT_ATTR_RDONLY;
+        let (nosuid, nodev) = (MountAttrFlags::MOUNT_ATTR_NOSUID, MountAttrFlags::MOUNT_ATTR_NODEV);
+        assert_eq!(of(&["validate"]), ro);
+        assert_eq!(of(&["nosuid", "nodev", "validate"]), ro | nosuid | nodev);
+        assert_eq!(of(&["nosuid", "nodev", "suid"]), ro | nodev);
+        assert_eq!(of(&["strictatime", "noatime"]), ro | MountAttrFlags::MOUNT_ATTR_NOATIME);
+        assert_eq!(of(&["noatime", "relatime", "nodiratime"]), {
+            ro | MountAttrFlags::MOUNT_ATTR_NODIRATIME
+        });
     }
 }

@@ -147,6 +147,8 @@ impl Options {
                 },
                 // The kernel shows these of every mount, and mount(8) hands them back.
                 "user_id" | "group_id" => {}
+                // Who may unmount it, as mount(8) notes it down.
+                "user" => {}
                 _ if name.starts_with("x-") || name.starts_with("X-") || name == "comment" => {}
                 _ => return wrong("not known"),
             }
@@ -229,7 +231,8 @@ mod tests {
 
     #[test]
     fn what_mount_reads_itself_is_passed_over() {
-        let options: Options = "defaults,noauto,x-systemd.automount,_netdev".parse().unwrap();
+        let options: Options =
+            "defaults,noauto,user=me,x-systemd.automount,_netdev".parse().unwrap();
         assert_eq!(options, Options::default());
     }
 

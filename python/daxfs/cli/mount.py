@@ -35,7 +35,9 @@ def command(source: str, mountpoint: str, options: tuple[str, ...], foreground: 
       fuse, kernel      by FUSE, by the kernel's module
       remount           change a mount that is there: ro, rw (again), nosuid and the like
 
-    Those of mount(8), such as nosuid, nodev and noexec, do what they always do.
+    Those of mount(8), such as nosuid, nodev and noexec, do what they always do. Where neither
+    fuse nor kernel is given, the module is taken for what it can serve, FUSE for writing,
+    branches and everything else.
     """  # noqa: D301
     _mount(source, mountpoint, ",".join(options), foreground)
 
@@ -65,6 +67,9 @@ def helper(
     from ..errors import UnsupportedError
 
     words = ",".join(options).split(",")
+    if "remount" not in words and _is_for_the_module(words):
+        # mount(8) says rw where nobody said anything; these are for the module, which only reads.
+        words = ["ro" if word == "rw" else word for word in words]
     try:
         _mount(source, mountpoint, ",".join(words), foreground=False)
     except (UnsupportedError, PermissionError):
@@ -76,6 +81,12 @@ def helper(
         fail("mount.daxfs", f"{source}: cannot be written, mounted read-only")
         words[words.index("rw")] = "ro"
         _mount(source, mountpoint, ",".join(words), foreground=False)
+
+
+def _is_for_the_module(words: list[str]) -> bool:
+    from ..kmod import PLACES
+
+    return any(word == "kernel" or word.partition("=")[0] in PLACES for word in words)
 
 
 def _mount(source: str, mountpoint: str, options: str, foreground: bool) -> None:
