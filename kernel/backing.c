@@ -195,6 +195,8 @@ int daxfs_block_open(struct daxfs_backing *backing, struct block_device *bdev,
 
 int daxfs_dmabuf_open(struct daxfs_backing *backing, struct fs_context *fc)
 {
+	if (!backing->dmabuf)
+		return invalf(fc, "daxfs: no DMA buffer given");
 	backing->size = round_down(backing->dmabuf->size, PAGE_SIZE);
 	return backing->size ? 0 : invalf(fc, "daxfs: the DMA buffer is empty");
 }

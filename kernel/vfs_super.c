@@ -66,13 +66,17 @@ static int daxfs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 	struct request *request = fc->fs_private;
 	struct fs_parse_result result;
 	int opt = fs_parse(fc, daxfs_parameters, param, &result), ret;
+	struct dma_buf *dmabuf;
+	u64 phys;
 
 	if (opt < 0)
 		return opt;
 	switch (opt) {
 	case OPT_PHYS:
-		return choose(request, DAXFS_PHYS, fc) ?:
-		       parse_amount(fc, param, &request->backing.phys);
+		ret = parse_amount(fc, param, &phys) ?: choose(request, DAXFS_PHYS, fc);
+		if (!ret)
+			request->backing.phys = phys;
+		return ret;
 	case OPT_SIZE:
 		ret = parse_amount(fc, param, &request->backing.size);
 		if (!ret && !request->backing.size)
@@ -84,15 +88,16 @@ static int daxfs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 			swap(request->device, param->string);
 		return ret;
 	case OPT_DMABUF:
+		dmabuf = dma_buf_get(result.uint_32);
+		if (IS_ERR(dmabuf))
+			return invalf(fc, "daxfs: dmabuf: file descriptor %u is not a DMA buffer",
+				      result.uint_32);
 		ret = choose(request, DAXFS_DMABUF, fc);
 		if (ret)
-			return ret;
-		request->backing.dmabuf = dma_buf_get(result.uint_32);
-		if (!IS_ERR(request->backing.dmabuf))
-			return 0;
-		request->backing.dmabuf = NULL;
-		return invalf(fc, "daxfs: dmabuf: file descriptor %u is not a DMA buffer",
-			      result.uint_32);
+			dma_buf_put(dmabuf);
+		else
+			request->backing.dmabuf = dmabuf;
+		return ret;
 	case OPT_VALIDATE:
 		request->validate = true;
 		return 0;
