@@ -435,7 +435,8 @@ static void daxfs_kill_sb(struct super_block *sb)
 {
 	struct daxfs_super *super = DAXFS_SB(sb);
 
-	if (sb->s_bdev)
+	/* A block device that could not be opened is not there, and there is no anonymous one. */
+	if (super && super->backing.kind == DAXFS_BLOCK)
 		kill_block_super(sb);
 	else
 		kill_anon_super(sb);
