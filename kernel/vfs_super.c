@@ -134,7 +134,7 @@ static int daxfs_statfs(struct dentry *dentry, struct kstatfs *stat)
 	return 0;
 }
 
-/* Takes every mapping of every file back. */
+/* Takes every mapping of the memory back; what was written to private ones is not in it. */
 void daxfs_unmap_all(struct super_block *sb)
 {
 	struct inode *inode, *held = NULL;
@@ -153,7 +153,7 @@ void daxfs_unmap_all(struct super_block *sb)
 		iput(held);
 		held = inode;
 		filemap_invalidate_lock(inode->i_mapping);
-		unmap_mapping_range(inode->i_mapping, 0, 0, 1);
+		unmap_mapping_range(inode->i_mapping, 0, 0, 0);
 		filemap_invalidate_unlock(inode->i_mapping);
 		cond_resched();
 		spin_lock(&sb->s_inode_list_lock);
