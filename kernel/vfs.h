@@ -27,12 +27,12 @@ struct daxfs_backing {
 	u64 phys;
 	u64 size;
 	bool pages;		/* the memory has struct pages */
-	bool poisoned;		/* some of them are known to be broken */
 	void *start;		/* where the kernel sees it */
 	struct resource *resource;
 	struct file *file;
 	struct device *device;
 	struct dax_device *dax;
+	u64 dax_start;		/* where in it the block device begins */
 	struct dma_buf *dmabuf;
 	struct iosys_map map;
 	struct notifier_block notifier;
