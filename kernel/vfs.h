@@ -7,6 +7,7 @@
 
 #include <linux/fs.h>
 #include <linux/iosys-map.h>
+#include <linux/mutex.h>
 #include <linux/notifier.h>
 
 #include "engine.h"
@@ -46,6 +47,7 @@ struct daxfs_super {
 	bool validated;
 	bool gone;			/* the memory was taken away */
 	atomic64_t room;		/* directory entries that may still be indexed */
+	struct mutex ordering;		/* held while an index is made */
 	struct rcu_head rcu;
 };
 

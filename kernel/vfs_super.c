@@ -336,6 +336,7 @@ static int get_tree(struct fs_context *fc, struct request *request)
 
 	if (!super)
 		return -ENOMEM;
+	mutex_init(&super->ordering);
 	/* From here on the superblock holds the memory. */
 	swap(super->backing, request->backing);
 	swap(super->device, request->device);
