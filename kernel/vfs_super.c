@@ -20,13 +20,15 @@ struct request {
 	bool validate;
 };
 
-enum { OPT_PHYS, OPT_SIZE, OPT_DAX, OPT_DMABUF, OPT_VALIDATE };
+enum { OPT_PHYS, OPT_SIZE, OPT_DAX, OPT_DMABUF, OPT_SAME_DMABUF, OPT_VALIDATE };
 
 static const struct fs_parameter_spec daxfs_parameters[] = {
 	fsparam_string("phys", OPT_PHYS),
 	fsparam_string("size", OPT_SIZE),
 	fsparam_string("dax", OPT_DAX),
 	fsparam_fd("dmabuf", OPT_DMABUF),
+	/* As the table of mounts shows it, and mount(8) gives it back when it mounts anew. */
+	fsparam_flag("dmabuf", OPT_SAME_DMABUF),
 	fsparam_flag("validate", OPT_VALIDATE),
 	{}
 };
@@ -98,6 +100,11 @@ static int daxfs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 		else
 			request->backing.dmabuf = dmabuf;
 		return ret;
+	case OPT_SAME_DMABUF:
+		if (fc->purpose == FS_CONTEXT_FOR_RECONFIGURE &&
+		    DAXFS_SB(fc->root->d_sb)->backing.kind == DAXFS_DMABUF)
+			return 0;
+		return invalf(fc, "daxfs: dmabuf: which buffer? a file descriptor tells");
 	case OPT_VALIDATE:
 		request->validate = true;
 		return 0;
