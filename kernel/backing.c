@@ -217,8 +217,11 @@ static int map_dmabuf(struct daxfs_backing *backing, struct fs_context *fc)
 {
 	int ret = dma_buf_begin_cpu_access(backing->dmabuf, DMA_FROM_DEVICE);
 
-	if (!ret)
+	if (!ret) {
 		ret = compat_dma_buf_vmap(backing->dmabuf, &backing->map);
+		if (ret)
+			dma_buf_end_cpu_access(backing->dmabuf, DMA_FROM_DEVICE);
+	}
 	if (ret) {
 		errorf(fc, "daxfs: the DMA buffer cannot be mapped (%d)", ret);
 		return ret;
