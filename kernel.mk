@@ -11,7 +11,8 @@ test-kasan: $(VENV)/.installed-test ## Run the kernel tests on a debug kernel, b
 	$(BIN)/python tests/vm/setup.py
 	$(BIN)/python tests/vm/debug_kernel.py
 	DAXFS_TEST_KERNELS=debug $(BIN)/python -m pytest \
-		tests/vm/test_kernel_hostile.py tests/vm/test_kernel_module.py
+		tests/vm/test_kernel_hostile.py tests/vm/test_kernel_module.py \
+		tests/vm/test_kernel_trouble.py
 
 bench-kernel: $(VENV)/.installed-test ## Measure the module beside tmpfs and erofs, in instructions
 	$(BIN)/python tests/vm/setup.py

@@ -148,15 +148,26 @@ static int block_failure(struct dax_device *dax, u64 offset, u64 len, int flags)
 {
 	struct super_block *sb = dax_holder(dax);
 	struct daxfs_backing *backing = &DAXFS_SB(sb)->backing;
-	u64 at;
+	u64 start = backing->dax_start, at, end;
 
-	if (len == U64_MAX || !backing->pages) {
+	if (len == U64_MAX) {
 		daxfs_take_away(sb);
 		return 0;
 	}
-	backing->poisoned = true;
+	/* It tells what of the whole device fails; the image may be in a partition of it. */
+	if (check_add_overflow(offset, len, &end))
+		end = U64_MAX;
+	at = max(offset, start);
+	end = min(end, start + backing->size);
+	if (at >= end)
+		return -ENXIO;
+	if (!backing->pages) {
+		daxfs_take_away(sb);
+		return 0;
+	}
 	/* Later faults see the mark; those who have the page mapped fault anew. */
-	for (at = offset & PAGE_MASK; at < offset + len && at < backing->size; at += PAGE_SIZE)
+	end -= start;
+	for (at = round_down(at - start, PAGE_SIZE); at < end; at += PAGE_SIZE)
 		SetPageHWPoison(pfn_to_page(daxfs_backing_pfn(backing, at)));
 	daxfs_unmap_all(sb);
 	return 0;
@@ -171,17 +182,18 @@ int daxfs_block_open(struct daxfs_backing *backing, struct block_device *bdev,
 {
 	unsigned long pfn;
 	long found;
-	u64 start;
 	int lock;
 
 	backing->kind = DAXFS_BLOCK;
 	backing->size = round_down(bdev_nr_bytes(bdev), PAGE_SIZE);
-	backing->dax = fs_dax_get_by_bdev(bdev, &start, backing->sb, &block_holder);
+	backing->dax = fs_dax_get_by_bdev(bdev, &backing->dax_start, backing->sb,
+					  &block_holder);
 	if (!backing->dax)
 		return invalf(fc, "daxfs: %pg: not a device whose memory can be addressed, or in use",
 			      bdev);
 	lock = dax_read_lock();
-	found = compat_dax_first_page(backing->dax, PHYS_PFN(start), PHYS_PFN(backing->size), &pfn);
+	found = compat_dax_first_page(backing->dax, PHYS_PFN(backing->dax_start),
+				      PHYS_PFN(backing->size), &pfn);
 	dax_read_unlock(lock);
 	if (found < 0) {
 		errorf(fc, "daxfs: %pg: its memory cannot be reached (%ld)", bdev, found);
@@ -195,6 +207,8 @@ int daxfs_block_open(struct daxfs_backing *backing, struct block_device *bdev,
 
 int daxfs_dmabuf_open(struct daxfs_backing *backing, struct fs_context *fc)
 {
+	if (!backing->dmabuf)
+		return invalf(fc, "daxfs: no DMA buffer given");
 	backing->size = round_down(backing->dmabuf->size, PAGE_SIZE);
 	return backing->size ? 0 : invalf(fc, "daxfs: the DMA buffer is empty");
 }
@@ -203,8 +217,11 @@ static int map_dmabuf(struct daxfs_backing *backing, struct fs_context *fc)
 {
 	int ret = dma_buf_begin_cpu_access(backing->dmabuf, DMA_FROM_DEVICE);
 
-	if (!ret)
+	if (!ret) {
 		ret = compat_dma_buf_vmap(backing->dmabuf, &backing->map);
+		if (ret)
+			dma_buf_end_cpu_access(backing->dmabuf, DMA_FROM_DEVICE);
+	}
 	if (ret) {
 		errorf(fc, "daxfs: the DMA buffer cannot be mapped (%d)", ret);
 		return ret;

@@ -299,6 +299,7 @@ struct sorting {
 	const struct daxfs_base *base;
 	const struct daxfs_node *dir;
 	u32 compared;
+	bool killed;
 };
 
 /* Sorting stays bounded however the names change meanwhile. */
@@ -309,8 +310,13 @@ static int compare_positions(const void *a, const void *b, const void *private)
 	struct daxfs_dirent x, y;
 	struct daxfs_error err;
 
-	if (!(++sorting->compared % 1024))
+	if (!(++sorting->compared % 1024)) {
 		cond_resched();
+		sorting->killed |= fatal_signal_pending(current);
+	}
+	/* What is left of the work is then next to none. */
+	if (sorting->killed)
+		return 0;
 	if (daxfs_base_dirent(sorting->base, sorting->dir, one, &x, &err) ||
 	    daxfs_base_dirent(sorting->base, sorting->dir, two, &y, &err))
 		return 0;
@@ -345,11 +351,18 @@ u32 *daxfs_base_order(const struct daxfs_base *base, const struct daxfs_node *di
 		if (ret)
 			goto fail;
 		order[position] = position;
-		if (!(position % 1024))
+		if (!(position % 1024)) {
 			cond_resched();
+			sorting.killed |= fatal_signal_pending(current);
+			if (sorting.killed)
+				break;
+		}
 	}
-	sort_r(order, count, sizeof(*order), compare_positions, NULL, &sorting);
-	return order;
+	if (!sorting.killed)
+		sort_r(order, count, sizeof(*order), compare_positions, NULL, &sorting);
+	if (!sorting.killed)
+		return order;
+	ret = daxfs_fail(err, EINTR, "directory", dir->data, "interrupted");
 fail:
 	kvfree(order);
 	return ERR_PTR(ret);

@@ -23,8 +23,8 @@ void *daxfs_alloc(u64 count, size_t size)
 	if (check_mul_overflow(count, (u64)size, &bytes) || bytes > SIZE_MAX)
 		return NULL;
 	if (bytes <= INT_MAX)
-		return kvzalloc(bytes, GFP_KERNEL | __GFP_NOWARN);
-	return __vmalloc(bytes, GFP_KERNEL | __GFP_NOWARN | __GFP_ZERO);
+		return kvzalloc(bytes, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	return __vmalloc(bytes, GFP_KERNEL_ACCOUNT | __GFP_NOWARN | __GFP_ZERO);
 }
 
 /* CRC-32C of the format: continue from @sum, which is 0 at first. */

@@ -7,6 +7,7 @@
 
 #include <linux/fs.h>
 #include <linux/iosys-map.h>
+#include <linux/mutex.h>
 #include <linux/notifier.h>
 
 #include "engine.h"
@@ -27,12 +28,12 @@ struct daxfs_backing {
 	u64 phys;
 	u64 size;
 	bool pages;		/* the memory has struct pages */
-	bool poisoned;		/* some of them are known to be broken */
 	void *start;		/* where the kernel sees it */
 	struct resource *resource;
 	struct file *file;
 	struct device *device;
 	struct dax_device *dax;
+	u64 dax_start;		/* where in it the block device begins */
 	struct dma_buf *dmabuf;
 	struct iosys_map map;
 	struct notifier_block notifier;
@@ -46,6 +47,7 @@ struct daxfs_super {
 	bool validated;
 	bool gone;			/* the memory was taken away */
 	atomic64_t room;		/* directory entries that may still be indexed */
+	struct mutex ordering;		/* held while an index is made */
 	struct rcu_head rcu;
 };
 

@@ -6,34 +6,43 @@
 #include "vfs.h"
 
 /*
- * The order of names in a directory that is not sorted, made once. Sound directories together
- * have no more entries than the base image has room for; others shall not take more memory.
+ * Sound directories together have no more entries than the base image has room for; others shall
+ * not take more memory.
  */
-static noinline const u32 *order_of(struct inode *dir, struct daxfs_error *err)
+static const u32 *make_order(struct inode *dir, struct daxfs_error *err)
 {
 	struct daxfs_super *super = DAXFS_SB(dir->i_sb);
 	struct daxfs_node node = daxfs_node_of(dir);
 	s64 count = daxfs_dirent_count(&node);
-	u32 *order = smp_load_acquire(&DAXFS_I(dir)->order);
+	u32 *order;
 
-	if (order)
-		return order;
 	if (atomic64_sub_return(count, &super->room) < 0) {
 		atomic64_add(count, &super->room);
 		return ERR_PTR(daxfs_corrupt(err, "size of a directory", node.data,
 					     "expected fewer entries than %lld", count));
 	}
 	order = daxfs_base_order(&super->image.base, &node, err);
-	if (IS_ERR(order)) {
+	if (IS_ERR(order))
 		atomic64_add(count, &super->room);
+	else
+		smp_store_release(&DAXFS_I(dir)->order, order);
+	return order;
+}
+
+/* The order of names in a directory that is not sorted, made once. */
+static noinline const u32 *order_of(struct inode *dir, struct daxfs_error *err)
+{
+	struct daxfs_super *super = DAXFS_SB(dir->i_sb);
+	const u32 *order = smp_load_acquire(&DAXFS_I(dir)->order);
+
+	if (order)
 		return order;
-	}
-	/* Look-ups in one directory run side by side. */
-	if (cmpxchg_release(&DAXFS_I(dir)->order, NULL, order)) {
-		kvfree(order);
-		atomic64_add(count, &super->room);
-	}
-	return smp_load_acquire(&DAXFS_I(dir)->order);
+	/* Look-ups run side by side; each would take the room that there is for one index. */
+	if (mutex_lock_killable(&super->ordering))
+		return ERR_PTR(-EINTR);
+	order = DAXFS_I(dir)->order ?: make_order(dir, err);
+	mutex_unlock(&super->ordering);
+	return order;
 }
 
 static struct dentry *daxfs_lookup(struct inode *dir, struct dentry *dentry, unsigned int flags)

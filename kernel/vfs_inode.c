@@ -101,7 +101,7 @@ static int fill_inode(struct inode *inode, const struct daxfs_node *node, struct
 	inode->i_uid = KUIDT_INIT(node->uid);
 	inode->i_gid = KGIDT_INIT(node->gid);
 	/* Removed files have no links; in an image there are none, whatever plain version 3 says. */
-	inode->__i_nlink = node->nlink ?: 1;
+	set_nlink(inode, node->nlink ?: 1);
 	inode->i_size = node->size;
 	inode->i_blocks = DIV_ROUND_UP(node->size, DAXFS_BLOCK_SIZE) * (DAXFS_BLOCK_SIZE / 512);
 	compat_set_times(inode, ns_to_timespec64(node->mtime));
@@ -146,9 +146,16 @@ struct inode *daxfs_iget(struct super_block *sb, u32 ino)
 
 static struct inode *inode_of_handle(struct super_block *sb, u64 ino, u32 generation)
 {
+	struct inode *inode;
+
 	if (!ino || ino > max(DAXFS_SB(sb)->image.base.inode_count, 1u))
 		return ERR_PTR(-ESTALE);
-	return daxfs_iget(sb, ino);
+	inode = daxfs_iget(sb, ino);
+	if (!IS_ERR(inode) && generation != inode->i_generation) {
+		iput(inode);
+		return ERR_PTR(-ESTALE);
+	}
+	return inode;
 }
 
 static struct dentry *fh_to_dentry(struct super_block *sb, struct fid *fid, int len, int type)

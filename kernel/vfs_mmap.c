@@ -111,7 +111,7 @@ static vm_fault_t map_huge(struct vm_fault *vmf)
 	pfn = pfn_at(&window, start);
 	if (pfn % (PMD_SIZE / PAGE_SIZE))
 		return VM_FAULT_FALLBACK;
-	for (i = 0; window.backing->poisoned && i < PMD_SIZE / PAGE_SIZE; i++)
+	for (i = 0; window.backing->pages && i < PMD_SIZE / PAGE_SIZE; i++)
 		if (is_poisoned(&window, pfn + i))
 			return VM_FAULT_FALLBACK;
 	return compat_insert_huge(vmf, pfn, window.backing->pages);

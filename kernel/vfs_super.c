@@ -20,13 +20,15 @@ struct request {
 	bool validate;
 };
 
-enum { OPT_PHYS, OPT_SIZE, OPT_DAX, OPT_DMABUF, OPT_VALIDATE };
+enum { OPT_PHYS, OPT_SIZE, OPT_DAX, OPT_DMABUF, OPT_SAME_DMABUF, OPT_VALIDATE };
 
 static const struct fs_parameter_spec daxfs_parameters[] = {
 	fsparam_string("phys", OPT_PHYS),
 	fsparam_string("size", OPT_SIZE),
 	fsparam_string("dax", OPT_DAX),
 	fsparam_fd("dmabuf", OPT_DMABUF),
+	/* As the table of mounts shows it, and mount(8) gives it back when it mounts anew. */
+	fsparam_flag("dmabuf", OPT_SAME_DMABUF),
 	fsparam_flag("validate", OPT_VALIDATE),
 	{}
 };
@@ -66,13 +68,17 @@ static int daxfs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 	struct request *request = fc->fs_private;
 	struct fs_parse_result result;
 	int opt = fs_parse(fc, daxfs_parameters, param, &result), ret;
+	struct dma_buf *dmabuf;
+	u64 phys;
 
 	if (opt < 0)
 		return opt;
 	switch (opt) {
 	case OPT_PHYS:
-		return choose(request, DAXFS_PHYS, fc) ?:
-		       parse_amount(fc, param, &request->backing.phys);
+		ret = parse_amount(fc, param, &phys) ?: choose(request, DAXFS_PHYS, fc);
+		if (!ret)
+			request->backing.phys = phys;
+		return ret;
 	case OPT_SIZE:
 		ret = parse_amount(fc, param, &request->backing.size);
 		if (!ret && !request->backing.size)
@@ -84,15 +90,21 @@ static int daxfs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 			swap(request->device, param->string);
 		return ret;
 	case OPT_DMABUF:
+		dmabuf = dma_buf_get(result.uint_32);
+		if (IS_ERR(dmabuf))
+			return invalf(fc, "daxfs: dmabuf: file descriptor %u is not a DMA buffer",
+				      result.uint_32);
 		ret = choose(request, DAXFS_DMABUF, fc);
 		if (ret)
-			return ret;
-		request->backing.dmabuf = dma_buf_get(result.uint_32);
-		if (!IS_ERR(request->backing.dmabuf))
+			dma_buf_put(dmabuf);
+		else
+			request->backing.dmabuf = dmabuf;
+		return ret;
+	case OPT_SAME_DMABUF:
+		if (fc->purpose == FS_CONTEXT_FOR_RECONFIGURE &&
+		    DAXFS_SB(fc->root->d_sb)->backing.kind == DAXFS_DMABUF)
 			return 0;
-		request->backing.dmabuf = NULL;
-		return invalf(fc, "daxfs: dmabuf: file descriptor %u is not a DMA buffer",
-			      result.uint_32);
+		return invalf(fc, "daxfs: dmabuf: which buffer? a file descriptor tells");
 	case OPT_VALIDATE:
 		request->validate = true;
 		return 0;
@@ -129,7 +141,7 @@ static int daxfs_statfs(struct dentry *dentry, struct kstatfs *stat)
 	return 0;
 }
 
-/* Takes every mapping of every file back. */
+/* Takes every mapping of the memory back; what was written to private ones is not in it. */
 void daxfs_unmap_all(struct super_block *sb)
 {
 	struct inode *inode, *held = NULL;
@@ -148,7 +160,7 @@ void daxfs_unmap_all(struct super_block *sb)
 		iput(held);
 		held = inode;
 		filemap_invalidate_lock(inode->i_mapping);
-		unmap_mapping_range(inode->i_mapping, 0, 0, 1);
+		unmap_mapping_range(inode->i_mapping, 0, 0, 0);
 		filemap_invalidate_unlock(inode->i_mapping);
 		cond_resched();
 		spin_lock(&sb->s_inode_list_lock);
@@ -331,6 +343,7 @@ static int get_tree(struct fs_context *fc, struct request *request)
 
 	if (!super)
 		return -ENOMEM;
+	mutex_init(&super->ordering);
 	/* From here on the superblock holds the memory. */
 	swap(super->backing, request->backing);
 	swap(super->device, request->device);
@@ -430,7 +443,8 @@ static void daxfs_kill_sb(struct super_block *sb)
 {
 	struct daxfs_super *super = DAXFS_SB(sb);
 
-	if (sb->s_bdev)
+	/* A block device that could not be opened is not there, and there is no anonymous one. */
+	if (super && super->backing.kind == DAXFS_BLOCK)
 		kill_block_super(sb);
 	else
 		kill_anon_super(sb);

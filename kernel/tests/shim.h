@@ -47,7 +47,7 @@ typedef int64_t s64;
 #define check_add_overflow(a, b, sum) __builtin_add_overflow(a, b, sum)
 #define check_mul_overflow(a, b, product) __builtin_mul_overflow(a, b, product)
 
-#define GFP_KERNEL	0
+#define GFP_KERNEL_ACCOUNT 0
 #define __GFP_NOWARN	0
 #define __GFP_ZERO	0
 #define kvzalloc(size, flags) calloc(1, size)

@@ -7,7 +7,9 @@
 #define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
+#include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -305,20 +307,23 @@ static void handle(const char *argument)
 	other = open_by_handle_at(directory, handle, O_RDONLY);
 	CHECK(other >= 0);
 	CHECK(pread(other, &byte, 1, size - 1) == 1 && byte == content[size - 1]);
+	((uint32_t *)handle->f_handle)[1] += 1;
+	CHECK(open_by_handle_at(directory, handle, O_RDONLY) < 0 && errno == ESTALE);
 	handle->f_handle[0] = handle->f_handle[1] = handle->f_handle[2] = 0xff;
 	CHECK(open_by_handle_at(directory, handle, O_RDONLY) < 0 && errno == ESTALE);
 }
 
-// Memory that fails: SIGBUS for the page, nothing for the others.
-static void poisoned(const char *argument)
+// The page in the middle failed: SIGBUS there, nothing for the others.
+static void broken(const char *argument)
 {
 	volatile char *memory = map(PROT_READ, MAP_SHARED);
-	size_t page = size / 2 / 4096 * 4096;
+	size_t page = size / 2 / 4096 * 4096, at;
 	pid_t child;
 	int status;
 
-	(void)memory[page];
-	CHECK(!madvise((char *)memory + page, 4096, MADV_HWPOISON));
+	for (at = 0; at < size; at += 4096)
+		if (at != page)
+			CHECK(memory[at] == content[at]);
 	child = fork();
 	if (!child) {
 		(void)memory[page];
@@ -326,8 +331,71 @@ static void poisoned(const char *argument)
 	}
 	CHECK(waitpid(child, &status, 0) == child);
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
-	CHECK(memory[page + 4096] == content[page + 4096]);
-	CHECK(memory[page - 1] == content[page - 1]);
+}
+
+// Memory that fails.
+static void poisoned(const char *argument)
+{
+	volatile char *memory = map(PROT_READ, MAP_SHARED);
+	size_t page = size / 2 / 4096 * 4096;
+
+	(void)memory[page];
+	CHECK(!madvise((char *)memory + page, 4096, MADV_HWPOISON));
+	broken(argument);
+}
+
+// What was written to a private mapping stays when memory fails, here in the file and in another.
+static void kept(const char *argument)
+{
+	char *own = map(PROT_READ | PROT_WRITE, MAP_PRIVATE), *others;
+	int other = open(argument, O_RDONLY);
+
+	own[0] ^= 0x5a;
+	own[4096] ^= 0x5a;
+	CHECK(other >= 0);
+	others = mmap(NULL, 4096, PROT_READ, MAP_SHARED, other, 0);
+	CHECK(others != MAP_FAILED);
+	(void)*(volatile char *)others;
+	CHECK(!madvise(others, 4096, MADV_HWPOISON));
+	poisoned(argument);
+	CHECK(own[0] == (char)(content[0] ^ 0x5a) && own[4096] == (char)(content[4096] ^ 0x5a));
+	CHECK(own[1] == content[1] && own[8192] == content[8192]);
+}
+
+static pthread_barrier_t start;
+
+static void *look(void *path)
+{
+	struct stat status;
+
+	pthread_barrier_wait(&start);
+	return stat(path, &status) ? path : NULL;
+}
+
+// Many look at once for names in the directory of the argument, where nobody has looked before.
+static void crowd(const char *argument)
+{
+	enum { MANY = 32 };
+	DIR *directory = opendir(argument);
+	char paths[MANY][512];
+	pthread_t threads[MANY];
+	struct dirent *entry;
+	void *failed;
+	int i = 0;
+
+	CHECK(directory);
+	while (i < MANY && (entry = readdir(directory)))
+		if (entry->d_name[0] != '.')
+			snprintf(paths[i++], sizeof(paths[0]), "%s/%s", argument, entry->d_name);
+	CHECK(i == MANY);
+	CHECK(!pthread_barrier_init(&start, NULL, MANY));
+	for (i = 0; i < MANY; i++)
+		CHECK(!pthread_create(&threads[i], NULL, look, paths[i]));
+	for (i = 0; i < MANY; i++) {
+		CHECK(!pthread_join(threads[i], &failed));
+		if (failed)
+			errx(1, "%s is not found", (char *)failed);
+	}
 }
 
 // Once the command in the argument has run, nothing is served any more.
@@ -359,7 +427,8 @@ static const struct {
 	{ "moving", moving }, { "advice", advice }, { "direct", direct },
 	{ "bad-buffer", bad_buffer }, { "debugged", debugged }, { "pinned", pinned },
 	{ "unpinned", unpinned }, { "huge", huge }, { "handle", handle },
-	{ "poisoned", poisoned }, { "gone", gone },
+	{ "poisoned", poisoned }, { "broken", broken }, { "kept", kept },
+	{ "crowd", crowd }, { "gone", gone },
 };
 
 int main(int argc, char **argv)

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Protects mounts from trouble around them: options that fail half way, devices that are busy,
+memory that fails, and many who ask at once.
+
+Any complaint of the kernel (see `guest.KERNEL_FAULT`) fails the test during which it came.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devices import (
+    INSIDE,
+    MIB,
+    PMEM,
+    PMEM_ADDRESS,
+    RELAXED,
+    RESERVED,
+    RESERVED_ADDRESS,
+    loaded,
+)
+from guest import Guest
+from module import build_module, build_program
+from vmconfig import module_kernels
+
+BIN = Path(os.environ.get("DAXFS_BIN", Path(sys.prefix) / "bin"))
+KERNELS = module_kernels()
+# Where the partition begins that the tests make, behind the image on the whole device.
+PARTITION = 64 * MIB
+WHERE = "/run/mnt"
+# What other tools' images do not promise: sorted directories, and checksums of either kind.
+PROMISES = 1 << 0 | 1 << 3 | 1 << 4
+
+everywhere = pytest.mark.parametrize("guest", KERNELS, indirect=True)
+# The older kernel has no DMA buffers.
+with_heaps = pytest.mark.parametrize(
+    "guest", [series for series in KERNELS if series != "6.1"], indirect=True
+)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the program that looks at files in guests."""
+    return build_program("probe", tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an image with some files of several pages."""
+    top = tmp_path_factory.mktemp("trouble")
+    tree = top / "tree"
+    tree.mkdir()
+    for name, size in (("large", 6 * MIB + 77), ("own", 40000), ("other", 40000)):
+        (tree / name).write_bytes(os.urandom(size))
+    subprocess.run([BIN / "mkdaxfs", "-q", "-d", tree, "-o", top / "image"], check=True)
+    return top / "image"
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an image as another tool makes it, with a large directory that is not sorted."""
+    top = tmp_path_factory.mktemp("crowded")
+    (top / "tree/many").mkdir(parents=True)
+    (top / "tree/file").write_bytes(b"something")
+    for number in range(20000):
+        (top / f"tree/many/{number * 7919 % 100003:06}").touch()
+    image = top / "image"
+    subprocess.run([BIN / "mkdaxfs", "-q", "-d", top / "tree", "-o", image], check=True)
+    content = bytearray(image.read_bytes())
+    (flags,) = struct.unpack_from("<I", content, 8)
+    struct.pack_into("<I", content, 8, flags & ~PROMISES)
+    struct.pack_into("<I", content, 1020, 0)
+    image.write_bytes(content)
+    return image
+
+
+@pytest.fixture(scope="module")
+def guest(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, image: Path
+) -> Iterator[Guest]:
+    """Return a guest with the module loaded, the image in pmem, and a partition behind it."""
+    module = build_module(request.param)
+    devices = [RESERVED, loaded(image, PMEM_ADDRESS), PMEM, RELAXED]
+    with Guest(
+        request.param,
+        tmp_path_factory.mktemp("guest"),
+        devices=devices,
+        modules=["libcrc32c"],
+    ) as running:
+        running.check(["insmod", module])
+        running.check(f"mkdir -p {WHERE}; addpart /dev/pmem0 1 {PARTITION // 512} 131072")
+        running.wait_for("/dev/pmem0p1")
+        yield running
+        running.check("rmmod daxfs")
+
+
+@pytest.fixture
+def mounted(guest: Guest) -> Iterator[Guest]:
+    """Return the guest with the image in pmem mounted."""
+    guest.check(f"mount -t daxfs /dev/pmem0 {WHERE}")
+    yield guest
+    guest.check(f"umount {WHERE}")
+
+
+@pytest.mark.parametrize("option", ["dmabuf=0", "phys=many"])
+@everywhere
+def test_a_context_whose_option_failed_has_no_memory(guest: Guest, option: str) -> None:
+    """Whoever goes on regardless is told so."""
+    key, _, value = option.partition("=")
+    code = (
+        "import ctypes, os\n"
+        "call = ctypes.CDLL(None, use_errno=True).syscall\n"
+        "context = call(430, b'daxfs', 1)\n"
+        f"print(call(431, context, 1, b'{key}', b'{value}', 0), os.read(context, 999))\n"
+        "print(call(431, context, 6, None, None, 0), os.read(context, 999))\n"
+    )
+    parsed, created = guest.check([BIN / "python", "-c", code]).splitlines()
+    assert parsed.startswith("-1")
+    assert created.startswith("-1")
+    assert "no memory given" in created
+
+
+@pytest.mark.parametrize("device", ["/dev/pmem0", "/dev/pmem0p1"])
+@everywhere
+def test_a_busy_device_leaves_other_mounts_alone(guest: Guest, device: str) -> None:
+    """Numbers of mounts without a device are not given out twice."""
+    code = (
+        "import os, subprocess, sys\n"
+        f"os.open('{device}', os.O_RDONLY | os.O_EXCL)\n"
+        f"sys.exit(subprocess.run(['mount', '-t', 'daxfs', '{device}', '{WHERE}']).returncode)"
+    )
+    number = f"mount -t tmpfs new {WHERE} && mountpoint -d {WHERE} && umount {WHERE}"
+    before = guest.check(number)
+    assert guest.run([BIN / "python", "-c", code]).status
+    assert guest.check(number) == before
+
+
+@everywhere
+def test_failing_memory_leaves_private_copies(mounted: Guest, program: Path) -> None:
+    mounted.check([program, "kept", f"{WHERE}/own", f"{WHERE}/other"])
+
+
+@everywhere
+def test_broken_pages_are_known_to_further_mounts(mounted: Guest, program: Path) -> None:
+    mounted.check([program, "poisoned", f"{WHERE}/large"])
+    mounted.check(f"umount {WHERE} && mount -t daxfs /dev/pmem0 {WHERE}")
+    mounted.check([program, "broken", f"{WHERE}/large"])
+
+
+@everywhere
+def test_the_page_that_fails_is_told_in_a_partition(
+    guest: Guest, program: Path, image: Path
+) -> None:
+    guest.check(f"dd if={image} of=/dev/pmem0p1 bs=1M conv=notrunc,fsync")
+    guest.check(f"mount -t daxfs /dev/pmem0p1 {WHERE}")
+    try:
+        guest.check([program, "poisoned", f"{WHERE}/large"])
+    finally:
+        guest.check(f"umount {WHERE}")
+
+
+@everywhere
+def test_a_crowd_looks_into_an_unsorted_directory(
+    guest: Guest, program: Path, crowded: Path
+) -> None:
+    where = f"of=/dev/mem bs=1M seek={RESERVED_ADDRESS // MIB} conv=notrunc"
+    guest.check(f"dd if={crowded} {where}")
+    for _ in range(3):
+        guest.check(f"mount -t daxfs -o phys={RESERVED_ADDRESS:#x} none {WHERE}")
+        try:
+            guest.check([program, "crowd", f"{WHERE}/file", f"{WHERE}/many"])
+        finally:
+            guest.check(f"umount {WHERE}")
+
+
+@with_heaps
+def test_a_mount_of_a_buffer_is_remounted(guest: Guest, image: Path) -> None:
+    """mount(8) gives back what the table of mounts shows; a first mount needs a descriptor."""
+    guest.check([BIN / "python", INSIDE / "dmabuf-mount", "system", image, WHERE])
+    try:
+        guest.check(f"mount -o remount,ro,nosuid {WHERE}")
+        assert "nosuid" in guest.check(f"grep {WHERE} /proc/mounts")
+        assert guest.run(f"mount -o remount,rw {WHERE}").status
+    finally:
+        guest.check(f"umount {WHERE}")
+    assert guest.run(f"mount -t daxfs -o dmabuf none {WHERE}").status
