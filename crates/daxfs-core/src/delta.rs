@@ -595,9 +595,6 @@ impl Parts<'_> {
     }
 }
 
-/// Where the bytes of a WRITE begin in its entry.
-pub const WRITE_DATA: u64 = (size_of::<EntryHeader>() + size_of::<WriteBody>()) as u64;
-
 /// Bytes that a CONTINUE entry takes; a segment keeps so many for the next one.
 pub const CONTINUE_SIZE: u64 = (size_of::<EntryHeader>() + size_of::<ContinueBody>()) as u64;
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The daxfs engine: build, prove and read images that lie in shared memory.
 //!
-//! Each module uses only those above it: [`format`], [`error`], [`region`], [`persist`],
-//! [`superblock`], [`base`], [`alloc`], [`name`], [`map`], [`delta`], [`extents`], [`index`],
-//! [`merge`], [`opener`], [`branch`], [`validate`], [`image`], [`view`], [`paths`], [`session`],
-//! [`write`]; beside them what only tools need: [`layout`], [`source`], [`newfile`], [`build`], [`extract`],
-//! [`diff`], [`changes`], [`describe`], [`dump`], [`history`], [`kernel`].
+//! From below: [`format`], [`error`], [`finding`], [`progress`], [`persist`], [`region`],
+//! [`superblock`], [`base`], [`name`], [`alloc`], [`map`], [`delta`], [`extents`], [`index`],
+//! [`merge`], [`opener`], [`validate`], [`image`]; the life of branches, [`branch`], [`view`],
+//! [`session`] and [`write`], which use one another, and [`paths`]; beside them what only tools need:
+//! [`source`], [`layout`], [`newfile`], [`build`], [`extract`], [`diff`], [`changes`], [`describe`],
+//! [`dump`], [`history`], [`kernel`]. `docs/architecture.md` says what each is for.
 
 pub mod alloc;
 pub mod base;

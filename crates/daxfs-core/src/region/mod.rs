@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The mapped memory of an image, and the only place that sees a pointer into it.
 //!
-//! Whoever shares the memory may store to it at any moment. So no Rust reference is ever formed
-//! over its bytes: they are copied out by loads that the compiler may not repeat or assume
+//! Whoever shares the memory may store to it at any moment. So no Rust reference but to an atomic is
+//! ever formed over its bytes: they are copied out by loads that the compiler may not repeat or assume
 //! stable, and the copy is checked. Every access is bounds-checked.
 #![allow(unsafe_code)]
 
