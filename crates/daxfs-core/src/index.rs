@@ -39,7 +39,7 @@ struct Node {
     inode: Inode,
     content: Content,
     // Absent while they are as in the base.
-    xattrs: Option<Arc<Xattrs>>,
+    xattrs: Option<Arc<AttributeSet>>,
     /// Whether its blocks may hold other bytes by now: it has no name, and nobody uses it.
     gone: bool,
 }
@@ -198,7 +198,7 @@ impl Index {
 
     /// The extended attributes of an inode, unless they are as in the base.
     pub fn xattrs(&self, ino: u64) -> Option<&Xattrs> {
-        self.nodes.get(&ino)?.xattrs.as_deref()
+        self.nodes.get(&ino)?.xattrs.as_ref().map(|set| &set.pairs)
     }
 
     /// The number of the inode that `name` in `directory` names.
@@ -423,21 +423,23 @@ impl Step<'_> {
         let node = self.node(ino)?;
         node.inode.ctime = time;
         if node.xattrs.is_none() {
-            let below = base.xattrs(&node.inode)?.into_iter();
-            let below = below.map(|(name, value)| (name.into(), value.into())).collect();
-            node.xattrs = Some(Arc::new(below));
+            let mut set = AttributeSet::default();
+            for (name, value) in base.xattrs(&node.inode)? {
+                set.insert(name.into(), value.into());
+            }
+            node.xattrs = Some(Arc::new(set));
         }
         let xattrs = Arc::make_mut(node.xattrs.as_mut().expect("made above"));
         match value {
             Some(value) => {
                 xattrs.insert(name, value);
-                let size = xattr_set_size(xattrs.iter().map(|(name, value)| (&**name, &**value)));
+                let size = size_of::<XattrSet>() + xattrs.stored;
                 if size > XATTR_SET_MAX {
                     let limit = format!("at most {XATTR_SET_MAX}");
                     return Err(Error::corrupt("bytes of an attribute set", at, limit, size));
                 }
             }
-            None if xattrs.remove(&name).is_none() => {
+            None if !xattrs.remove(&name) => {
                 let expected = "one that there is";
                 return Err(Error::corrupt("name in an XATTR", at, expected, show(&name)));
             }
@@ -675,12 +677,35 @@ impl Step<'_> {
     }
 }
 
+/// The attributes of an inode that a log changed.
+#[derive(Debug, Clone, Default)]
+struct AttributeSet {
+    pairs: Xattrs,
+    /// Bytes that they take. Adding them up for every entry would take long for a crafted log.
+    stored: usize,
+}
+
+impl AttributeSet {
+    fn insert(&mut self, name: Box<[u8]>, value: Box<[u8]>) {
+        self.remove(&name);
+        self.stored += xattr_size(&name, &value);
+        self.pairs.insert(name, value);
+    }
+
+    fn remove(&mut self, name: &[u8]) -> bool {
+        let old = self.pairs.remove(name);
+        self.stored -= old.as_ref().map_or(0, |old| xattr_size(name, old));
+        old.is_some()
+    }
+}
+
 /// Bytes that extended attributes take as a [set](XattrSet).
 pub fn xattr_set_size<'a>(xattrs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> usize {
-    let stored = |(name, value): (&[u8], &[u8])| {
-        size_of::<XattrEntry>() + (name.len() + value.len()).next_multiple_of(8)
-    };
-    size_of::<XattrSet>() + xattrs.map(stored).sum::<usize>()
+    size_of::<XattrSet>() + xattrs.map(|(name, value)| xattr_size(name, value)).sum::<usize>()
+}
+
+fn xattr_size(name: &[u8], value: &[u8]) -> usize {
+    size_of::<XattrEntry>() + (name.len() + value.len()).next_multiple_of(8)
 }
 
 impl Node {

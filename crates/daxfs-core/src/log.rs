@@ -4,7 +4,7 @@
 
 use crate::alloc::{Run, Spare};
 use crate::delta::{self, CONTINUE_SIZE, Change, Cursor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::BLOCK_SIZE;
 use crate::session::Session;
 
@@ -78,6 +78,11 @@ impl<'a> Appender<'a> {
         if self.at.position == 0 {
             session.records.set_log(self.slot, run.offset, run.len())?;
         } else {
+            let left = self.at.segment_end - self.at.at;
+            if left < CONTINUE_SIZE {
+                let expected = format!("{CONTINUE_SIZE} bytes for a CONTINUE");
+                return Err(Error::corrupt("end of a segment", self.at.at, expected, left));
+            }
             let entry = std::mem::take(self.buffer);
             delta::encode_continue(self.buffer, time, run.offset..run.end());
             self.put()?;
