@@ -137,8 +137,8 @@ def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:
         _daxfs.unmount(mountpoint, lazy=lazy)
         if server is not None and not select.select([server], [], [], _PATIENCE)[0]:
             message = (
-                f"{os.fsdecode(os.fspath(mountpoint))}: unmounted here, but bound to another "
-                "place, or another mount namespace has it: the server goes on"
+                f"{os.fsdecode(os.fspath(mountpoint))}: unmounted here, but the server goes on: "
+                "it is mounted at another place or in another mount namespace, or slow to write"
             )
             raise BranchBusyError(errno.EBUSY, message)
 
