@@ -5,9 +5,12 @@ promised, and never hides that it hangs or that its kernel fails.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,3 +132,21 @@ def test_a_failing_kernel_is_told(tmp_path: Path) -> None:
         pytest.raises(KernelFaultError, match=r"panic|NULL pointer"),
     ):
         guest.run("echo c >/proc/sysrq-trigger")
+
+
+def test_a_boot_that_the_emulator_spoils_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, tries = Guest._start, []
+
+    def spoiled(self: Guest, *rest: Any) -> None:
+        start(self, *rest)
+        tries.append(self._qemu.pid)
+        if len(tries) == 1:
+            os.kill(self._qemu.pid, signal.SIGABRT)
+            self._expect("nothing", 60)
+
+    monkeypatch.setattr(Guest, "_start", spoiled)
+    with Guest("6.12", tmp_path) as guest:
+        assert guest.check("echo up") == "up\n"
+    assert len(tries) == 2
