@@ -85,3 +85,24 @@ def image(image_path: Path) -> Iterator[daxfs.Image]:
     """Open the image of the tree."""
     with daxfs.open(image_path) as opened:
         yield opened
+
+
+@pytest.fixture
+def path(tree: Path, tmp_path: Path) -> Path:
+    """Build an image of the tree with room for branches."""
+    daxfs.build(tree, tmp_path / "x.daxfs", branches=True, delta_size="16M")
+    return tmp_path / "x.daxfs"
+
+
+@pytest.fixture
+def writable(path: Path) -> Iterator[daxfs.Image]:
+    """Open that image for writing."""
+    with daxfs.open(path, writable=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def branch(writable: daxfs.Image) -> Iterator[daxfs.Branch]:
+    """Make a branch in it that stays."""
+    with writable.branch("b", keep=True) as opened:
+        yield opened

@@ -9,8 +9,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from devices import Device
+from guest import Guest
 from initramfs import Kernel
 from vmconfig import kernel_cache
 
@@ -42,6 +46,15 @@ def build_module(series: str) -> Path:
         if not target.exists():
             _build(kernel, files, target)
     return target
+
+
+@contextmanager
+def guest_with_module(series: str, workdir: Path, devices: Sequence[Device]) -> Iterator[Guest]:
+    """Run a guest in which the module is loaded."""
+    module = build_module(series)
+    with Guest(series, workdir, devices=devices, modules=["libcrc32c"]) as running:
+        running.check(["insmod", module])
+        yield running
 
 
 def _build(kernel: Kernel, files: list[Path], target: Path) -> None:

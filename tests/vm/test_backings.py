@@ -8,8 +8,6 @@ The commands are those beside the running Python, or in the directory ``DAXFS_BI
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +15,8 @@ import pytest
 
 from devices import CXL, INSIDE, PMEM, PMEM_ADDRESS, RELAXED, RESERVED, RESERVED_ADDRESS
 from guest import Command, Guest, Result
-from vmconfig import KERNELS
+from vmconfig import BIN, KERNELS
 
-BIN = Path(os.environ.get("DAXFS_BIN", Path(sys.prefix) / "bin"))
 MKDAXFS, DAXFS, FSCK = BIN / "mkdaxfs", BIN / "daxfs", BIN / "fsck.daxfs"
 RESERVED_SOURCE = f"phys:{RESERVED_ADDRESS:#x}"
 # Ordinary memory, and what the driver for persistent memory owns.

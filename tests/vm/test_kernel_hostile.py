@@ -12,7 +12,6 @@ import os
 import random
 import re
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -22,11 +21,10 @@ import pytest
 
 from devices import MIB, RELAXED, RESERVED, RESERVED_ADDRESS, nvdimm
 from guest import Guest
-from module import build_module, build_program
+from module import build_module, build_program, guest_with_module
 from support.small import VECTORS
-from vmconfig import DEBUG, module_kernels
+from vmconfig import BIN, DEBUG, module_kernels
 
-BIN = Path(os.environ.get("DAXFS_BIN", Path(sys.prefix) / "bin"))
 KERNELS = module_kernels()
 # Mounts in each of eight storms: thousands on the two kernels.
 ROUNDS = 300
@@ -79,16 +77,8 @@ def guest(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, peer: Path
 ) -> Iterator[Guest]:
     """Return a guest with the module loaded."""
-    module = build_module(request.param)
     devices = [RESERVED, RELAXED, nvdimm(peer, PEER_SIZE)]
-    with Guest(
-        request.param,
-        tmp_path_factory.mktemp("guest"),
-        devices=devices,
-        modules=["libcrc32c"],
-        boot_timeout=180,
-    ) as running:
-        running.check(["insmod", module])
+    with guest_with_module(request.param, tmp_path_factory.mktemp("guest"), devices) as running:
         running.check("mkdir -p /run/mnt /run/other")
         yield running
         running.check("rmmod daxfs")

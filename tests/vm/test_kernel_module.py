@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +35,8 @@ from guest import Guest
 from module import build_module, build_program
 from support.debian_root import debian_root
 from support.small import VECTORS
-from vmconfig import DEBUG, module_kernels
+from vmconfig import BIN, DEBUG, module_kernels
 
-BIN = Path(os.environ.get("DAXFS_BIN", Path(sys.prefix) / "bin"))
 # Beyond the image that RESERVED is loaded with.
 SPARE = RESERVED_ADDRESS + 224 * MIB
 LARGE = "srv/large"
@@ -460,6 +458,11 @@ def test_the_commands_choose_who_mounts(mounted: Mounted) -> None:
         guest.check(["test", "-e", f"{where}/new"])
         unmount()
     assert guest.run([BIN / "daxfs", "mount", "-o", "kernel", source, where]).status == 1
+    # mount(8) says rw where nobody said anything; without branches nothing could be written.
+    static = [word for word in build if word not in ("-w", "--delta-size", "1M")]
+    guest.check([*static, source])
+    assert mounts("mount.daxfs", "rw")[:2] == ["daxfs", "ro"]
+    unmount()
     # Ordinary memory behind a block device has no addresses.
     guest.check([*build, "/dev/ram0"])
     assert mounts("daxfs", "noatime", "/dev/ram0")[0] == "fuse.daxfs"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,8 @@ from devices import MIB, nvdimm
 from guest import Guest
 from module import build_module
 from support.debian_root import debian_root
-from vmconfig import module_kernels
+from vmconfig import BIN, module_kernels
 
-BIN = Path(os.environ.get("DAXFS_BIN", Path(sys.prefix) / "bin"))
 ADDRESS = 4 << 30
 SIZE = 256 * MIB
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,10 +26,9 @@ from devices import (
     loaded,
 )
 from guest import Guest
-from module import build_module, build_program
-from vmconfig import module_kernels
+from module import build_program, guest_with_module
+from vmconfig import BIN, module_kernels
 
-BIN = Path(os.environ.get("DAXFS_BIN", Path(sys.prefix) / "bin"))
 KERNELS = module_kernels()
 # Where the partition begins that the tests make, behind the image on the whole device.
 PARTITION = 64 * MIB
@@ -86,15 +84,8 @@ def guest(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, image: Path
 ) -> Iterator[Guest]:
     """Return a guest with the module loaded, the image in pmem, and a partition behind it."""
-    module = build_module(request.param)
     devices = [RESERVED, loaded(image, PMEM_ADDRESS), PMEM, RELAXED]
-    with Guest(
-        request.param,
-        tmp_path_factory.mktemp("guest"),
-        devices=devices,
-        modules=["libcrc32c"],
-    ) as running:
-        running.check(["insmod", module])
+    with guest_with_module(request.param, tmp_path_factory.mktemp("guest"), devices) as running:
         running.check(f"mkdir -p {WHERE}; addpart /dev/pmem0 1 {PARTITION // 512} 131072")
         running.wait_for("/dev/pmem0p1")
         yield running

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+
+# Where the commands lie that are tested.
+BIN = Path(os.environ.get("DAXFS_BIN", Path(sys.prefix) / "bin"))
 
 # Kernel series → the Debian metapackages whose files are unpacked for it.
 KERNELS = {
