@@ -9,9 +9,9 @@ use super::sink::Sink;
 use crate::base::Xattr;
 use crate::error::Result;
 use crate::format::{
-    BASE_MAGIC, BLOCK_SIZE, BaseInode, BaseSuperblock, BranchRecord, DIRENT_SIZE, INODE_SIZE,
-    MAIN_ID, MAIN_NAME, OWNER_WORD, ROOT_INO, RawDirent, Superblock, VERSION, XattrEntry, XattrSet,
-    state,
+    BASE_MAGIC, BLOCK_SIZE, BRANCH_TABLE_SIZE, BaseInode, BaseSuperblock, BranchRecord,
+    DIRENT_SIZE, INODE_SIZE, MAIN_ID, MAIN_NAME, OWNER_WORD, ROOT_INO, RawDirent, Superblock,
+    VERSION, XattrEntry, XattrSet, state,
 };
 use crate::layout::Placement;
 use crate::source::{Node, NodeId, Tree};
@@ -198,6 +198,7 @@ pub(super) fn write_branches(superblock: &Superblock, sink: &Sink) -> Result<()>
     record.name[..MAIN_NAME.len()].copy_from_slice(MAIN_NAME.as_bytes());
     record.checksum = record.expected_checksum().into();
     let map = superblock.owner_map_offset.get();
+    sink.zero(table, table + BRANCH_TABLE_SIZE)?;
     sink.zero(map, map + superblock.heap_blocks.get() * OWNER_WORD)?;
     sink.zero(superblock.opener_table_offset.get(), superblock.heap_offset.get())?;
     sink.write(table, record.as_bytes())
