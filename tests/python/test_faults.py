@@ -150,6 +150,7 @@ def test_files_of_others() -> None:
         for name in ("open/file", "closed/file"):
             (tree / name).parent.mkdir(parents=True)
             (tree / name).write_text(name)
+        (tree / "also").hardlink_to(tree / "open/file")
         (tree / "secret").write_text("secret")
         (tree / "secret").chmod(0)
         (tree / "closed").chmod(0)
@@ -159,9 +160,18 @@ def test_files_of_others() -> None:
         assert set(top.iterdir()) == left
         assert as_nobody(lambda: daxfs.build(tree, image, skip_errors=True)) == ""
         with daxfs.open(image) as opened:
-            assert opened.listdir("/") == ["closed", "open"]
+            assert opened.listdir("/") == ["also", "closed", "open"]
             assert opened.listdir("closed") == []
             assert opened.read_text("open/file") == "open/file"
+            assert opened.stat("also").st_ino == opened.stat("open/file").st_ino
+        # As if they were not there.
+        times = [(path, path.stat().st_mtime_ns) for path in (tree, tree / "closed")]
+        (tree / "secret").unlink()
+        (tree / "closed/file").unlink()
+        for path, mtime in times:
+            os.utime(path, ns=(mtime, mtime))
+        daxfs.build(tree, top / "without")
+        assert (top / "without").read_bytes() == image.read_bytes()
 
 
 def test_a_tree_that_changes_meanwhile(tree: Path, tmp_path: Path) -> None:

@@ -46,37 +46,76 @@ impl Placement {
     /// Places a tree: inode table, directories, symlinks and small files, then files of 2 MiB and
     /// more, each on a 2 MiB boundary of the image.
     pub fn new(tree: &Tree, base_offset: u64) -> Result<Self> {
-        let too_large = || Error::invalid("the tree needs more bytes than an image can count");
-        let inode_offset = BLOCK_SIZE;
-        let table_size = tree.nodes().len() as u64 * INODE_SIZE;
-        let data_offset = (inode_offset + table_size).next_multiple_of(BLOCK_SIZE);
+        let mut cursor = Cursor { base_offset, end: data_offset(tree) };
         let mut data = vec![0; tree.nodes().len()];
-        let mut end = data_offset;
         let classes: [fn(&Node) -> bool; 3] =
             [Node::is_dir, |node| !node.is_dir() && !is_huge(node), is_huge];
         for class in classes {
-            for (slot, node) in data.iter_mut().zip(tree.nodes()) {
-                let size = stored_size(node);
-                if size == 0 || !class(node) {
-                    continue;
-                }
+            for (slot, node) in data.iter_mut().zip(tree.nodes()).filter(|(_, node)| class(node)) {
                 if is_huge(node) {
-                    end = (base_offset + end)
-                        .checked_next_multiple_of(HUGE_SIZE)
-                        .ok_or_else(too_large)?
-                        - base_offset;
+                    cursor.align()?;
                 }
-                *slot = end;
-                end = end
-                    .checked_add(size)
-                    .and_then(|end| end.checked_next_multiple_of(BLOCK_SIZE))
-                    // Leave room for what follows the base image.
-                    .filter(|end| *end < i64::MAX as u64 / 2)
-                    .ok_or_else(too_large)?;
+                *slot = cursor.place(stored_size(node))?;
             }
         }
-        Ok(Self { base_offset, inode_offset, data_offset, data, data_end: end })
+        Ok(Self {
+            base_offset,
+            inode_offset: INODE_OFFSET,
+            data_offset: data_offset(tree),
+            data,
+            data_end: cursor.end,
+        })
     }
+}
+
+/// Base offset of the inode table.
+const INODE_OFFSET: u64 = BLOCK_SIZE;
+
+/// Where the inode table's room ends. There is room for an inode of each name: which of them name
+/// the same file is not known as early as this.
+fn data_offset(tree: &Tree) -> u64 {
+    (INODE_OFFSET + tree.names() * INODE_SIZE).next_multiple_of(BLOCK_SIZE)
+}
+
+/// Gives data their places, one after the other.
+#[derive(Debug)]
+pub struct Cursor {
+    base_offset: u64,
+    end: u64,
+}
+
+impl Cursor {
+    /// Begins where a tree's directories end.
+    pub fn behind_directories(tree: &Tree, base_offset: u64) -> Result<Self> {
+        let mut cursor = Self { base_offset, end: data_offset(tree) };
+        for node in tree.nodes().iter().filter(|node| node.is_dir()) {
+            cursor.place(node.size)?;
+        }
+        Ok(cursor)
+    }
+
+    /// Goes on at a 2 MiB boundary of the image.
+    fn align(&mut self) -> Result<()> {
+        let aligned = (self.base_offset + self.end).checked_next_multiple_of(HUGE_SIZE);
+        self.end = aligned.ok_or_else(too_large)? - self.base_offset;
+        Ok(())
+    }
+
+    /// Places so many bytes: their base offset, 0 when there are none.
+    pub fn place(&mut self, size: u64) -> Result<u64> {
+        let start = self.end;
+        self.end = start
+            .checked_add(size)
+            .and_then(|end| end.checked_next_multiple_of(BLOCK_SIZE))
+            // Leave room for what follows the base image.
+            .filter(|end| *end < i64::MAX as u64 / 2)
+            .ok_or_else(too_large)?;
+        Ok(if size == 0 { 0 } else { start })
+    }
+}
+
+fn too_large() -> Error {
+    Error::invalid("the tree needs more bytes than an image can count")
 }
 
 /// Whether a node gets a 2 MiB boundary.

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::error::{Error, Result};
+
 /// Counters that a worker advances and another thread reads.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -28,6 +30,11 @@ impl Progress {
     pub fn begin(&self, files: u64, bytes: u64) {
         self.files.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
+        self.expect(files, bytes);
+    }
+
+    /// What is to do has become known; counters go on.
+    pub fn expect(&self, files: u64, bytes: u64) {
         self.total_files.store(files, Ordering::Relaxed);
         self.total_bytes.store(bytes, Ordering::Relaxed);
     }
@@ -46,5 +53,10 @@ impl Progress {
     /// Whether the worker was asked to stop.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Ends the work that the caller wants no more.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use daxfs_core::format::{ROOT_INO, mode};
 use daxfs_core::image::Unvalidated;
 use daxfs_core::layout::Shape;
 use daxfs_core::progress::Progress;
-use daxfs_core::region::Region;
+use daxfs_core::region::{Region, Source};
 use daxfs_core::validate::{Depth, validate};
 use daxfs_core::view::View;
 use proptest::prelude::*;
@@ -81,7 +81,7 @@ fn mtime() -> impl Strategy<Value = (i64, i64)> {
 
 fn spec() -> impl Strategy<Value = Spec> {
     let size = prop_oneof![
-        3 => Just(0_u64), 6 => 1..9000_u64, 1 => Just(4096), 1 => (2_u64 << 20) - 2..(2 << 20) + 5000,
+        3 => Just(0_u64), 6 => 1..9000_u64, 1 => Just(4096), 1 => (32_u64 << 10) - 2..40 << 10, 1 => (2_u64 << 20) - 2..(2 << 20) + 5000,
     ];
     let piece = (any::<prop::sample::Index>(), prop::collection::vec(any::<u8>(), 1..600));
     (size, prop::collection::vec(piece, 0..4), 0..0o10_000_u32, mtime()).prop_map(
@@ -338,6 +338,20 @@ fn image_of(tree: &Path, shape: &Shape, data_checksums: bool) -> Vec<u8> {
     std::fs::read(path).expect("the image that was built")
 }
 
+/// The same in memory, where every place has to be known before anything is copied.
+fn in_memory(tree: &Path, shape: &Shape, data_checksums: bool, len: usize) -> Vec<u8> {
+    let memory = rustix::fs::memfd_create("image", rustix::fs::MemfdFlags::CLOEXEC).expect("memfd");
+    rustix::fs::ftruncate(&memory, len as u64).expect("extend");
+    let output = Output::Memory(Source::Fd(memory.as_raw_fd()));
+    let mut options = BuildOptions::new(Input::Directory(tree.into()), output);
+    options.shape = shape.clone();
+    options.data_checksums = data_checksums;
+    build(&options, &Progress::default()).expect("build");
+    let mut image = vec![0; len];
+    File::from(memory).read_exact_at(&mut image, 0).expect("read");
+    image
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 500, ..ProptestConfig::default() })]
 
@@ -354,6 +368,8 @@ proptest! {
         model.plant(&tree, false);
         let image = image_of(&tree, &shape, checksums);
         prop_assert!(image == image_of(&tree, &shape, checksums), "built twice, two images");
+        let memory = in_memory(&tree, &shape, checksums, image.len());
+        prop_assert!(image == memory, "a file and memory, two images");
         let copy = scratch.path().join("copy");
         model.plant(&copy, true);
         prop_assert!(image == image_of(&copy, &shape, checksums), "the order of making shows");

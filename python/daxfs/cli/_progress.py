@@ -7,7 +7,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from ._files import byte_count
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -54,35 +57,33 @@ class Bar:
             return
         if self._shown is None:
             self._shown = self._show()
-        files = f"{progress.files:,}"
-        if progress.total_files:
-            files += f"/{progress.total_files:,}"
+        # What bytes there are is known only when every file has been looked at.
+        known = progress.total_bytes > 0
         self._shown.update(
             self._shown.task_ids[0],
-            completed=progress.bytes,
-            total=progress.total_bytes or None,
-            files=files,
+            completed=progress.bytes if known else progress.files,
+            total=(progress.total_bytes if known else progress.total_files) or None,
+            bytes=_of(progress.bytes, progress.total_bytes, byte_count),
+            files=_of(progress.files, progress.total_files, "{:,}".format),
         )
 
     def _show(self) -> RichProgress:
         from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         shown = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            DownloadColumn(binary_units=True),
+            TextColumn("{task.fields[bytes]}"),
             TextColumn("{task.fields[files]} files"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
         )
-        shown.add_task(self._title, total=None, files="0")
+        shown.add_task(self._title, total=None, bytes=byte_count(0), files="0")
         shown.start()
         return shown
+
+
+def _of(done: int, total: int, text: Callable[[int], str]) -> str:
+    return f"{text(done)} of {text(total)}" if total else text(done)

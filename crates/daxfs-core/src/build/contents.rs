@@ -1,22 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Copying the contents of files into an image, with every processor.
 
-use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rayon::prelude::*;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::gather::{BUFFER, Gathered};
 use super::sink::Sink;
-use crate::base::{Inode, Xattr};
-use crate::buffer::Buffer;
+use crate::base::Inode;
 use crate::error::{Error, InputProblem, Result};
 use crate::format::BLOCK_SIZE;
 use crate::layout::{Placement, is_huge, stored_size};
 use crate::progress::Progress;
-use crate::source::xattrs::xattrs_of;
-use crate::source::{Content, NodeId, Origin, Scan, open_beneath};
+use crate::source::{Content, Node, NodeId, Origin, Scan, Tree, open_beneath};
 use crate::view::View;
 
 /// Small files are gathered into writes of about this size.
@@ -24,18 +22,11 @@ const BATCH: u64 = 256 << 10;
 /// Files that one task only opens.
 const LOOKS: usize = 512;
 
-thread_local! {
-    /// Reused between batches: fresh memory would cost a page fault for every block.
-    pub(super) static BUFFER: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
-}
-
 /// What copying found out.
 #[derive(Default)]
 pub(super) struct Copied {
     /// Files that could not be taken, and why.
     pub(super) failed: Vec<(NodeId, InputProblem)>,
-    /// Attributes that the scan deferred.
-    pub(super) xattrs: Vec<(NodeId, Vec<Xattr>)>,
     /// CRC-32C of contents: symlinks always, regular files when asked for.
     pub(super) sums: Vec<(NodeId, u32)>,
 }
@@ -43,7 +34,6 @@ pub(super) struct Copied {
 impl Copied {
     fn merge(mut self, other: Self) -> Self {
         self.failed.extend(other.failed);
-        self.xattrs.extend(other.xattrs);
         self.sums.extend(other.sums);
         self
     }
@@ -55,8 +45,8 @@ pub(super) struct Copier<'a> {
     pub(super) placement: &'a Placement,
     pub(super) sink: &'a Sink,
     pub(super) progress: &'a Progress,
-    /// Attributes of regular files are still to be read.
-    pub(super) xattrs: bool,
+    /// Of each node, whether its contents are in the image already.
+    pub(super) stored: &'a [bool],
     /// Contents of regular files get checksums.
     pub(super) checksums: bool,
 }
@@ -117,6 +107,29 @@ impl Opened<'_> {
             }
         }
     }
+
+    /// Reads the whole of a small file, of a byte less than there is room; gives its checksum if
+    /// that is wanted.
+    pub(super) fn read_whole(
+        &self,
+        room: &mut [u8],
+        checksum: bool,
+    ) -> std::result::Result<Option<u32>, Failure> {
+        let size = room.len() - 1;
+        // Whether a file has grown is seen by asking for more.
+        let room = if self.is_own() { room } else { &mut room[..size] };
+        let mut done = 0;
+        while done < size {
+            match self.read(done as u64, &mut room[done..])? {
+                0 => return Err(shrank(done as u64, size as u64)),
+                len => done += len,
+            }
+        }
+        if done > size {
+            return Err(grew(size as u64));
+        }
+        Ok(checksum.then(|| crc32c::crc32c(&room[..size])))
+    }
 }
 
 /// The directory that a task opens files in: neighbours mostly share it.
@@ -143,29 +156,27 @@ impl Copier<'_> {
 
     /// Symlinks and small files, in runs that lie one after the other.
     fn small_batches(&self) -> Vec<Vec<NodeId>> {
-        let mut batches = Vec::new();
-        let mut batch = Vec::new();
-        let mut bytes = 0;
+        let mut batches: Vec<Vec<NodeId>> = Vec::new();
+        // Of the last batch: where the next of its contents would lie, and how far it may reach.
+        let (mut end, mut most) = (0, 0);
         for (id, node) in (0..).zip(self.scan.tree.nodes()) {
-            // Empty files are opened only for their attributes.
-            let look = self.xattrs && node.is_file();
-            if node.is_dir() || is_huge(node) || (stored_size(node) == 0 && !look) {
+            let size = stored_size(node).next_multiple_of(BLOCK_SIZE);
+            if node.is_dir() || is_huge(node) || size == 0 || self.is_stored(id) {
                 continue;
             }
-            let size = stored_size(node).next_multiple_of(BLOCK_SIZE);
-            if bytes + size > BATCH && !batch.is_empty() {
-                batches.push(std::mem::take(&mut batch));
-                bytes = 0;
+            let start = self.placement.data[id as usize];
+            if start != end || start + size > most {
+                batches.push(Vec::new());
+                most = start + BATCH;
             }
-            batch.push(id);
-            bytes += size;
+            batches.last_mut().expect("pushed above").push(id);
+            end = start + size;
         }
-        batches.push(batch);
         batches
     }
 
-    pub(super) fn check_cancelled(&self) -> Result<()> {
-        if self.progress.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+    pub(super) fn is_stored(&self, id: NodeId) -> bool {
+        self.stored.get(id as usize).is_some_and(|stored| *stored)
     }
 
     pub(super) fn problem(&self, id: NodeId, reason: String) -> (NodeId, InputProblem) {
@@ -173,80 +184,47 @@ impl Copier<'_> {
     }
 
     fn copy_batch(&self, batch: &[NodeId]) -> Result<Copied> {
-        self.check_cancelled()?;
-        BUFFER.with_borrow_mut(|buffer| self.fill_and_write(batch, buffer))
+        self.progress.check()?;
+        BUFFER.with_borrow_mut(|buffer| self.gather_and_write(batch, Gathered::new(buffer)))
     }
 
-    fn fill_and_write(&self, batch: &[NodeId], buffer: &mut Buffer) -> Result<Copied> {
+    fn gather_and_write(&self, batch: &[NodeId], mut gathered: Gathered<'_>) -> Result<Copied> {
         let tree = &self.scan.tree;
         let mut copied = Copied::default();
         let mut here = Here::default();
-        let mut start = None;
-        let mut len = 0;
         for &id in batch {
             let node = tree.node(id);
-            let size = stored_size(node) as usize;
-            let at = len;
-            len += size.next_multiple_of(BLOCK_SIZE as usize);
-            // One byte more, to see whether a file has grown.
-            buffer.reach(len + 1);
-            if size > 0 && start.is_none() {
-                start = Some(self.placement.data[id as usize]);
-            }
-            if node.is_file() {
-                let room = &mut buffer[at..=at + size];
-                match self.read_small(id, room, &mut here) {
-                    Ok(Some(set)) => copied.xattrs.push((id, set)),
-                    Ok(None) => {}
-                    Err(Failure::File(reason)) => copied.failed.push(self.problem(id, reason)),
-                    Err(Failure::Build(error)) => return Err(error),
-                }
+            let sum = if node.is_file() {
+                open(self.scan, id, &mut here).and_then(|opened| {
+                    gathered.add(node.size, |room| opened.read_whole(room, self.checksums))
+                })
             } else {
-                let target = tree.target(node);
-                buffer[at..at + target.len()].copy_from_slice(target);
-                buffer[at + target.len()] = 0;
-            }
-            buffer[at + size..len].fill(0);
-            if self.checksums || !node.is_file() {
-                copied.sums.push((id, crc32c::crc32c(&buffer[at..at + size])));
+                Ok(Some(gather_target(tree, node, &mut gathered)))
+            };
+            match sum {
+                Ok(sum) => copied.sums.extend(sum.map(|sum| (id, sum))),
+                Err(Failure::File(reason)) => copied.failed.push(self.problem(id, reason)),
+                Err(Failure::Build(error)) => return Err(error),
             }
         }
-        if let Some(start) = start {
-            self.sink.write(self.placement.base_offset + start, &buffer[..len])?;
+        // With a file missing everything will be copied again.
+        if copied.failed.is_empty() {
+            let start = self.placement.data[batch[0] as usize];
+            self.sink.write(self.placement.base_offset + start, gathered.bytes())?;
         }
-        self.progress.advance(batch.len() as u64, len as u64);
+        self.progress.advance(batch.len() as u64, gathered.bytes().len() as u64);
         Ok(copied)
     }
+}
 
-    /// Reads a file of `room.len() - 1` bytes, and its attributes where the scan left them.
-    fn read_small(
-        &self,
-        id: NodeId,
-        room: &mut [u8],
-        here: &mut Here,
-    ) -> std::result::Result<Option<Vec<Xattr>>, Failure> {
-        let opened = open(self.scan, id, here)?;
-        let set = self.read_xattrs(&opened)?;
-        let size = room.len() - 1;
-        let room = if opened.is_own() { room } else { &mut room[..size] };
-        let mut done = 0;
-        while done < size {
-            match opened.read(done as u64, &mut room[done..])? {
-                0 => return Err(shrank(done as u64, size as u64)),
-                len => done += len,
-            }
-        }
-        if done > size { Err(grew(size as u64)) } else { Ok(set) }
-    }
-
-    pub(super) fn read_xattrs(
-        &self,
-        opened: &Opened<'_>,
-    ) -> std::result::Result<Option<Vec<Xattr>>, Failure> {
-        let Some((fd, _)) = opened.place().filter(|_| self.xattrs) else { return Ok(None) };
-        let set = xattrs_of(fd).map_err(|failure| Failure::File(failure.reason()))?;
-        Ok(Some(set).filter(|set| !set.is_empty()))
-    }
+/// Adds a symlink's target; gives its checksum.
+pub(super) fn gather_target(tree: &Tree, node: &Node, gathered: &mut Gathered<'_>) -> u32 {
+    gathered.add(stored_size(node), |room| {
+        let target = tree.target(node);
+        room[..target.len()].copy_from_slice(target);
+        room[target.len()] = 0;
+        crc32c::crc32c(&room[..=target.len()])
+    })
 }
 
 /// Opens a regular file of the source.
@@ -290,9 +268,7 @@ pub(super) fn closed(scan: &Scan, progress: &Progress) -> Result<Vec<(NodeId, In
         let mut here = Here::default();
         let mut closed = Vec::new();
         for &id in batch.iter().filter(|id| scan.tree.node(**id).is_file()) {
-            if progress.is_cancelled() {
-                return Err(Error::Interrupted);
-            }
+            progress.check()?;
             match open(scan, id, &mut here) {
                 Ok(_) => {}
                 Err(Failure::File(reason)) => {

@@ -6,10 +6,9 @@ use std::os::fd::AsFd;
 
 use rayon::prelude::*;
 
-use super::contents::{
-    BUFFER, Copied, Copier, Failure, Here, Opened, cannot, check_end, open, shrank,
-};
-use crate::base::{Inode, Xattr};
+use super::contents::{Copied, Copier, Failure, Here, Opened, cannot, check_end, open, shrank};
+use super::gather::BUFFER;
+use crate::base::Inode;
 use crate::error::Result;
 use crate::holes::{RUNS_MAX, data_runs};
 use crate::layout::is_huge;
@@ -35,8 +34,7 @@ impl Copier<'_> {
         let mut pieces = Vec::new();
         for (id, _) in (0..).zip(self.scan.tree.nodes()).filter(|(_, node)| is_huge(node)) {
             match self.examine(id) {
-                Ok((set, runs)) => {
-                    copied.xattrs.extend(set.map(|set| (id, set)));
+                Ok(runs) => {
                     files.push(id);
                     for run in runs {
                         let starts = run.clone().step_by(PIECE as usize);
@@ -77,23 +75,18 @@ impl Copier<'_> {
         Ok(copied)
     }
 
-    /// A file's attributes, where the scan left them, and where its data are.
-    #[allow(clippy::type_complexity, reason = "a pair that is taken apart at once")]
-    fn examine(
-        &self,
-        id: NodeId,
-    ) -> std::result::Result<(Option<Vec<Xattr>>, Vec<Range<u64>>), Failure> {
+    /// Where a file's data are.
+    fn examine(&self, id: NodeId) -> std::result::Result<Vec<Range<u64>>, Failure> {
         let size = self.scan.tree.node(id).size;
         let opened = open(self.scan, id, &mut Here::default())?;
-        let set = self.read_xattrs(&opened)?;
         if opened.is_own() {
             check_end(&opened, size)?;
         }
-        Ok((set, runs(&opened, size)?))
+        runs(&opened, size)
     }
 
     fn copy_piece(&self, piece: &Piece) -> std::result::Result<u32, Failure> {
-        self.check_cancelled()?;
+        self.progress.check()?;
         let Piece { id, ref range } = *piece;
         let size = self.scan.tree.node(id).size;
         let opened = open(self.scan, id, &mut Here::default())?;

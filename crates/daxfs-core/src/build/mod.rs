@@ -5,8 +5,11 @@
 //! stops a build, no half-made image is left behind.
 
 mod contents;
+mod gather;
+mod intake;
 mod large;
 mod metadata;
+mod order;
 mod sink;
 
 use std::os::fd::OwnedFd;
@@ -26,7 +29,8 @@ use crate::source::{self, ArchiveInput, NodeId, Scan, Selection, Tree};
 use crate::superblock::Span;
 use crate::view::View;
 
-use contents::{Copied, Copier};
+use contents::Copier;
+use intake::{Intake, Taken};
 use metadata::XattrRegion;
 use sink::Sink;
 
@@ -128,11 +132,11 @@ pub struct Summary {
 /// Says what [`build`] would make, and writes nothing.
 pub fn plan(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
     check(options)?;
-    let mut scan = scan(options, progress, false)?;
+    let mut scan = scan(options, &selection(options, false), progress)?;
     let closed = contents::closed(&scan, progress)?;
     let gone: Vec<NodeId> = closed.iter().map(|(id, _)| *id).collect();
     scan.problems.extend(closed.into_iter().map(|(_, problem)| problem));
-    let skipped = take_problems(&mut scan, options)?;
+    let skipped = accept(std::mem::take(&mut scan.problems), options)?;
     if !gone.is_empty() {
         scan.tree = scan.tree.without(|id| gone.binary_search(&id).is_ok());
     }
@@ -148,75 +152,108 @@ pub fn plan(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
 /// Builds an image.
 pub fn build(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
     check(options)?;
-    // Memory must be sized before the first byte is copied; a file can wait for its attributes.
+    // Memory must be sized before the first byte is copied; a file can grow while its files are
+    // taken.
     let defer = matches!((&options.output, &options.input), (Output::File(_), Input::Directory(_)));
-    let mut scan = scan(options, progress, defer)?;
+    let selection = selection(options, defer);
+    let mut scan = scan(options, &selection, progress)?;
     if !scan.problems.is_empty() && !options.skip_errors {
         // Nobody shall have to try again to hear of the others.
         let closed = contents::closed(&scan, progress)?;
         scan.problems.extend(closed.into_iter().map(|(_, problem)| problem));
     }
-    let mut skipped = take_problems(&mut scan, options)?;
+    let mut skipped = accept(std::mem::take(&mut scan.problems), options)?;
     let base_offset = layout::base_offset(&options.shape);
-    let mut placement = Placement::new(&scan.tree, base_offset)?;
     let size = if defer {
         0
     } else {
+        let placement = Placement::new(&scan.tree, base_offset)?;
         let xattrs = XattrRegion::new(&scan.tree, placement.data_end);
         superblock(options, &scan.tree, &placement, &xattrs)?.total_size.get()
     };
     let sink = Sink::open(&options.output, size, options.force)?;
     debug_assert!(sink.is_file() || !defer);
 
-    let copied = loop {
-        sink.begin(base_offset + placement.data_end)?;
-        progress.begin(scan.tree.nodes().len() as u64, placement.data_end - placement.data_offset);
+    // Each round leaves out at least one file, so the rounds end.
+    let (placement, sums) = loop {
+        let taken = if defer {
+            let checksums = options.data_checksums;
+            Intake { selection: &selection, base_offset, sink: &sink, progress, checksums }
+                .run(&mut scan)?
+        } else {
+            Taken::default()
+        };
+        if !taken.gone.is_empty() {
+            skipped.extend(leave_out(&mut scan.tree, taken.gone, options)?);
+            continue;
+        }
+        let placement = Placement::new(&scan.tree, base_offset)?;
+        let end = base_offset + placement.data_end;
+        let files = scan.tree.nodes().len() as u64;
+        let bytes = placement.data_end - placement.data_offset;
+        if defer {
+            sink.set_size(end)?;
+            progress.expect(files, bytes);
+        } else {
+            sink.begin(end)?;
+            progress.begin(files, bytes);
+        }
         let copier = Copier {
             scan: &scan,
             placement: &placement,
             sink: &sink,
             progress,
-            xattrs: defer,
+            stored: &taken.stored,
             checksums: options.data_checksums,
         };
-        let mut copied = copier.run()?;
+        let copied = copier.run()?;
         if copied.failed.is_empty() {
             // What has no contents, and what lies between them, took no copying.
             let (all, done) = (progress.total(), progress.done());
             progress.advance(all.0.saturating_sub(done.0), all.1.saturating_sub(done.1));
-            break copied;
+            break (placement, [taken.sums, copied.sums].concat());
         }
-        // Each round leaves out at least one file, so the rounds end.
-        copied.failed.sort_by_key(|(id, _)| *id);
-        let (gone, problems): (Vec<NodeId>, Vec<InputProblem>) = copied.failed.into_iter().unzip();
-        if !options.skip_errors {
-            return Err(Error::Input { problems });
-        }
-        skipped.extend(problems);
-        scan.tree = scan.tree.without(|id| gone.binary_search(&id).is_ok());
-        placement = Placement::new(&scan.tree, base_offset)?;
+        let gone = copied.failed.into_iter().map(|(id, problem)| (id, Some(problem))).collect();
+        skipped.extend(leave_out(&mut scan.tree, gone, options)?);
     };
-    let mut summary = describe(options, &mut scan, &placement, copied, sink)?;
+    let mut summary = describe(options, &scan.tree, &placement, sums, sink)?;
     summary.skipped = skipped;
     Ok(summary)
+}
+
+/// Leaves nodes out: an error where that is a problem, unless the caller wants the rest.
+fn leave_out(
+    tree: &mut Tree,
+    mut gone: Vec<(NodeId, Option<InputProblem>)>,
+    options: &BuildOptions,
+) -> Result<Vec<InputProblem>> {
+    gone.sort_by_key(|(id, _)| *id);
+    let (gone, problems): (Vec<NodeId>, Vec<_>) = gone.into_iter().unzip();
+    let problems = accept(problems.into_iter().flatten().collect(), options)?;
+    *tree = tree.without(|id| gone.binary_search(&id).is_ok());
+    Ok(problems)
+}
+
+/// Goes on with problems if the caller wants the rest.
+fn accept(problems: Vec<InputProblem>, options: &BuildOptions) -> Result<Vec<InputProblem>> {
+    if problems.is_empty() || options.skip_errors {
+        Ok(problems)
+    } else {
+        Err(Error::Input { problems })
+    }
 }
 
 /// Writes the metadata and publishes the image.
 fn describe(
     options: &BuildOptions,
-    scan: &mut Scan,
+    tree: &Tree,
     placement: &Placement,
-    copied: Copied,
+    contents: Vec<(NodeId, u32)>,
     sink: Sink,
 ) -> Result<Summary> {
-    for (id, set) in copied.xattrs {
-        scan.tree.set_xattrs(id, set);
-    }
-    let tree = &scan.tree;
     let mut sums = vec![0; tree.nodes().len()];
-    for (id, sum) in
-        copied.sums.into_iter().chain(metadata::write_directories(tree, placement, &sink)?)
-    {
+    let directories = metadata::write_directories(tree, placement, &sink)?;
+    for (id, sum) in contents.into_iter().chain(directories) {
         sums[id as usize] = sum;
     }
     let xattrs = XattrRegion::new(tree, placement.data_end);
@@ -270,20 +307,23 @@ fn check(options: &BuildOptions) -> Result<()> {
     Ok(())
 }
 
-fn scan(options: &BuildOptions, progress: &Progress, defer_xattrs: bool) -> Result<Scan> {
+fn selection(options: &BuildOptions, defer_files: bool) -> Selection {
     // What the image takes the place of is no part of it.
     let apart = match &options.output {
         Output::File(path) => path.metadata().ok().map(|file| (file.dev(), file.ino())),
         _ => None,
     };
-    let selection = Selection { defer_xattrs, apart, ..options.selection.clone() };
+    Selection { defer_files, apart, ..options.selection.clone() }
+}
+
+fn scan(options: &BuildOptions, selection: &Selection, progress: &Progress) -> Result<Scan> {
     match &options.input {
-        Input::Directory(path) => source::scan_directory(path, &selection, progress),
+        Input::Directory(path) => source::scan_directory(path, selection, progress),
         Input::Archive(path) => {
             let input = path.clone().map_or(ArchiveInput::Stdin, ArchiveInput::Path);
-            source::scan_archive(input, &spool_directory(&options.output), &selection, progress)
+            source::scan_archive(input, &spool_directory(&options.output), selection, progress)
         }
-        Input::Image(view) => source::scan_image(view, &selection, progress),
+        Input::Image(view) => source::scan_image(view, selection, progress),
     }
 }
 
@@ -296,16 +336,6 @@ fn spool_directory(output: &Output) -> PathBuf {
             _ => ".".into(),
         },
         _ => std::env::temp_dir(),
-    }
-}
-
-/// What the scan could not take: an error, unless the caller wants the rest.
-fn take_problems(scan: &mut Scan, options: &BuildOptions) -> Result<Vec<InputProblem>> {
-    let problems = std::mem::take(&mut scan.problems);
-    if problems.is_empty() || options.skip_errors {
-        Ok(problems)
-    } else {
-        Err(Error::Input { problems })
     }
 }
 

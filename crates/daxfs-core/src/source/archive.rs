@@ -23,7 +23,7 @@ pub fn scan(
     let mut problems = Vec::new();
     let mut reader = Reader::new();
     while let Some((path, entry)) = reader.next(&archive)? {
-        super::check_cancelled(progress)?;
+        progress.check()?;
         progress.advance(1, 0);
         if let Err(reason) = entry.and_then(|entry| names.insert(&path, entry))
             && !is_excluded(selection, &path)
@@ -176,7 +176,7 @@ impl Names {
         let mut numbers: Vec<NodeId> = vec![0; self.nodes.len()];
         let mut directories = std::collections::VecDeque::from([(0, 0)]);
         while let Some((here, there)) = directories.pop_front() {
-            super::check_cancelled(progress)?;
+            progress.check()?;
             let above = tree.path(there);
             let mut children = Vec::new();
             let mut bytes = 0;

@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CStr;
-use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -11,9 +10,9 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::names::Names;
+use super::names::{Name, Names};
 use super::xattrs::{XattrFailure, xattrs_at, xattrs_of};
-use super::{Attributes, Child, NodeId, Origin, Scan, Selection, Tree};
+use super::{Attributes, Child, Identity, NodeId, Origin, Scan, Selection, Tree};
 use crate::error::{Error, InputProblem, Result};
 use crate::format::TARGET_MAX;
 use crate::progress::Progress;
@@ -26,19 +25,19 @@ const WINDOW: usize = 128;
 /// Longest path handed to the kernel at once; longer ones are walked in pieces.
 const PATH_PIECE: usize = 4000;
 
+/// Attributes of a file, and its identity if it has several names; nothing of one that is left out.
+pub(crate) type Looked = Option<(Attributes, Option<Identity>)>;
+
 /// What one look at a directory entry found.
 struct Found {
-    /// Where among the directory's names its own lies.
-    name: Range<usize>,
+    name: Name,
     attributes: Attributes,
     /// Of a file with several names.
     identity: Option<Identity>,
 }
 
-/// Device and inode number.
-type Identity = (u64, u64);
-
-/// Scans the tree below `path`.
+/// Scans the tree below `path`. Where regular files are deferred, each of their names gets a node of
+/// its own.
 pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<Scan> {
     let root = open_top(path)?;
     let stat = rustix::fs::fstat(&root).map_err(Error::io("examine", path))?;
@@ -53,7 +52,7 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
     let mut linked: HashMap<Identity, NodeId> = HashMap::new();
     let mut pending: VecDeque<NodeId> = [0].into();
     while !pending.is_empty() {
-        super::check_cancelled(progress)?;
+        progress.check()?;
         let window: Vec<NodeId> = pending.drain(..pending.len().min(WINDOW)).collect();
         let listings: Vec<(Vec<u8>, Listing)> = window
             .par_iter()
@@ -65,8 +64,11 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
             .collect();
         for (directory, (path, listing)) in window.into_iter().zip(listings) {
             problems.extend(listing.problems);
-            let bytes =
-                listing.found.iter().map(|found| found.name.len() + found.attributes.target.len());
+            let names = &listing.names;
+            let bytes = listing
+                .found
+                .iter()
+                .map(|found| names.bytes(&found.name).len() + found.attributes.target.len());
             if !tree.has_room(listing.found.len(), bytes.sum()) {
                 problems.push(InputProblem { path, reason: "too many names for one image".into() });
                 pending.clear();
@@ -128,12 +130,12 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
         }
     };
     let batches: Vec<Listing> = names
-        .spans()
+        .entries()
         .par_chunks(BATCH)
         .map(|batch| {
             let mut part = Listing::default();
-            for span in batch {
-                let name = names.at(span);
+            for entry in batch {
+                let name = names.text(entry);
                 if progress.is_cancelled() {
                     break;
                 }
@@ -141,12 +143,17 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
                 if !selection.exclude.is_empty() && selection.exclude.matches(&full()) {
                     continue;
                 }
-                match look(directory.as_fd(), name, selection) {
+                let looked = if selection.defer_files && entry.kind == FileType::RegularFile {
+                    Ok(Some((Attributes::deferred(), None)))
+                } else {
+                    look(directory.as_fd(), name, selection)
+                };
+                match looked {
                     Ok(None) => {}
                     Ok(Some((attributes, identity))) => {
                         match super::name_problem(name.to_bytes()) {
                             None => {
-                                let name = span.clone();
+                                let name = entry.clone();
                                 part.found.push(Found { name, attributes, identity });
                             }
                             Some(found) => {
@@ -169,21 +176,17 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
     listing
 }
 
-/// Attributes of a name, and device and inode number of a file with several; none of a file that
-/// is left out.
+/// Attributes of a name.
 fn look(
     directory: BorrowedFd<'_>,
     name: &CStr,
     selection: &Selection,
-) -> std::result::Result<Option<(Attributes, Option<Identity>)>, String> {
-    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|errno| format!("cannot examine: {}", reason(errno)))?;
-    #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
-    let identity = (stat.st_dev as u64, stat.st_ino as u64);
-    if selection.apart == Some(identity) {
-        return Ok(None);
+) -> std::result::Result<Looked, String> {
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(examining)?;
+    if selection.defer_files && is_regular(stat.st_mode) {
+        return Ok(Some((Attributes::deferred(), None)));
     }
-    let mut attributes = attributes_of(&stat);
+    let Some((mut attributes, identity)) = status(&stat, selection) else { return Ok(None) };
     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
         attributes.target = rustix::fs::readlinkat(directory, name, Vec::new())
             .map_err(|errno| format!("cannot read the link: {}", reason(errno)))?
@@ -193,12 +196,39 @@ fn look(
             return Err(format!("link target of {len} bytes, at most {TARGET_MAX} are possible"));
         }
     }
-    if !(selection.defer_xattrs && is_regular(attributes.mode)) {
-        attributes.xattrs = xattrs_at(directory, name).map_err(XattrFailure::reason)?;
+    attributes.xattrs = xattrs_at(directory, name).map_err(XattrFailure::reason)?;
+    Ok(Some((attributes, identity)))
+}
+
+/// Attributes of an open regular file, which the scan deferred.
+pub(crate) fn look_into(
+    file: BorrowedFd<'_>,
+    selection: &Selection,
+) -> std::result::Result<Looked, String> {
+    let stat = rustix::fs::fstat(file).map_err(examining)?;
+    if !is_regular(stat.st_mode) {
+        return Err("was a regular file when its directory was read, and is none now".into());
     }
+    let Some((mut attributes, identity)) = status(&stat, selection) else { return Ok(None) };
+    attributes.xattrs = xattrs_of(file).map_err(XattrFailure::reason)?;
+    Ok(Some((attributes, identity)))
+}
+
+/// What a file's status says of it.
+fn status(stat: &Stat, selection: &Selection) -> Looked {
+    #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
+    let identity = (stat.st_dev as u64, stat.st_ino as u64);
+    if selection.apart == Some(identity) {
+        return None;
+    }
+    let mut attributes = attributes_of(stat);
     selection.adjust(&mut attributes);
-    let several = stat.st_nlink > 1 && !is_directory(attributes.mode);
-    Ok(Some((attributes, several.then_some(identity))))
+    let several = stat.st_nlink > 1 && !is_directory(stat.st_mode);
+    Some((attributes, several.then_some(identity)))
+}
+
+fn examining(errno: Errno) -> String {
+    format!("cannot examine: {}", reason(errno))
 }
 
 fn attributes_of(stat: &Stat) -> Attributes {

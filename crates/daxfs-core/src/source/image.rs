@@ -23,7 +23,7 @@ pub fn scan(view: &Arc<View>, selection: &Selection, progress: &Progress) -> Res
     while !level.is_empty() {
         let mut below = Vec::new();
         for (directory, path, inode) in &level {
-            super::check_cancelled(progress)?;
+            progress.check()?;
             let at = view.image().base().inode_offset(inode.ino);
             let entries = view.read_dir(inode)?;
             room = room.checked_sub(entries.len() as u64).ok_or_else(|| {

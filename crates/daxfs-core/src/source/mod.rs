@@ -19,16 +19,18 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::error::{Error, InputProblem, Result};
 use crate::format::NAME_MAX;
-use crate::progress::Progress;
 use crate::view::View;
 
 pub use archive::scan as scan_archive;
-pub(crate) use directory::open_beneath;
 pub use directory::scan as scan_directory;
+pub(crate) use directory::{look_into, open_beneath};
 pub use image::scan as scan_image;
 pub(crate) use names::Names;
 pub use spool::ArchiveInput;
 pub use tree::{Attributes, Child, Content, Link, Node, NodeId, Tree};
+
+/// Device and inode number of a file.
+pub type Identity = (u64, u64);
 
 /// What to take from a source, and as whose.
 #[derive(Debug, Clone, Default)]
@@ -41,10 +43,10 @@ pub struct Selection {
     pub gid: Option<u32>,
     /// Latest modification time, ns since 1970; later ones are cut to it.
     pub latest: Option<i64>,
-    /// Leave the extended attributes of regular files to whoever opens them for their contents.
-    pub defer_xattrs: bool,
-    /// Device and inode number of a file to leave out.
-    pub apart: Option<(u64, u64)>,
+    /// Leave the attributes of a directory's regular files to whoever opens them for their contents.
+    pub defer_files: bool,
+    /// A file to leave out.
+    pub apart: Option<Identity>,
 }
 
 impl Selection {
@@ -128,9 +130,4 @@ fn name_problem(path: &[u8]) -> Option<InputProblem> {
         path: path.to_vec(),
         reason: format!("name of {} bytes, at most {NAME_MAX} are possible", name.len()),
     })
-}
-
-/// Stops a scan that the caller cancelled.
-fn check_cancelled(progress: &Progress) -> Result<()> {
-    if progress.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::RawDir;
+use rustix::fs::{FileType, RawDir};
 
 /// Bytes of entries that the kernel is asked for at once.
 const BUFFER: usize = 64 << 10;
@@ -15,8 +15,16 @@ const BUFFER: usize = 64 << 10;
 pub(crate) struct Names {
     /// One after the other, each with its NUL.
     bytes: Vec<u8>,
-    /// Where each lies, without its NUL.
-    spans: Vec<Range<usize>>,
+    entries: Vec<Name>,
+}
+
+/// One of the names.
+#[derive(Debug, Clone)]
+pub(super) struct Name {
+    /// Where it lies, without its NUL.
+    span: Range<usize>,
+    /// What the directory says that it names; not every file system does.
+    pub(super) kind: FileType,
 }
 
 impl Names {
@@ -31,31 +39,34 @@ impl Names {
             if name != c"." && name != c".." {
                 let start = names.bytes.len();
                 names.bytes.extend_from_slice(name.to_bytes_with_nul());
-                names.spans.push(start..names.bytes.len() - 1);
+                let span = start..names.bytes.len() - 1;
+                names.entries.push(Name { span, kind: entry.file_type() });
             }
         }
         let bytes = &names.bytes;
-        names.spans.sort_unstable_by(|a, b| bytes[a.clone()].cmp(&bytes[b.clone()]));
+        let of = |name: &Name| &bytes[name.span.clone()];
+        names.entries.sort_unstable_by(|a, b| of(a).cmp(of(b)));
         Ok(names)
     }
 
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.spans.is_empty()
+        self.entries.is_empty()
     }
 
-    /// Where the names lie, in order.
-    pub(super) fn spans(&self) -> &[Range<usize>] {
-        &self.spans
+    /// The names, in order.
+    pub(super) fn entries(&self) -> &[Name] {
+        &self.entries
     }
 
-    /// The bytes of the name that lies there.
-    pub(super) fn bytes(&self, span: &Range<usize>) -> &[u8] {
-        &self.bytes[span.clone()]
+    /// The bytes of a name.
+    pub(super) fn bytes(&self, name: &Name) -> &[u8] {
+        &self.bytes[name.span.clone()]
     }
 
-    /// The name that lies there, as system calls want it.
-    pub(super) fn at(&self, span: &Range<usize>) -> &CStr {
-        CStr::from_bytes_with_nul(&self.bytes[span.start..=span.end]).expect("stored with its NUL")
+    /// A name, as system calls want it.
+    pub(super) fn text(&self, name: &Name) -> &CStr {
+        let Range { start, end } = name.span;
+        CStr::from_bytes_with_nul(&self.bytes[start..=end]).expect("stored with its NUL")
     }
 }

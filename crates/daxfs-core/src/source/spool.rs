@@ -170,7 +170,7 @@ impl Archive {
         for SparseEntry { offset, length } in segments {
             let mut done = 0;
             while done < *length {
-                super::check_cancelled(progress)?;
+                progress.check()?;
                 let piece = &mut buffer[..(length - done).min(PIECE as u64) as usize];
                 self.file
                     .read_exact_at(piece, from)
@@ -250,7 +250,7 @@ fn decompress(
     let mut buffer = Buffer::of(PIECE);
     let mut len = 0;
     loop {
-        super::check_cancelled(progress)?;
+        progress.check()?;
         let read = match decoder.read(&mut buffer) {
             Ok(0) => return Ok((spool, len)),
             Ok(read) => read,

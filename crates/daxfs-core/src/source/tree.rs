@@ -49,6 +49,13 @@ pub struct Attributes {
     pub position: u64,
 }
 
+impl Attributes {
+    /// What stands for a regular file until it is opened.
+    pub fn deferred() -> Self {
+        Self { mode: mode::REGULAR, ..Self::default() }
+    }
+}
+
 /// A name found in a directory, and what it names.
 #[derive(Debug)]
 pub enum Child {
@@ -212,9 +219,17 @@ impl Tree {
         self.links.len() + names < most && self.arena.len() + bytes < u32::MAX as usize
     }
 
-    /// Sets a node's extended attributes, for sources that defer them.
-    pub fn set_xattrs(&mut self, id: NodeId, set: Vec<Xattr>) {
-        self.nodes[id as usize].xattrs = self.intern(set);
+    /// Sets the attributes of a regular file that a source deferred.
+    pub fn set_attributes(&mut self, id: NodeId, attributes: Attributes) {
+        let Attributes { mode, uid, gid, rdev, size, mtime, xattrs, .. } = attributes;
+        let xattrs = self.intern(xattrs);
+        let node = &mut self.nodes[id as usize];
+        *node = Node { mode, uid, gid, rdev, size, mtime, xattrs, ..*node };
+    }
+
+    /// How many names there are, the root's included.
+    pub fn names(&self) -> u64 {
+        self.links.len() as u64 + 1
     }
 
     /// Every node, in order of inode numbers.
@@ -274,8 +289,18 @@ impl Tree {
 
     /// The same tree without the nodes that `gone` names, and what lies below them.
     pub fn without(&self, gone: impl Fn(NodeId) -> bool) -> Self {
+        self.renumbered(gone, |node| node).0
+    }
+
+    /// The same tree without the nodes that `gone` names and what lies below them, where those
+    /// nodes that are `same` are one; and the new number of each node that is left.
+    pub fn renumbered(
+        &self,
+        gone: impl Fn(NodeId) -> bool,
+        same: impl Fn(NodeId) -> NodeId,
+    ) -> (Self, HashMap<NodeId, NodeId>) {
         let mut kept = Self::new(self.attributes(0));
-        let mut renamed: HashMap<NodeId, NodeId> = HashMap::new();
+        let mut renamed = HashMap::from([(0, 0)]);
         // Pairs of a directory here and there; grows while it is walked.
         let mut directories = vec![(0, 0)];
         let mut next = 0;
@@ -286,22 +311,23 @@ impl Tree {
             // Only files with more names can be met again; numbers are given in order.
             let mut number = to_u32(kept.nodes.len());
             let children = links.iter().map(|link| {
-                let child = match renamed.get(&link.node) {
+                let node = same(link.node);
+                let child = match renamed.get(&node) {
                     Some(known) => Child::Link(*known),
                     None => {
-                        renamed.insert(link.node, number);
-                        if self.node(link.node).is_dir() {
-                            directories.push((link.node, number));
+                        renamed.insert(node, number);
+                        if self.node(node).is_dir() {
+                            directories.push((node, number));
                         }
                         number += 1;
-                        Child::New(self.attributes(link.node))
+                        Child::New(self.attributes(node))
                     }
                 };
                 (self.name(link), child)
             });
             kept.fill(new, children);
         }
-        kept
+        (kept, renamed)
     }
 
     fn attributes(&self, id: NodeId) -> Attributes {
