@@ -224,7 +224,7 @@ class NoSpaceError(DaxfsError):
     Attributes
     ----------
     needed, available : int or None
-        Bytes; None when the operating system did not say.
+        Bytes; None when the operating system did not say, or records of branches ran out.
     """
 
     needed: int | None = None

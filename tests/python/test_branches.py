@@ -57,6 +57,23 @@ class TestLife:
         assert "b" not in image.branches
         assert not image.exists("new")
 
+    def test_a_full_table_says_so(self, image: daxfs.Image) -> None:
+        made: list[daxfs.Branch] = []
+
+        def fill() -> None:
+            while len(made) < 256:
+                made.append(image.branch(f"b{len(made)}", keep=True))
+
+        with pytest.raises(errors.NoSpaceError, match="no record is left") as caught:
+            fill()
+        assert caught.value.errno == errno.ENOSPC
+        # Some are kept, so that commits can be folded.
+        assert 250 < len(made) < 255
+        for branch in made:
+            branch.close()
+        image.branch("b0").abort()
+        image.branch("one more").commit()
+
     def test_what_is_kept_is_there_later(self, path: Path) -> None:
         with daxfs.open(path, writable=True) as image:
             with image.branch("b", keep=True) as branch:

@@ -103,6 +103,12 @@ pub enum Error {
         /// What to do, beginning with a semicolon, or empty.
         advice: &'static str,
     },
+    /// The table of branches is full.
+    #[error(
+        "no record is left for another branch; abort or delete branches, or end what still reads \
+         old ones"
+    )]
+    NoRecord,
     /// The output exists.
     #[error("{}: exists; --force replaces it", path.display())]
     Exists {
@@ -296,7 +302,7 @@ impl Error {
             Self::IsDirectory { .. } => Errno::ISDIR.raw_os_error(),
             Self::Loop { .. } => Errno::LOOP.raw_os_error(),
             Self::TooLong { .. } => Errno::NAMETOOLONG.raw_os_error(),
-            Self::NoSpace { .. } => Errno::NOSPC.raw_os_error(),
+            Self::NoSpace { .. } | Self::NoRecord => Errno::NOSPC.raw_os_error(),
             Self::Exists { .. } => Errno::EXIST.raw_os_error(),
             Self::Invalid { .. } => Errno::INVAL.raw_os_error(),
             Self::Input { .. } => Errno::IO.raw_os_error(),
@@ -326,7 +332,7 @@ impl Error {
             Self::Loop { .. } => "Loop",
             Self::TooLong { .. } => "TooLong",
             Self::NoBranch { .. } => "NoBranch",
-            Self::NoSpace { .. } => "NoSpace",
+            Self::NoSpace { .. } | Self::NoRecord => "NoSpace",
             Self::Exists { .. } => "Exists",
             Self::Invalid { .. } => "Invalid",
             Self::Input { .. } => "Input",

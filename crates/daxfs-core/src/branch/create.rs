@@ -24,15 +24,6 @@ const TRIES: usize = 8;
 const PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(1);
 
-fn no_record() -> Error {
-    Error::NoSpace {
-        what: "another branch",
-        needed: 1,
-        available: 0,
-        advice: " records of 256; abort or delete branches, or end what still reads old ones",
-    }
-}
-
 /// The name of a branch made only to be committed, as records hold it.
 fn renewal_field() -> Name {
     let mut field = Name::default();
@@ -91,7 +82,7 @@ impl Session {
                 Outcome::NoSlot => {
                     drop(pin);
                     if full_since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
-                        return Err(no_record());
+                        return Err(Error::NoRecord);
                     }
                     // Others may be at it, or still read what is to go.
                     if self.maintain()?.records == 0 {
