@@ -97,7 +97,7 @@ def build(
         The image's identity; made from what is in it when left out.
     exclude : str, bytes or os.PathLike, or iterable of them, optional
         A shell pattern of what to leave out, or several, in UTF-8. One without a slash is compared
-        with names, one with a slash with paths.
+        with names, one with a slash with paths; one that ends in a slash is for directories only.
     owner, group : int, optional
         Numbers of the owner and group of everything.
     clamp_mtime : int, optional

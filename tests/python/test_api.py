@@ -488,6 +488,25 @@ def test_patterns_have_the_forms_of_paths(tree: Path, tmp_path: Path, exclude: A
         assert image.exists("big")
 
 
+@pytest.mark.parametrize("kind", ["directory", "archive"])
+def test_a_pattern_that_ends_in_a_slash_is_for_directories(tmp_path: Path, kind: str) -> None:
+    tree = tmp_path / "tree"
+    for name in ("build/inner", "a/build", "b/build/inner", "b/out/inner"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).touch()
+    excluded = ["build/", "/b/out/"]
+    if kind == "archive":
+        with tarfile.open(tmp_path / "tar", "w") as archive:
+            archive.add(tree, ".")
+        daxfs.build(tmp_path / "tar", tmp_path / "x", tar=True, exclude=excluded)
+    else:
+        daxfs.build(tree, tmp_path / "x", exclude=excluded)
+    with daxfs.open(tmp_path / "x") as image:
+        assert image.listdir("/") == ["a", "b"]
+        assert image.listdir("a") == ["build"]
+        assert image.listdir("b") == []
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "words"),
     [

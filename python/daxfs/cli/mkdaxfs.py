@@ -69,7 +69,7 @@ def _as(check: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     multiple=True,
     metavar="GLOB",
     callback=_as("as_patterns"),
-    help="Leave out what matches.",
+    help="Leave out names that match; with a / in it, paths; ending in /, directories only.",
 )
 @click.option("--owner", metavar="USER", help="Owner of everything, a name or a number.")
 @click.option("--group", metavar="GROUP", help="Group of everything, a name or a number.")

@@ -38,7 +38,11 @@ pub fn scan(
 /// Whether a path, as the archive writes it, or a directory on it is left out.
 fn is_excluded(selection: &Selection, path: &[u8]) -> bool {
     let Ok(names) = names_of(path) else { return false };
-    (1..=names.len()).any(|len| selection.exclude.matches(&names[..len].join(&b'/')))
+    (1..=names.len()).any(|len| {
+        // What the path itself would have been is not known.
+        let directory = len < names.len();
+        selection.exclude.matches(&names[..len].join(&b'/'), directory)
+    })
 }
 
 /// The names on a path, relative to the root whatever it begins with.
@@ -187,7 +191,7 @@ impl Names {
                 } else {
                     [&above[..], b"/", &name].concat()
                 };
-                if selection.exclude.matches(&path) {
+                if selection.exclude.matches(&path, self.nodes[node as usize].is_dir()) {
                     continue;
                 }
                 if let Some(problem) = super::name_problem(&path) {

@@ -140,7 +140,10 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
                     break;
                 }
                 let full = || join(path, name.to_bytes());
-                if !selection.exclude.is_empty() && selection.exclude.matches(&full()) {
+                let exclude = &selection.exclude;
+                if !exclude.is_empty()
+                    && exclude.matches(&full(), names_directory(&directory, entry.kind, name))
+                {
                     continue;
                 }
                 let looked = if selection.defer_files && entry.kind == FileType::RegularFile {
@@ -174,6 +177,15 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
     }
     listing.names = names;
     listing
+}
+
+/// Whether a name is a directory's; if its own does not say so, asks.
+fn names_directory(directory: &OwnedFd, kind: FileType, name: &CStr) -> bool {
+    match kind {
+        FileType::Unknown => rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| is_directory(stat.st_mode)),
+        kind => kind == FileType::Directory,
+    }
 }
 
 /// Attributes of a name.

@@ -38,11 +38,12 @@ pub fn scan(view: &Arc<View>, selection: &Selection, progress: &Progress) -> Res
                     true => entry.name.clone(),
                     false => [path, &b"/"[..], &entry.name].concat(),
                 };
-                if !selection.exclude.is_empty() && selection.exclude.matches(&full()) {
+                let inode = view.inode(entry.ino)?;
+                let exclude = &selection.exclude;
+                if !exclude.is_empty() && exclude.matches(&full(), inode.is_dir()) {
                     continue;
                 }
                 bytes += entry.name.len();
-                let inode = view.inode(entry.ino)?;
                 let child = match nodes.get(&entry.ino) {
                     Some(_) if inode.is_dir() => {
                         let found = format!("a second one, {}", show(&full()));

@@ -61,9 +61,16 @@ impl Selection {
 /// Shell patterns of what to leave out.
 ///
 /// A pattern without a slash is compared with names, one with a slash with paths relative to the
-/// root. Leaving out a directory leaves out what is below it.
+/// root; one that ends in a slash is for directories only. Leaving out a directory leaves out what
+/// is below it.
 #[derive(Debug, Clone, Default)]
 pub struct Exclude {
+    everything: Patterns,
+    directories: Patterns,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Patterns {
     names: GlobSet,
     paths: GlobSet,
 }
@@ -71,6 +78,27 @@ pub struct Exclude {
 impl Exclude {
     /// Compiles patterns.
     pub fn new(patterns: &[String]) -> Result<Self> {
+        let (directories, everything): (Vec<&String>, Vec<&String>) =
+            patterns.iter().partition(|pattern| pattern.ends_with('/'));
+        Ok(Self {
+            everything: Patterns::new(&everything)?,
+            directories: Patterns::new(&directories)?,
+        })
+    }
+
+    /// Whether there is no pattern.
+    pub fn is_empty(&self) -> bool {
+        self.everything.is_empty() && self.directories.is_empty()
+    }
+
+    /// Whether the file at `path`, relative to the root, is left out.
+    pub fn matches(&self, path: &[u8], directory: bool) -> bool {
+        self.everything.match_with(path) || directory && self.directories.match_with(path)
+    }
+}
+
+impl Patterns {
+    fn new(patterns: &[&String]) -> Result<Self> {
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for pattern in patterns {
             let trimmed = pattern.trim_matches('/');
@@ -87,13 +115,11 @@ impl Exclude {
         Ok(Self { names: build(names)?, paths: build(paths)? })
     }
 
-    /// Whether there is no pattern.
-    pub fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.names.is_empty() && self.paths.is_empty()
     }
 
-    /// Whether the file at `path`, relative to the root, is left out.
-    pub fn matches(&self, path: &[u8]) -> bool {
+    fn match_with(&self, path: &[u8]) -> bool {
         use std::os::unix::ffi::OsStrExt;
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
         self.names.is_match(std::ffi::OsStr::from_bytes(name))
