@@ -567,6 +567,16 @@ def test_what_cannot_be_mounted_is_refused_in_words(mounted: Mounted, case: str)
 
 
 @pytest.mark.parametrize("mounted", on_pmem, indirect=True, ids="-".join, scope="module")
+def test_what_is_mounted_is_not_built_over(mounted: Mounted) -> None:
+    refused = mounted.guest.run(
+        [BIN / "mkdaxfs", "-q", "--force", "-d", INSIDE, "-o", "/dev/pmem0"]
+    )
+    assert refused.status == 1
+    assert "the device is in use" in refused.stderr
+    mounted.guest.check(["cat", f"{mounted.where}/etc/debian_version"])
+
+
+@pytest.mark.parametrize("mounted", on_pmem, indirect=True, ids="-".join, scope="module")
 def test_memory_that_fails_ends_who_touches_it(mounted: Mounted) -> None:
     """The page is lost; its neighbours, and other files, are not."""
     mounted.probe("poisoned")

@@ -130,7 +130,8 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
         Source::Physical { address, size: stated } => {
             return open_physical(*address, size.or(*stated), access);
         }
-        Source::Path(path) => open_path(path, access)?,
+        // Who says a size makes an image, and writes where nobody else may be.
+        Source::Path(path) => open_path(path, access, size.is_some())?,
         Source::Fd(fd) => open_fd(*fd)?,
     };
     let Opened { fd, name, kind } = opened;
@@ -187,10 +188,17 @@ fn flags(access: Access) -> OFlags {
     }
 }
 
-fn open_path(path: &Path, access: Access) -> Result<Opened> {
-    let fd = rustix::fs::open(path, flags(access), Mode::empty())
+fn open_path(path: &Path, access: Access, alone: bool) -> Result<Opened> {
+    // Of a block device the kernel knows who holds it: a mount, a swap area, another device.
+    let exclusive = if alone && is_block_device(path) { OFlags::EXCL } else { OFlags::empty() };
+    let fd = rustix::fs::open(path, flags(access) | exclusive, Mode::empty())
         .map_err(|errno| explain_open(path, errno))?;
     classify(fd, path.to_owned())
+}
+
+fn is_block_device(path: &Path) -> bool {
+    rustix::fs::stat(path)
+        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice)
 }
 
 fn open_fd(raw: RawFd) -> Result<Opened> {
@@ -285,9 +293,7 @@ fn explain_open(path: &Path, errno: Errno) -> Error {
             "`ndctl create-namespace --mode=fsdax` makes one; memmap=SIZE!ADDRESS on the kernel \
              command line makes one of plain memory",
         ),
-        Errno::BUSY if device.starts_with("dax") || device.starts_with("pmem") => {
-            backing("the device is in use", "unmount or stop what uses it")
-        }
+        Errno::BUSY => backing("the device is in use", "unmount or stop what uses it"),
         _ => Error::io("open", path)(errno),
     }
 }
