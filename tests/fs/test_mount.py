@@ -127,6 +127,24 @@ def test_a_stale_mount_is_cleared_away(mounts: Mounts, tree: Path) -> None:
     assert Path("/proc/mounts").read_text().count(str(point)) == 1
 
 
+def test_a_server_that_does_not_come_up_leaves_no_mount(mounts: Mounts, tree: Path) -> None:
+    """Descriptors run out at every point of its start, one after the other."""
+    image, point = mounts.build(tree), mounts.point()
+    program = Path(sys.executable).with_name("daxfs")
+    came_up = []
+    for limit in range(4, 60):
+        limited = ["prlimit", f"--nofile={limit}:{limit}"]
+        done = subprocess.run(
+            [*limited, program, "mount", image, point], capture_output=True, check=False
+        )
+        came_up.append(done.returncode == 0)
+        assert point.is_mount() == came_up[-1], (limit, done)
+        if came_up[-1]:
+            mounts.unmount(point)
+    assert not came_up[0]
+    assert came_up[-1]
+
+
 def test_sigterm_ends_a_server_and_its_mount(mounts: Mounts, empty: Path) -> None:
     point = mounts.mount(empty, "rw")
     (point / "kept").write_text("kept")

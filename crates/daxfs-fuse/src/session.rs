@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -97,7 +97,7 @@ impl Mount {
         }
     }
 
-    fn serve(self, waiting: Waiting) -> Result<()> {
+    fn serve(&self, waiting: Waiting) -> Result<()> {
         let setup = self.open()?;
         let mut flags = self.options.flags;
         flags.set(MountFlags::RDONLY, !setup.writes);
@@ -109,32 +109,42 @@ impl Mount {
             flags,
             allow_other: self.options.allow_other.unwrap_or(root),
         })?;
-        let place = Place::of(&self.mountpoint)?;
+        let place = Place::of(&self.mountpoint)
+            .inspect_err(|_| drop(crate::mount::detach(&self.mountpoint, true)))?;
+        let mounted = Arc::new(Mounted::new(setup, place));
+        // Nobody else would answer.
+        self.answer(device, &mounted, defers, waiting).inspect_err(|_| drop(mounted.place.detach()))
+    }
+
+    /// Answers an attached connection.
+    fn answer(
+        &self,
+        device: OwnedFd,
+        mounted: &Arc<Mounted>,
+        defers: bool,
+        waiting: Waiting,
+    ) -> Result<()> {
         let mut config = fuser::Config::default();
         config.n_threads = Some(self.threads());
         config.clone_fd = true;
-        let mounted = Arc::new(Mounted::new(setup, place));
         let (orders, taken) = channel();
-        let fuse = Fuse { mounted: Arc::clone(&mounted), orders: Mutex::new(orders) };
+        let fuse = Fuse { mounted: Arc::clone(mounted), orders: Mutex::new(orders) };
         // Who may look is the kernel's business, which also has requests of its own to make.
-        let session =
-            fuser::Session::from_fd(fuse, device, SessionACL::All, config).map_err(|error| {
-                let _ = mounted.place.detach();
-                Error::io("mount on", &self.mountpoint)(error)
-            })?;
+        let session = fuser::Session::from_fd(fuse, device, SessionACL::All, config)
+            .map_err(Error::io("mount on", &self.mountpoint))?;
         let _ = mounted.notifier.set(session.notifier());
         // Ordinary users take what the kernel does by itself.
         let _ = mounted.place.read_ahead(READ_AHEAD);
         let mut beside = Beside::default();
         if !mounted.immutable && mounted.session.is_some() {
-            let watched = Arc::clone(&mounted);
+            let watched = Arc::clone(mounted);
             beside.start("daxfs-control", move |_| control::run(&watched, &taken))?;
         } else {
             // Orders are refused rather than kept.
             drop(taken);
         }
         if defers {
-            let synced = Arc::clone(&mounted);
+            let synced = Arc::clone(mounted);
             beside.start("daxfs-sync", move |until| {
                 while until.recv_timeout(SYNC_PERIOD) == Err(RecvTimeoutError::Timeout) {
                     synced.sync_all();
@@ -143,7 +153,7 @@ impl Mount {
         }
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
             .map_err(Error::io("catch signals for", &self.mountpoint))?;
-        let (caught, signalled) = (signals.handle(), Arc::clone(&mounted));
+        let (caught, signalled) = (signals.handle(), Arc::clone(mounted));
         beside.start("daxfs-signals", move |until| {
             if signals.forever().next().is_some() {
                 end(&signalled, until);
