@@ -57,6 +57,16 @@ class TestLife:
         assert "b" not in image.branches
         assert not image.exists("new")
 
+    def test_a_parent_is_frozen_as_long_as_children_live(self, image: daxfs.Image) -> None:
+        with image.branch("parent", keep=True), image.branch("child", parent="parent") as child:
+            frozen = {name: image.branches[name].frozen for name in image.branches.names}
+            assert frozen == {"main": True, "parent": True, "child": False}
+            child.abort()
+            assert not image.branches["parent"].frozen
+            assert image.branches["main"].frozen
+        image.branch("parent").abort()
+        assert not image.branches["main"].frozen
+
     def test_a_full_table_says_so(self, image: daxfs.Image) -> None:
         made: list[daxfs.Branch] = []
 

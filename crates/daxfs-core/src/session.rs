@@ -2,7 +2,7 @@
 //! A party's use of an image with branches: its registration, the branches it has open, and the
 //! trees it has replayed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -45,7 +45,7 @@ pub struct BranchStatus {
     pub created: u64,
     /// Who may write, if anybody.
     pub owner: Option<OpenerInfo>,
-    /// Whether it was frozen for children; the next writer finds out whether any live.
+    /// Whether nobody can write to it as long as branches that were made from it live.
     pub frozen: bool,
     /// Whether it was taken from an owner of whom nobody knows whether it lives.
     pub quarantined: bool,
@@ -327,6 +327,12 @@ impl Session {
         }
         // Not one that is main's next record as soon as it is committed.
         live.retain(|(_, id)| names[id] != RENEWAL_NAME);
+        let mut parents = HashSet::new();
+        for (slot, id) in &live {
+            if *id != head {
+                parents.insert(self.records.parent(*slot)?);
+            }
+        }
         let status = |(slot, id): &(u64, u64)| {
             let word = self.records.owner(*slot)?;
             let main = *id == head;
@@ -341,7 +347,8 @@ impl Session {
                     0 => None,
                     id => Some(self.openers.examine(id)?),
                 },
-                frozen: word & OWNER_FROZEN != 0,
+                // The mark outlives the children; the next writer takes it away.
+                frozen: word & OWNER_FROZEN != 0 && parents.contains(id),
                 quarantined: self.records.is_quarantined(*slot)?,
                 layers: self.records.chain(*id)?.len() as u64,
             })
