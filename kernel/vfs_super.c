@@ -459,6 +459,8 @@ static struct file_system_type daxfs_type = {
 	.init_fs_context = daxfs_init_fs_context,
 	.parameters = daxfs_parameters,
 	.kill_sb = daxfs_kill_sb,
+	/* Owners reach users by way of the VFS alone. */
+	.fs_flags = FS_ALLOW_IDMAP,
 };
 MODULE_ALIAS_FS("daxfs");
 

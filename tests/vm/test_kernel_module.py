@@ -90,7 +90,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of the programs that look at file systems in guests."""
     directory = tmp_path_factory.getbasetemp() / "programs"
     directory.mkdir(exist_ok=True)
-    for name in ("probe", "storm", "tree"):
+    for name in ("idmap", "probe", "storm", "tree"):
         build_program(name, directory)
     return directory
 
@@ -288,6 +288,25 @@ def test_the_vfs_checks_permissions(mounted: Mounted) -> None:
     assert not reads(4321, "etc/shadow")
     assert reads(1234, "srv/shared"), "the access control list lets this user in"
     assert not reads(4321, "srv/shared")
+
+
+@in_memory
+def test_owners_can_be_moved(mounted: Mounted) -> None:
+    """As containers with users of their own mount it."""
+    guest, where = mounted.guest, "/run/moved"
+    program = guest.workdir.parent / "programs/idmap"
+    guest.check(["mkdir", "-p", where])
+    guest.check([program, mounted.where, where, "100000"])
+
+    def reads(user: int, name: str) -> bool:
+        command = ["setpriv", f"--reuid={user}", "--regid=4321", "--clear-groups", "cat"]
+        return guest.run([*command, f"{where}/{name}"]).status == 0
+
+    assert guest.check(["stat", "-c", "%u:%g", f"{where}/etc/shadow"]) == "100000:100042\n"
+    assert reads(100000, "etc/shadow")
+    assert reads(101234, "srv/shared"), "the access control list lets this user in"
+    assert not reads(1234, "srv/shared")
+    guest.check(["umount", where])
 
 
 @in_memory
