@@ -9,8 +9,8 @@
 
 static int daxfs_open(struct inode *inode, struct file *file)
 {
-	/* There is no cache to go round. */
-	file->f_mode |= FMODE_CAN_ODIRECT;
+	/* There is no cache to go round, and nobody waits: io_uring can read on the spot. */
+	file->f_mode |= FMODE_CAN_ODIRECT | FMODE_NOWAIT;
 	return generic_file_open(inode, file);
 }
 

@@ -229,7 +229,7 @@ def test_the_tree_is_the_source(mounted: Mounted, programs: Path, tree_of_source
     "check",
     [
         *("shared", "private", "torn", "beyond", "seeking", "moving", "advice", "direct"),
-        *("bad-buffer", "debugged"),
+        *("at-once", "bad-buffer", "debugged"),
     ],
 )
 def test_a_file_behaves(mounted: Mounted, check: str) -> None:

@@ -231,6 +231,16 @@ static void direct(const char *argument)
 	CHECK(!memcmp(copy, content + 1, size - 1));
 }
 
+// Reading never waits: all of it is there for who cannot wait.
+static void at_once(const char *argument)
+{
+	char *copy = malloc(size);
+	struct iovec to = { copy, size };
+
+	CHECK(preadv2(file, &to, 1, 0, RWF_NOWAIT) == (ssize_t)size);
+	CHECK(!memcmp(copy, content, size));
+}
+
 // A bad buffer is the caller's mistake, whole or in part.
 static void bad_buffer(const char *argument)
 {
@@ -425,6 +435,7 @@ static const struct {
 	{ "shared", shared }, { "private", private }, { "torn", torn },
 	{ "faults", fault_count }, { "beyond", beyond }, { "seeking", seeking },
 	{ "moving", moving }, { "advice", advice }, { "direct", direct },
+	{ "at-once", at_once },
 	{ "bad-buffer", bad_buffer }, { "debugged", debugged }, { "pinned", pinned },
 	{ "unpinned", unpinned }, { "huge", huge }, { "handle", handle },
 	{ "poisoned", poisoned }, { "broken", broken }, { "kept", kept },
