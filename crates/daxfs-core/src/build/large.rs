@@ -16,9 +16,9 @@ use crate::source::NodeId;
 use crate::view::View;
 
 /// Bytes copied by one task.
-const PIECE: u64 = 16 << 20;
+const PIECE: u64 = 8 << 20;
 /// Bytes moved by one read and one write.
-const STEP: u64 = 256 << 10;
+const STEP: u64 = 1 << 20;
 
 /// A piece of a file's data, in bytes of the file.
 struct Piece {
