@@ -588,6 +588,13 @@ def test_a_watcher_sees_progress_and_can_stop_the_build(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["endless.tar"]
 
 
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_fifo_is_no_image(tmp_path: Path, writable: bool) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(errors.InvalidError, match="neither a file nor a device"):
+        daxfs.open(tmp_path / "fifo", writable=writable)
+
+
 def test_extract_and_compare(image: daxfs.Image, tree: Path, tmp_path: Path) -> None:
     done = image.extract(tmp_path / "out")
     assert done.bytes > 3 * MIB

@@ -182,9 +182,11 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
 }
 
 fn flags(access: Access) -> OFlags {
+    // A FIFO is no image, and not to be waited for.
+    let both = OFlags::CLOEXEC | OFlags::NONBLOCK;
     match access {
-        Access::Read => OFlags::RDONLY | OFlags::CLOEXEC,
-        Access::Write => OFlags::RDWR | OFlags::CLOEXEC,
+        Access::Read => OFlags::RDONLY | both,
+        Access::Write => OFlags::RDWR | both,
     }
 }
 
