@@ -226,6 +226,8 @@ class TestDaxfs:
         assert "label:     a label\n" in text
         assert "sound:     yes\n" in text
         assert re.search(r"base image +0x1000 +0x\w+ +\d+\n", text)
+        assert "in the base image" not in text
+        assert b"in the base image" in run("daxfs", "inspect", VECTORS / "delta.daxfs").stdout
         about = json_of(run("daxfs", "inspect", "--json", VECTORS / "delta.daxfs"))
         assert isinstance(about, dict)
         assert [branch["name"] for branch in about["branches"]] == ["main", "b1"]

@@ -83,7 +83,9 @@ def _show(about: dict[str, Any]) -> None:
         "features": " ".join(about["features"]) or "none (plain version 3)",
         "inodes": f"{about['inodes']}: {count_of(about['files'], 'file')}, "
         f"{count_of(about['directories'], 'directory', 'directories')}, "
-        f"{count_of(about['symlinks'], 'symbolic link')}",
+        f"{count_of(about['symlinks'], 'symbolic link')}"
+        # What branches changed is not counted.
+        + (", in the base image" if about["branches"] else ""),
         "names": about["names"],
         "file data": f"{about['data_bytes']} ({byte_count(about['data_bytes'])})",
         "sound": sound,
