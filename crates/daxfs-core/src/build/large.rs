@@ -46,8 +46,9 @@ impl Copier<'_> {
                 Err(Failure::Build(error)) => return Err(error),
             }
         }
+        // One by one, so that nobody has the last few to himself.
         let sums: Vec<std::result::Result<u32, Failure>> =
-            pieces.par_iter().map(|piece| self.copy_piece(piece)).collect();
+            pieces.par_iter().with_max_len(1).map(|piece| self.copy_piece(piece)).collect();
         let mut results = pieces.iter().zip(sums).peekable();
         for id in files {
             let (mut sum, mut end) = (0, 0);
