@@ -188,19 +188,25 @@ impl Region {
         self.durability
     }
 
+    #[inline]
     fn at(&self, what: &'static str, offset: u64, len: u64) -> Result<*mut u8> {
         match offset.checked_add(len) {
             Some(end) if end <= self.len() => {
                 // SAFETY: offset <= len, so the result is inside the mapping or one past it.
                 Ok(unsafe { self.start.as_ptr().add(offset as usize) })
             }
-            _ => Err(Error::corrupt(
-                what,
-                offset,
-                format_args!("{len} bytes inside the region of {} bytes", self.len),
-                "a range that ends outside",
-            )),
+            _ => Err(self.outside(what, offset, len)),
         }
+    }
+
+    #[cold]
+    fn outside(&self, what: &'static str, offset: u64, len: u64) -> Error {
+        Error::corrupt(
+            what,
+            offset,
+            format_args!("{len} bytes inside the region of {} bytes", self.len),
+            "a range that ends outside",
+        )
     }
 
     /// Copies a structure out; each of its bytes is loaded once.

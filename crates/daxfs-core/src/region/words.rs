@@ -9,22 +9,31 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use super::Region;
 use crate::error::{Error, Result};
 
+#[cold]
+fn unaligned(offset: u64, size: u64) -> Error {
+    Error::corrupt("word", offset, format_args!("a multiple of {size}"), "unaligned")
+}
+
 impl Region {
+    #[inline]
     fn aligned(&self, offset: u64, size: u64) -> Result<*mut u8> {
         #[cfg(feature = "trace")]
         self.trace_step();
         let word = self.at("word", offset, size)?;
         if word.addr().is_multiple_of(size as usize) {
-            return Ok(word);
+            Ok(word)
+        } else {
+            Err(unaligned(offset, size))
         }
-        Err(Error::corrupt("word", offset, format_args!("a multiple of {size}"), "unaligned"))
     }
 
+    #[inline]
     fn word(&self, offset: u64) -> Result<&AtomicU64> {
         // SAFETY: mapped, aligned, and only ever accessed atomically or by opaque copies.
         self.aligned(offset, 8).map(|word| unsafe { AtomicU64::from_ptr(word.cast()) })
     }
 
+    #[inline]
     fn half(&self, offset: u64) -> Result<&AtomicU32> {
         // SAFETY: as in `word`.
         self.aligned(offset, 4).map(|word| unsafe { AtomicU32::from_ptr(word.cast()) })
