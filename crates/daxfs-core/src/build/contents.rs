@@ -175,7 +175,7 @@ impl Copier<'_> {
         batches
     }
 
-    pub(super) fn is_stored(&self, id: NodeId) -> bool {
+    fn is_stored(&self, id: NodeId) -> bool {
         self.stored.get(id as usize).is_some_and(|stored| *stored)
     }
 
