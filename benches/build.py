@@ -9,6 +9,7 @@ Trees and images lie in tmpfs, nothing is compressed, and whole commands are tim
 from __future__ import annotations
 
 import argparse
+import mmap
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,6 +77,7 @@ class Bench:
         """Make a tree, let every builder make an image of it, return the rows."""
         self.console.log(f"{case}: making the tree")
         tree = make(self.tree)
+        self.stopwatch.memory = _memory_for(tree)
         try:
             competitors = [
                 Competitor(name, self.commands[name], self.image)
@@ -91,6 +93,7 @@ class Bench:
         """Make an image of each kind, let its own checker prove it, return the rows."""
         self.console.log(f"{case}: making the tree and its images")
         tree = make(self.tree)
+        self.stopwatch.memory = 0
         competitors = []
         for prover in (name for name in PROVERS if name in self.commands):
             image = self.work / f"{prover}.image"
@@ -184,6 +187,16 @@ def _growth(row: results.Row, case: str, amount: str) -> results.Row:
 def _by_competitor(rows: list[results.Row]) -> list[results.Row]:
     """Order rows so that each competitor's growth reads downwards."""
     return sorted(rows, key=lambda row: GROWTH_BUILDERS.index(row.competitor.split(",")[0]))
+
+
+def _memory_for(tree: Tree) -> int:
+    """Return twice what the largest image takes, one that has each file on blocks of its own.
+
+    Which of the free pages the kernel gives out first is not known; of twice as many nearly all
+    that it gives are among those fetched.
+    """
+    most_written = tree.size + tree.files * mmap.PAGESIZE
+    return min(2 * most_written, setting.available_memory() * 3 // 4)
 
 
 def _remove(tree: Path) -> None:

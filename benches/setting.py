@@ -71,16 +71,20 @@ def workspace(parent: Path) -> Iterator[Path]:
 
 def require_memory(directory: Path, need: int) -> None:
     """Refuse to start what would not fit; in tmpfs both file and process memory count."""
-    usage = shutil.disk_usage(directory)
-    available = usage.free
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            available = min(available, int(line.split()[1]) * 1024)
+    available = min(shutil.disk_usage(directory).free, available_memory())
     if available < need:
         raise BenchError(
             f"{directory} has room for {available / GIB:.1f} GiB and this case needs "
             f"{need / GIB:.1f}; free memory, use --quick, or choose cases with --only"
         )
+
+
+def available_memory() -> int:
+    """Return how many bytes programs can still take."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise BenchError("/proc/meminfo does not say what memory is available")
 
 
 def daxfs_command(name: str, mkdaxfs: str | None) -> Path:
