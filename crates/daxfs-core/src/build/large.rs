@@ -98,23 +98,11 @@ impl Copier<'_> {
             let mut at = range.start;
             while at < range.end {
                 let step = (range.end - at).min(STEP) as usize;
-                // Read in the turn as well: one task then keeps writing while the other maps.
-                let turn = self.sink.try_turn();
-                // What goes round the buffer cannot be summed there.
-                if turn.is_none()
-                    && !self.checksums
-                    && let Some((fd, start)) = opened.place()
-                    && let Some(len) = self.sink.receive_beside(target + at, fd, start + at, step)
-                {
-                    at += len as u64;
-                    self.progress.advance(0, len as u64);
-                    continue;
-                }
                 let len = opened.read(at, &mut buffer[..step])?;
                 if len == 0 {
                     return Err(shrank(at, size));
                 }
-                self.sink.write_in_turn(turn, target + at, &buffer[..len])?;
+                self.sink.write(target + at, &buffer[..len])?;
                 if self.checksums {
                     sum = crc32c::crc32c_append(sum, &buffer[..len]);
                 }

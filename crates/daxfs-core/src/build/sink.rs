@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where an image is written: a file that takes its name when it is whole, or mapped memory.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 use rustix::fs::FallocateFlags;
@@ -15,10 +14,12 @@ use super::Output;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_SIZE, MAGIC};
 use crate::newfile::NewFile;
-use crate::region::{Access, Region, Source, allocate_dma_heap, is_tmpfs, read_into_file};
+use crate::region::{Access, HoleFiller, Region, Source, allocate_dma_heap, is_tmpfs};
 
 /// Bytes zeroed by one task.
 const PIECE: u64 = 16 << 20;
+/// Bytes that are worth the calls that filling takes.
+const FILL_MIN: usize = 64 << 10;
 
 /// An image being written.
 #[derive(Debug)]
@@ -28,10 +29,8 @@ pub(super) enum Sink {
         file: NewFile,
         /// The kernel lets one write at a time into a file and spins meanwhile; we sleep.
         turn: Mutex<()>,
-        /// How many sleep for it.
-        waiting: AtomicUsize,
-        /// Whether storing through a mapping works beside a write.
-        tmpfs: bool,
+        /// On tmpfs: fills the file beside the one who writes.
+        filler: Option<HoleFiller>,
     },
     /// Memory that is the image's final place.
     Memory { region: Arc<Region>, buffer: Option<OwnedFd> },
@@ -55,9 +54,8 @@ impl Sink {
 
     fn open_file(path: &Path, force: bool) -> Result<Self> {
         let file = NewFile::create(path, force)?;
-        let tmpfs = is_tmpfs(file.file());
-        let (turn, waiting) = (Mutex::new(()), AtomicUsize::new(0));
-        Ok(Self::File { file, turn, waiting, tmpfs })
+        let filler = is_tmpfs(file.file()).then(HoleFiller::new).flatten();
+        Ok(Self::File { file, turn: Mutex::new(()), filler })
     }
 
     fn open_memory(source: &Source, size: u64, force: bool) -> Result<Self> {
@@ -110,59 +108,25 @@ impl Sink {
         })
     }
 
-    /// The turn to write, if nobody has it or sleeps for it: who wakes up comes too late to take
-    /// it from somebody who asks again and again.
-    pub(super) fn try_turn(&self) -> Option<MutexGuard<'_, ()>> {
+    /// Writes bytes at an image offset.
+    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         match self {
-            Self::File { turn, waiting, .. } if waiting.load(Ordering::Relaxed) == 0 => {
-                turn.try_lock().ok()
-            }
-            _ => None,
-        }
-    }
-
-    /// Writes bytes at an image offset, in the turn that the caller has or when it comes.
-    pub(super) fn write_in_turn(
-        &self,
-        mine: Option<MutexGuard<'_, ()>>,
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<()> {
-        match self {
-            Self::File { file, turn, waiting, .. } => {
-                let _turn = mine.map_or_else(
-                    || {
-                        waiting.fetch_add(1, Ordering::Relaxed);
-                        let turn = turn.lock();
-                        waiting.fetch_sub(1, Ordering::Relaxed);
-                        turn
-                    },
-                    Ok,
-                );
+            Self::File { file, turn, filler } => {
+                let _turn = match (turn.try_lock(), filler) {
+                    (Ok(turn), _) => Ok(turn),
+                    // Where filling fails, writing does it, or says why not.
+                    (Err(_), Some(filler))
+                        if bytes.len() >= FILL_MIN
+                            && filler.fill(file.file(), offset, bytes).is_ok() =>
+                    {
+                        return Ok(());
+                    }
+                    (Err(_), _) => turn.lock(),
+                };
                 write_at(file, bytes, offset)
             }
             Self::Memory { region, .. } => region.write(offset, bytes),
         }
-    }
-
-    /// Writes bytes at an image offset.
-    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.write_in_turn(None, offset, bytes)
-    }
-
-    /// For those whose turn it is not: moves bytes of `from` into the image beside the
-    /// one who writes, through a mapping. Returns how many; none where that is impossible or
-    /// fails, and then reading and writing does it, or says why not.
-    pub(super) fn receive_beside(
-        &self,
-        offset: u64,
-        from: BorrowedFd<'_>,
-        position: u64,
-        len: usize,
-    ) -> Option<usize> {
-        let Self::File { file, tmpfs: true, .. } = self else { return None };
-        let read = read_into_file(from, position, file.file(), offset, len);
-        read.ok().filter(|len| *len > 0)
     }
 
     /// The file's size is final from here.

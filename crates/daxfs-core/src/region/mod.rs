@@ -8,6 +8,7 @@
 
 mod backing;
 mod dmabuf;
+mod fill;
 mod fork;
 mod lock;
 #[cfg(feature = "trace")]
@@ -28,6 +29,7 @@ use zerocopy::{FromBytes, IntoBytes};
 pub(crate) use backing::is_tmpfs;
 pub use backing::{Access, Source, parse_size};
 pub use dmabuf::allocate as allocate_dma_heap;
+pub(crate) use fill::HoleFiller;
 pub(crate) use fork::generation;
 pub use lock::LockFile;
 
@@ -402,41 +404,6 @@ impl Region {
         // SAFETY: `at` proved the range mapped; the kernel reads it, no reference is formed.
         let sent = unsafe { libc::write(to.as_fd().as_raw_fd(), start.cast(), step) };
         u64::try_from(sent).map_err(|_| std::io::Error::last_os_error())
-    }
-}
-
-/// Reads from one file straight into another through a mapping that lives as long as the call, so
-/// that what is mapped does not grow with the file. Returns how many bytes were read.
-pub(crate) fn read_into_file(
-    from: impl AsFd,
-    position: u64,
-    into: impl AsFd,
-    offset: u64,
-    len: usize,
-) -> std::io::Result<usize> {
-    let position = libc::off_t::try_from(position).map_err(std::io::Error::other)?;
-    // SAFETY: a new mapping at an address the kernel chooses, unmapped below. It is populated
-    // first, so a full file system is an error there instead of a fault in the read, and the read
-    // is the kernel's: no reference is formed.
-    unsafe {
-        let start = rustix::mm::mmap(
-            std::ptr::null_mut(),
-            len,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::SHARED,
-            into,
-            offset,
-        )?;
-        let populated = rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxPopulateWrite);
-        let result = match populated {
-            Ok(()) => {
-                let read = libc::pread(from.as_fd().as_raw_fd(), start, len, position);
-                usize::try_from(read).map_err(|_| std::io::Error::last_os_error())
-            }
-            Err(errno) => Err(errno.into()),
-        };
-        rustix::mm::munmap(start, len)?;
-        result
     }
 }
 
