@@ -87,8 +87,8 @@ class Stopwatch:
         if competitor.output:
             competitor.output.unlink(missing_ok=True)
         if self.memory:
-            _fetch(self.memory)
-        before = _stolen()
+            fetch(self.memory)
+        before = stolen()
         with self.log.open("wb") as log:
             launched = subprocess.run(
                 [self.launcher, self.report, *command],
@@ -97,7 +97,7 @@ class Stopwatch:
                 stderr=subprocess.STDOUT,
                 check=False,
             )
-        stolen = _stolen() - before
+        taken = stolen() - before
         wall, user, system, rss, status = 0, 0, 0, 0, -1
         if launched.returncode == 0:
             wall, user, system, rss, status = map(int, self.report.read_text().split())
@@ -108,7 +108,7 @@ class Stopwatch:
         if competitor.output:
             output = competitor.output.stat().st_size
             competitor.output.unlink()
-        return Sample(wall / 1e9, (user + system) / 1e6, rss, output, stolen)
+        return Sample(wall / 1e9, (user + system) / 1e6, rss, output, taken)
 
 
 def race(
@@ -122,37 +122,32 @@ def race(
     for number in range(rounds):
         first = number % len(competitors)
         for competitor in (*competitors[first:], *competitors[:first]):
-            say = partial(_say, report, f"round {number + 1}: {competitor.name}")
-            samples[competitor.name].append(_undisturbed(competitor, stopwatch, say))
+            run = partial(stopwatch.run, competitor)
+            what = f"round {number + 1}: {competitor.name}"
+            samples[competitor.name].append(undisturbed(run, what, report))
     return samples
 
 
-def _undisturbed(
-    competitor: Competitor, stopwatch: Stopwatch, say: Callable[[Sample], None]
-) -> Sample:
-    """Return a run that the host left alone, or the one that it disturbed least."""
+def undisturbed(run: Callable[[], Sample], what: str, report: Callable[[str], None]) -> Sample:
+    """Return a run that the host of a virtual machine left alone, or that it disturbed least."""
     samples = []
     for _ in range(TRIES):
-        sample = stopwatch.run(competitor)
-        say(sample)
+        sample = run()
+        stolen = f", of which the host took {sample.stolen:.2f}" if sample.stolen else ""
+        report(f"{what} {sample.wall:.3f} s{stolen}")
         if sample.stolen <= STOLEN_MAX * sample.wall:
             return sample
         samples.append(sample)
     return min(samples, key=lambda sample: sample.stolen / sample.wall)
 
 
-def _say(report: Callable[[str], None], what: str, sample: Sample) -> None:
-    stolen = f", of which the host took {sample.stolen:.2f}" if sample.stolen else ""
-    report(f"{what} {sample.wall:.3f} s{stolen}")
-
-
-def _stolen() -> float:
+def stolen() -> float:
     """Return the seconds of all processors that the host of a virtual machine has taken so far."""
     total = Path("/proc/stat").read_text().splitlines()[0].split()
     return int(total[8]) / os.sysconf("SC_CLK_TCK")
 
 
-def _fetch(size: int) -> None:
+def fetch(size: int) -> None:
     """Touch memory and free it: a host may have taken back what was free for a while."""
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
     mmap.mmap(-1, size, flags).close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -28,10 +29,12 @@ import erofs
 import results
 import setting
 import trees
-from measure import BenchError
+from measure import BenchError, Sample, fetch, stolen, undisturbed
 from setting import GIB
 from trees import MIB
 
+# More than any of the commands makes the kernel and the servers take.
+MEMORY = 2 * GIB
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -146,43 +149,35 @@ class Bench:
         warm: bool = False,
     ) -> list[results.Row]:
         """Time a command on every file system, each freshly mounted in every round."""
-        wall: dict[str, list[float]] = {}
-        cpu: dict[str, list[float]] = {}
-        rss: dict[str, int] = {}
+        names = [system.name for system in prepare()]
+        samples: dict[str, list[Sample]] = {name: [] for name in names}
         for number in range(self.rounds):
-            systems = prepare()
-            first = number % len(systems)
-            for system in (*systems[first:], *systems[:first]):
-                command = system.work or work
-                with self.mounted(system) as used:
-                    if warm:
-                        self.call(*command)
-                    before, children, start = used(), os.times(), perf_counter()
-                    self.call(*command)
-                    took, after = perf_counter() - start, os.times()
-                    client = (
-                        after.children_user + after.children_system
-                        - children.children_user - children.children_system
-                    )  # fmt: skip
-                    wall.setdefault(system.name, []).append(took)
-                    cpu.setdefault(system.name, []).append(client + used() - before)
-                rss[system.name] = max(self.rss, rss.get(system.name, 0))
-                self.console.log(f"{case}, round {number + 1}: {system.name} {took:.3f} s")
-        return [
-            results.Row(
-                case=case,
-                competitor=name,
-                unit="run",
-                wall=median(wall[name]),
-                wall_min=min(wall[name]),
-                wall_max=max(wall[name]),
-                ratios={other: _ratio(wall[name], wall[other]) for other in baselines},
-                cpu=median(cpu[name]),
-                cpu_ratios={other: _ratio(cpu[name], cpu[other]) for other in baselines},
-                rss=rss[name],
-            )
-            for name in wall
-        ]
+            first = number % len(names)
+            for name in (*names[first:], *names[:first]):
+                run = partial(self.run, prepare, name, work, warm)
+                what = f"{case}, round {number + 1}: {name}"
+                samples[name].append(undisturbed(run, what, self.console.log))
+        return results.command_rows(case, samples, baselines)
+
+    def run(
+        self,
+        prepare: Callable[[], list[FileSystem]],
+        name: str,
+        work: list[str | Path],
+        warm: bool,
+    ) -> Sample:
+        """Time a command once, on one file system."""
+        system = next(system for system in prepare() if system.name == name)
+        command = system.work or work
+        with self.mounted(system) as used:
+            if warm:
+                self.call(*command)
+            fetch(MEMORY)
+            before, client, taken, start = used(), _children(), stolen(), perf_counter()
+            self.call(*command)
+            wall, taken = perf_counter() - start, stolen() - taken
+            cpu = _children() - client + used() - before
+        return Sample(wall, cpu, self.rss, 0, taken)
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> float:
@@ -205,6 +200,12 @@ def _server(name: str, point: Path) -> str:
 def _cpu(process: str) -> float:
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def _children() -> float:
+    """Return the CPU seconds of all commands that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _private_kib(process: str) -> int:
