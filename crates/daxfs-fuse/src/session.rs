@@ -32,9 +32,9 @@ use crate::place::Place;
 use crate::tree::Tree;
 use crate::vfs_super::{Mounted, Setup};
 
-/// Threads, if the options do not say: one for each processor, within these limits. With two,
-/// nobody waits behind a reader whose memory is slow.
-const THREADS: std::ops::RangeInclusive<usize> = 2..=16;
+/// Threads at most, if the options do not say: one for each processor, and one that waits for the
+/// next request while they answer. Nobody waits behind a reader whose memory is slow, then.
+const THREADS_MAX: usize = 16;
 
 /// How long a server that was told to end waits for files that are still open.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -227,8 +227,7 @@ impl Mount {
 
     fn threads(&self) -> usize {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let fitting = processors.clamp(*THREADS.start(), *THREADS.end());
-        self.options.threads.unwrap_or(fitting)
+        self.options.threads.unwrap_or((processors + 1).min(THREADS_MAX))
     }
 
     /// The source as /proc/mounts shows it.
