@@ -17,7 +17,7 @@ const USER_MODE_ONLY: UserfaultfdFlags = UserfaultfdFlags::from_bits_retain(1);
 
 /// `struct uffdio_api`.
 #[repr(C)]
-struct Api {
+struct ApiRequest {
     api: u64,
     features: u64,
     ioctls: u64,
@@ -25,7 +25,7 @@ struct Api {
 
 /// `struct uffdio_register`.
 #[repr(C)]
-struct Register {
+struct RegisterRequest {
     start: u64,
     len: u64,
     mode: u64,
@@ -34,7 +34,7 @@ struct Register {
 
 /// `struct uffdio_copy`.
 #[repr(C)]
-struct Copy {
+struct CopyRequest {
     to: u64,
     from: u64,
     len: u64,
@@ -42,11 +42,11 @@ struct Copy {
     copied: i64,
 }
 
-const API: ioctl::Opcode = opcode::read_write::<Api>(0xAA, 0x3F);
+const API: ioctl::Opcode = opcode::read_write::<ApiRequest>(0xAA, 0x3F);
 const API_VERSION: u64 = 0xAA;
-const REGISTER: ioctl::Opcode = opcode::read_write::<Register>(0xAA, 0x00);
+const REGISTER: ioctl::Opcode = opcode::read_write::<RegisterRequest>(0xAA, 0x00);
 const REGISTER_MISSING: u64 = 1;
-const COPY: ioctl::Opcode = opcode::read_write::<Copy>(0xAA, 0x03);
+const COPY: ioctl::Opcode = opcode::read_write::<CopyRequest>(0xAA, 0x03);
 const COPY_DONT_WAKE: u64 = 1;
 
 /// Fills holes of files in tmpfs.
@@ -60,9 +60,9 @@ impl HoleFiller {
         // its own.
         let fd = unsafe { rustix::mm::userfaultfd(UserfaultfdFlags::CLOEXEC | USER_MODE_ONLY) };
         let fd = fd.ok()?;
-        let mut api = Api { api: API_VERSION, features: 0, ioctls: 0 };
+        let mut api = ApiRequest { api: API_VERSION, features: 0, ioctls: 0 };
         // SAFETY: UFFDIO_API reads and writes exactly this structure.
-        unsafe { ioctl::ioctl(&fd, ioctl::Updater::<API, Api>::new(&mut api)) }.ok()?;
+        unsafe { ioctl::ioctl(&fd, ioctl::Updater::<API, ApiRequest>::new(&mut api)) }.ok()?;
         Some(Self(fd))
     }
 
@@ -79,7 +79,7 @@ impl HoleFiller {
             let protection = ProtFlags::READ | ProtFlags::WRITE;
             let (len, shared) = (bytes.len(), MapFlags::SHARED);
             let start = rustix::mm::mmap(null_mut(), len, protection, shared, file, offset)?;
-            let filled = self.fill_mapped(start.addr() as u64, bytes);
+            let filled = self.fill_mapped(start.expose_provenance() as u64, bytes);
             rustix::mm::munmap(start, len)?;
             filled
         }
@@ -88,10 +88,10 @@ impl HoleFiller {
     /// The same, for pages mapped at `start`.
     fn fill_mapped(&self, start: u64, bytes: &[u8]) -> Result<(), Errno> {
         let len = bytes.len() as u64;
-        let mut register = Register { start, len, mode: REGISTER_MISSING, ioctls: 0 };
-        let mut copy = Copy {
+        let mut register = RegisterRequest { start, len, mode: REGISTER_MISSING, ioctls: 0 };
+        let mut copy = CopyRequest {
             to: start,
-            from: bytes.as_ptr().addr() as u64,
+            from: bytes.as_ptr().expose_provenance() as u64,
             len,
             mode: COPY_DONT_WAKE,
             copied: 0,
@@ -99,8 +99,8 @@ impl HoleFiller {
         // SAFETY: each reads and writes exactly its structure. The copy reads `bytes` and refuses
         // to write anywhere but to the registered pages, which nobody refers to.
         unsafe {
-            ioctl::ioctl(&self.0, ioctl::Updater::<REGISTER, Register>::new(&mut register))?;
-            ioctl::ioctl(&self.0, ioctl::Updater::<COPY, Copy>::new(&mut copy))
+            ioctl::ioctl(&self.0, ioctl::Updater::<REGISTER, RegisterRequest>::new(&mut register))?;
+            ioctl::ioctl(&self.0, ioctl::Updater::<COPY, CopyRequest>::new(&mut copy))
         }
     }
 }
