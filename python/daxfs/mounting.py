@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ def mount(
     mountpoint : str, bytes or os.PathLike
         The directory to mount on.
     options : str, optional
-        Mount options, separated by commas: `ro`, `rw`, `branch=NAME`, `parent=NAME`, `validate`,
+        Mount options, separated by commas (one in a name is written `\\,`): `ro`, `rw`, `branch=NAME`, `parent=NAME`, `validate`,
         `invalidate`, `allow_other`, `noallow_other`, `nocontrol`, `threads=N`, `fuse`, `kernel`,
         and those of mount(8). The module reads main only: with `rw`, `branch` or `parent` it is
         FUSE, as where the kernel refuses an image that has changed, memory that it cannot
@@ -60,7 +61,7 @@ def mount(
     DaxfsError
         The image cannot be opened or mounted.
     """
-    words = [word for word in options.split(",") if word]
+    words = split(options)
     rest = [word for word in words if word not in ("fuse", "kernel")]
     if "remount" in rest:
         _remount(os.fsdecode(os.fspath(mountpoint)), rest)
@@ -83,6 +84,11 @@ def mount(
     if not isinstance(source, int):
         source, rest = _for_fuse(source, rest)
     _daxfs.mount_fuse(source, mountpoint, ",".join(rest), foreground=foreground)
+
+
+def split(options: str) -> list[str]:
+    """Split mount options at their commas, but not where a backslash is before one."""
+    return re.findall(r"(?:\\.|[^,])+", options, re.DOTALL)
 
 
 def _for_fuse(source: StrOrBytesPath, options: list[str]) -> tuple[StrOrBytesPath, list[str]]:

@@ -262,13 +262,15 @@ def test_mount_8_finds_the_helper(mounts: Mounts, tree: Path) -> None:
     done = mounts.with_helpers(
         f"mount -t daxfs {image} {point} && "
         f"ls {point} && grep 'fuse.daxfs ro,' /proc/mounts && umount {point} && "
-        f"mount -t daxfs -o branch=b,parent=main {writable} {point} && touch {point}/new && "
+        f"mount -t daxfs -o 'branch=b\\,c,parent=main' {writable} {point} && touch {point}/new && "
         f"mount -o remount,ro,nosuid {point} && ! touch {point}/more 2>/dev/null && "
         f"grep 'fuse.daxfs ro,nosuid,' /proc/mounts && mount -o remount,rw {point} && "
         f"rm {point}/new && umount {point}"
     )
     assert done.returncode == 0, done.stdout
     assert str(image) in done.stdout
+    with daxfs.open(writable) as opened:
+        assert [branch.name for branch in opened.branches] == ["main", "b,c"]
 
 
 def test_who_takes_a_mount_away_can_write_at_once(mounts: Mounts, empty: Path) -> None:

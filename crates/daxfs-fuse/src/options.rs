@@ -116,8 +116,8 @@ impl FromStr for Options {
 
     fn from_str(text: &str) -> Result<Self> {
         let mut options = Self::default();
-        for option in text.split(',').filter(|option| !option.is_empty()) {
-            options.add(option)?;
+        for option in split(text) {
+            options.add(&option)?;
         }
         if options.parent.is_some() && options.branch.is_none() {
             return Err(Error::invalid("parent=NAME is for a branch to be made: give branch=NAME"));
@@ -127,6 +127,21 @@ impl FromStr for Options {
         }
         Ok(options)
     }
+}
+
+/// The options of a list; a backslash before a comma or another takes its meaning away.
+fn split(text: &str) -> Vec<String> {
+    let mut options = vec![String::new()];
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            ',' => options.push(String::new()),
+            '\\' => options.last_mut().expect("never empty").extend(characters.next()),
+            _ => options.last_mut().expect("never empty").push(character),
+        }
+    }
+    options.retain(|option| !option.is_empty());
+    options
 }
 
 impl Options {
@@ -227,6 +242,14 @@ mod tests {
         assert_eq!(options.branch.as_deref(), Some("b"));
         assert!(!options.flags.contains(MountFlags::NOSUID));
         assert!(options.flags.contains(MountFlags::NODEV));
+    }
+
+    #[test]
+    fn a_backslash_keeps_a_comma() {
+        let options: Options = r",ro,branch=a\,b\\,,parent=c\d,rw,".parse().unwrap();
+        assert_eq!(options.branch.as_deref(), Some(r"a,b\"));
+        assert_eq!(options.parent.as_deref(), Some("cd"));
+        assert_eq!(options.access, Access::ReadWrite);
     }
 
     #[test]

@@ -16,7 +16,7 @@ from ._common import Terminated, fail, naming
     "options",
     metavar="OPTIONS",
     multiple=True,
-    help="Mount options, separated by commas.",
+    help="Mount options, separated by commas; a comma in a name is written \\,.",
 )
 @click.option("-f", "--foreground", is_flag=True, help="Serve in this process, until Ctrl-C.")
 def command(source: str, mountpoint: str, options: tuple[str, ...], foreground: bool) -> None:
@@ -65,8 +65,9 @@ def helper(
     if fake:
         return
     from ..errors import UnsupportedError
+    from ..mounting import split
 
-    words = ",".join(options).split(",")
+    words = split(",".join(options))
     if "remount" not in words and _is_for_the_module(words):
         # mount(8) says rw where nobody said anything; these are for the module, which only reads.
         words = ["ro" if word == "rw" else word for word in words]
