@@ -160,7 +160,14 @@ impl Mount {
             }
         })?;
         log::info!("{}: {} mounted", self.mountpoint.display(), self.source);
+        // The library opens the device for each thread when it begins to serve. That must not fail
+        // once somebody was told that the mount answers.
+        let spare: Vec<OwnedFd> = (1..self.threads())
+            .map(|_| rustix::io::fcntl_dupfd_cloexec(&session, 0))
+            .collect::<std::result::Result<_, _>>()
+            .map_err(Error::io("serve", &self.mountpoint))?;
         waiting.ready();
+        drop(spare);
         let served = session.run().map_err(Error::io("serve", &self.mountpoint));
         caught.close();
         // Where the kernel was left without answers, some thread may wait for one for ever.
