@@ -17,6 +17,7 @@ use fuser::{
     ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use crate::ahead::Ahead;
 use crate::control::Order;
 use crate::vfs_file::CopyRange;
 use crate::vfs_inode::{Lasting, New, Wanted};
@@ -35,6 +36,8 @@ const BACKGROUND: u16 = 64;
 pub(crate) struct Fuse {
     pub(crate) mounted: Arc<Mounted>,
     pub(crate) orders: Mutex<Sender<(Order, ReplyIoctl)>>,
+    /// Where nothing can change: notices who reads file after file.
+    pub(crate) ahead: Option<Ahead>,
 }
 
 impl Fuse {
@@ -254,6 +257,9 @@ impl Filesystem for Fuse {
         reply: ReplyData,
     ) {
         self.mounted.read_file(self.mounted.node(number), offset, size, reply);
+        if let Some(ahead) = &self.ahead {
+            ahead.note(number.0, offset, size);
+        }
     }
 
     fn write(

@@ -6,6 +6,7 @@
 //! as in the kernel's module; each turns a request into calls of the engine and back.
 
 mod acl;
+mod ahead;
 mod beside;
 mod control;
 pub mod daemon;

@@ -21,6 +21,7 @@ use rustix::mount::MountFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::ahead::{self, Ahead};
 use crate::beside::{Beside, Until};
 use crate::control;
 use crate::daemon::{self, Failure, Waiting};
@@ -128,7 +129,8 @@ impl Mount {
         config.n_threads = Some(self.threads());
         config.clone_fd = true;
         let (orders, taken) = channel();
-        let fuse = Fuse { mounted: Arc::clone(mounted), orders: Mutex::new(orders) };
+        let (ahead, files) = mounted.immutable.then(Ahead::new).unzip();
+        let fuse = Fuse { mounted: Arc::clone(mounted), orders: Mutex::new(orders), ahead };
         // Who may look is the kernel's business, which also has requests of its own to make.
         let session = fuser::Session::from_fd(fuse, device, SessionACL::All, config)
             .map_err(Error::io("mount on", &self.mountpoint))?;
@@ -136,6 +138,10 @@ impl Mount {
         // Ordinary users take what the kernel does by itself.
         let _ = mounted.place.read_ahead(READ_AHEAD);
         let mut beside = Beside::default();
+        if let Some(files) = files {
+            let read = Arc::clone(mounted);
+            beside.start("daxfs-ahead", move |_| ahead::run(&read, &files))?;
+        }
         if !mounted.immutable && mounted.session.is_some() {
             let watched = Arc::clone(mounted);
             beside.start("daxfs-control", move |_| control::run(&watched, &taken))?;

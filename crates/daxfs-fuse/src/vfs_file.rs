@@ -161,7 +161,7 @@ impl Mounted {
 }
 
 /// The bytes of a view, for handing to the kernel and for nothing else.
-fn bytes(data: &DataView) -> &[u8] {
+pub(crate) fn bytes(data: &DataView) -> &[u8] {
     if data.is_empty() {
         return &[];
     }
