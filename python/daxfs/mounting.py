@@ -42,8 +42,9 @@ def mount(
     mountpoint : str, bytes or os.PathLike
         The directory to mount on.
     options : str, optional
-        Mount options, separated by commas (one in a name is written `\\,`): `ro`, `rw`, `branch=NAME`, `parent=NAME`, `validate`,
-        `invalidate`, `allow_other`, `noallow_other`, `nocontrol`, `threads=N`, `fuse`, `kernel`,
+        Mount options, separated by commas (a backslash before one keeps it): `ro`, `rw`,
+        `branch=NAME`, `parent=NAME`, `validate`, `invalidate`, `allow_other`, `noallow_other`,
+        `nocontrol`, `threads=N`, `fuse`, `kernel`,
         and those of mount(8). The module reads main only: with `rw`, `branch` or `parent` it is
         FUSE, as where the kernel refuses an image that has changed, memory that it cannot
         address, or this user; with `kernel` all these are errors. With `remount`, only what
