@@ -71,6 +71,9 @@ def test_links_are_followed_inside_the_image(image: daxfs.Image) -> None:
 def test_existence(image: daxfs.Image) -> None:
     assert image.exists("dir")
     assert image.is_dir("dirlink")
+    # No file can have these names, and asking is no mistake, as with os.path.
+    for name in ("\ud800", "a\0b", b"\xff", "x" * 5000):
+        assert not any((image.exists(name), image.is_dir(name), image.is_file(name)))
     assert image.is_file("link")
     assert not image.is_file("fifo")
     for path in ("dangling", "loop", "nope", "empty/below"):

@@ -120,6 +120,13 @@ def test_list_of_what_is_only_read(run: Run) -> None:
     assert b"daxfs compact" in done.stderr
 
 
+def test_list_of_what_has_no_room_for_branches(run: Run, tree: Path, tmp_path: Path) -> None:
+    image = tmp_path / "static.daxfs"
+    daxfs.build(tree, image)
+    assert b"mkdaxfs -w" in run("daxfs-branch", "list", "-i", image).stdout
+    assert json.loads(run("daxfs-branch", "list", "-i", image, "--json").stdout) == []
+
+
 def test_diff_content_can_be_applied(on: Branches, run: Run, tree: Path, tmp_path: Path) -> None:
     """What `--content` says of text, another program can make of the old tree."""
     on("create", "b")

@@ -7,6 +7,7 @@ use daxfs_core::Error;
 use daxfs_core::base::Inode;
 use daxfs_core::branch::handle::Branch;
 use daxfs_core::view::{Links, View};
+use pyo3::exceptions::PyUnicodeEncodeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyMemoryView, PyString};
 
@@ -70,7 +71,15 @@ impl Tree {
         Ok((view, inode))
     }
 
-    fn is(&self, path: &ImagePath, test: impl Fn(&Inode) -> bool) -> Result<bool> {
+    fn is(&self, path: &Bound<'_, PyAny>, test: impl Fn(&Inode) -> bool) -> Result<bool> {
+        let path = match path.extract::<ImagePath>() {
+            Ok(path) => path,
+            // No file can have such a name.
+            Err(error) if error.is_instance_of::<PyUnicodeEncodeError>(path.py()) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
         match self.open_view()?.resolve(&path.0, Links::Follow) {
             Ok(inode) => Ok(test(&inode)),
             Err(Error::NotFound { .. } | Error::NotDirectory { .. } | Error::Loop { .. }) => {
@@ -126,20 +135,20 @@ impl Tree {
 
     /// Whether a path leads to something.
     #[pyo3(signature = (path, /))]
-    fn exists(&self, path: ImagePath) -> Result<bool> {
-        self.is(&path, |_| true)
+    fn exists(&self, path: &Bound<'_, PyAny>) -> Result<bool> {
+        self.is(path, |_| true)
     }
 
     /// Whether a path leads to a directory.
     #[pyo3(signature = (path, /))]
-    fn is_dir(&self, path: ImagePath) -> Result<bool> {
-        self.is(&path, Inode::is_dir)
+    fn is_dir(&self, path: &Bound<'_, PyAny>) -> Result<bool> {
+        self.is(path, Inode::is_dir)
     }
 
     /// Whether a path leads to a regular file.
     #[pyo3(signature = (path, /))]
-    fn is_file(&self, path: ImagePath) -> Result<bool> {
-        self.is(&path, Inode::is_file)
+    fn is_file(&self, path: &Bound<'_, PyAny>) -> Result<bool> {
+        self.is(path, Inode::is_file)
     }
 
     /// Names in a directory, in byte order.

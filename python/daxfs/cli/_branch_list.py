@@ -55,6 +55,9 @@ def of_mount(branch: MountedBranch) -> Row:
 
 def show(rows: list[Row]) -> None:
     """Print branches, each below the one that it was made from."""
+    if not rows:
+        Output().line("no branches: an image without room for them; build it with `mkdaxfs -w`")
+        return
     table = [("BRANCH", "CHANGES", "AGE", "STATE")]
     table += [
         (lead + row["name"], _size(row), _age(row["created_ns"]), _state(row))
