@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 from rich.console import Console
 
@@ -139,6 +139,9 @@ class Bench:
         finally:
             self.rss = _private_kib(server) if server else 0
             self.call("umount", self.point)
+            # Or it would be taken for the next one, which serves the same place.
+            while server and Path(f"/proc/{server}").exists():
+                sleep(0.001)
 
     def measure(
         self,
