@@ -77,14 +77,14 @@ class Bench:
         """Make a tree, let every builder make an image of it, return the rows."""
         self.console.log(f"{case}: making the tree")
         tree = make(self.tree)
-        self.stopwatch.memory = _memory_for(tree)
         try:
             competitors = [
                 Competitor(name, self.commands[name], self.image)
                 for name in builders
                 if name in self.commands
             ]
-            samples = race(competitors, self.rounds, self.stopwatch, self.console.log)
+            memory = _memory_for(tree)
+            samples = race(competitors, self.rounds, self.stopwatch, self.console.log, memory)
         finally:
             _remove(self.tree)
         return results.command_rows(case, samples, BASELINES, tree.files, tree.size)
@@ -93,7 +93,6 @@ class Bench:
         """Make an image of each kind, let its own checker prove it, return the rows."""
         self.console.log(f"{case}: making the tree and its images")
         tree = make(self.tree)
-        self.stopwatch.memory = 0
         competitors = []
         for prover in (name for name in PROVERS if name in self.commands):
             image = self.work / f"{prover}.image"

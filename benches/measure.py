@@ -59,24 +59,15 @@ class Competitor:
 
 
 class Stopwatch:
-    """Times commands with a small launcher compiled from `timed.c`.
+    """Times commands with a small launcher compiled from `timed.c`."""
 
-    Parameters
-    ----------
-    directory : Path
-        Where the launcher and what commands say are kept.
-    memory : int, optional
-        Bytes of memory that the host of a virtual machine shall have given before each run.
-    """
-
-    def __init__(self, directory: Path, memory: int = 0) -> None:
-        self.memory = memory
+    def __init__(self, directory: Path) -> None:
         self.launcher = compile_c("timed", directory)
         self.report = directory / "timed.report"
         self.log = directory / "timed.log"
 
-    def run(self, competitor: Competitor) -> Sample:
-        """Time one run.
+    def run(self, competitor: Competitor, memory: int = 0) -> Sample:
+        """Time one run, for which a virtual machine's host has given so many bytes of memory.
 
         Raises
         ------
@@ -86,8 +77,8 @@ class Stopwatch:
         command = [os.fspath(word) for word in competitor.command]
         if competitor.output:
             competitor.output.unlink(missing_ok=True)
-        if self.memory:
-            fetch(self.memory)
+        if memory:
+            fetch(memory)
         before = stolen()
         with self.log.open("wb") as log:
             launched = subprocess.run(
@@ -116,13 +107,14 @@ def race(
     rounds: int,
     stopwatch: Stopwatch,
     report: Callable[[str], None],
+    memory: int = 0,
 ) -> dict[str, list[Sample]]:
     """Run every competitor once a round; return the samples of each, round by round."""
     samples: dict[str, list[Sample]] = {each.name: [] for each in competitors}
     for number in range(rounds):
         first = number % len(competitors)
         for competitor in (*competitors[first:], *competitors[:first]):
-            run = partial(stopwatch.run, competitor)
+            run = partial(stopwatch.run, competitor, memory)
             what = f"round {number + 1}: {competitor.name}"
             samples[competitor.name].append(undisturbed(run, what, report))
     return samples

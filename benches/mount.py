@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from statistics import median
 from time import perf_counter, sleep
 
 from rich.console import Console
@@ -183,10 +182,6 @@ class Bench:
         return Sample(wall, cpu, self.rss, 0, taken)
 
 
-def _ratio(ours: list[float], theirs: list[float]) -> float:
-    return median(our / max(their, 1e-9) for our, their in zip(ours, theirs, strict=True))
-
-
 def _server(name: str, point: Path) -> str:
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
@@ -230,18 +225,7 @@ def answer(bench: Bench) -> list[results.Row]:
             next(os.scandir(bench.point))
             wall.setdefault(system.name, []).append(perf_counter() - start)
             bench.call("umount", bench.point)
-    return [
-        results.Row(
-            case=case,
-            competitor=name,
-            unit="operation",
-            wall=median(times),
-            wall_min=min(times),
-            wall_max=max(times),
-            ratios={"erofsfuse": _ratio(times, wall["erofsfuse"])},
-        )
-        for name, times in wall.items()
-    ]
+    return results.operation_rows(case, wall, "erofsfuse")
 
 
 def walk(bench: Bench) -> list[results.Row]:

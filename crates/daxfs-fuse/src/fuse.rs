@@ -17,8 +17,8 @@ use fuser::{
     ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::ahead::Ahead;
 use crate::control::Order;
+use crate::readahead::Readahead;
 use crate::vfs_file::CopyRange;
 use crate::vfs_inode::{Lasting, New, Wanted};
 use crate::vfs_ioctl::Ioctl;
@@ -37,7 +37,7 @@ pub(crate) struct Fuse {
     pub(crate) mounted: Arc<Mounted>,
     pub(crate) orders: Mutex<Sender<(Order, ReplyIoctl)>>,
     /// Where nothing can change: notices who reads file after file.
-    pub(crate) ahead: Option<Ahead>,
+    pub(crate) readahead: Option<Readahead>,
 }
 
 impl Fuse {
@@ -257,8 +257,8 @@ impl Filesystem for Fuse {
         reply: ReplyData,
     ) {
         self.mounted.read_file(self.mounted.node(number), offset, size, reply);
-        if let Some(ahead) = &self.ahead {
-            ahead.note(number.0, offset, size);
+        if let Some(readahead) = &self.readahead {
+            readahead.note(number.0, offset, size);
         }
     }
 

@@ -6,7 +6,6 @@
 //! as in the kernel's module; each turns a request into calls of the engine and back.
 
 mod acl;
-mod ahead;
 mod beside;
 mod control;
 pub mod daemon;
@@ -16,6 +15,7 @@ pub mod mount;
 mod mountinfo;
 pub mod options;
 mod place;
+mod readahead;
 pub mod session;
 mod tree;
 mod vfs_dir;

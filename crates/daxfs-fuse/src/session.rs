@@ -21,7 +21,6 @@ use rustix::mount::MountFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::ahead::{self, Ahead};
 use crate::beside::{Beside, Until};
 use crate::control;
 use crate::daemon::{self, Failure, Waiting};
@@ -30,6 +29,7 @@ use crate::journal::Journal;
 use crate::mount::attach;
 use crate::options::Options;
 use crate::place::Place;
+use crate::readahead::{self, Readahead};
 use crate::tree::Tree;
 use crate::vfs_super::{Mounted, Setup};
 
@@ -129,8 +129,8 @@ impl Mount {
         config.n_threads = Some(self.threads());
         config.clone_fd = true;
         let (orders, taken) = channel();
-        let (ahead, files) = mounted.immutable.then(Ahead::new).unzip();
-        let fuse = Fuse { mounted: Arc::clone(mounted), orders: Mutex::new(orders), ahead };
+        let (readahead, files) = mounted.immutable.then(Readahead::new).unzip();
+        let fuse = Fuse { mounted: Arc::clone(mounted), orders: Mutex::new(orders), readahead };
         // Who may look is the kernel's business, which also has requests of its own to make.
         let session = fuser::Session::from_fd(fuse, device, SessionACL::All, config)
             .map_err(Error::io("mount on", &self.mountpoint))?;
@@ -140,7 +140,7 @@ impl Mount {
         let mut beside = Beside::default();
         if let Some(files) = files {
             let read = Arc::clone(mounted);
-            beside.start("daxfs-ahead", move |_| ahead::run(&read, &files))?;
+            beside.start("daxfs-readahead", move |_| readahead::run(&read, &files))?;
         }
         if !mounted.immutable && mounted.session.is_some() {
             let watched = Arc::clone(mounted);

@@ -112,17 +112,16 @@ impl Sink {
     pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         match self {
             Self::File { file, turn, filler } => {
-                let _turn = match (turn.try_lock(), filler) {
-                    (Ok(turn), _) => Ok(turn),
-                    // Where filling fails, writing does it, or says why not.
-                    (Err(_), Some(filler))
-                        if bytes.len() >= FILL_MIN
-                            && filler.fill(file.file(), offset, bytes).is_ok() =>
-                    {
-                        return Ok(());
-                    }
-                    (Err(_), _) => turn.lock(),
-                };
+                let free = turn.try_lock().ok();
+                // Where filling fails, writing does it, or says why not.
+                if free.is_none()
+                    && bytes.len() >= FILL_MIN
+                    && let Some(filler) = filler
+                    && filler.fill(file.file(), offset, bytes).is_ok()
+                {
+                    return Ok(());
+                }
+                let _turn = free.map_or_else(|| turn.lock(), Ok);
                 write_at(file, bytes, offset)
             }
             Self::Memory { region, .. } => region.write(offset, bytes),

@@ -11,10 +11,9 @@
 //! be old elsewhere.
 
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use crate::tree::Node;
 use crate::vfs_file::bytes;
@@ -81,19 +80,15 @@ pub(crate) type Order = (Arc<Progress>, Range<u64>);
 
 /// Notices files that are read one after the other.
 #[derive(Debug)]
-pub(crate) struct Ahead {
+pub(crate) struct Readahead {
     runs: Mutex<Vec<Run>>,
     orders: SyncSender<Order>,
 }
 
-impl Ahead {
+impl Readahead {
     pub(crate) fn new() -> (Self, Receiver<Order>) {
         let (orders, taken) = sync_channel(RUNS);
         (Self { runs: Mutex::default(), orders }, taken)
-    }
-
-    fn runs(&self) -> MutexGuard<'_, Vec<Run>> {
-        self.runs.lock().expect("no panic holds it")
     }
 
     /// The kernel has asked for `size` bytes of a file's contents.
@@ -101,7 +96,7 @@ impl Ahead {
         if offset > 0 || u64::from(size) > FILE_MAX {
             return;
         }
-        let mut runs = self.runs();
+        let mut runs = self.runs.lock().expect("no panic holds it");
         let Some(at) = runs.iter().position(|run| run.has(ino)) else {
             // The one that nobody has followed for longest makes room.
             runs.truncate(RUNS - 1);
@@ -164,7 +159,7 @@ mod tests {
 
     /// Lets files be asked for; gives what was ordered.
     fn ask(
-        ahead: &Ahead,
+        ahead: &Readahead,
         taken: &Receiver<Order>,
         inos: impl IntoIterator<Item = u64>,
     ) -> Vec<Order> {
@@ -180,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_is_wanted_becomes_more() {
-        let (ahead, taken) = Ahead::new();
+        let (ahead, taken) = Readahead::new();
         assert!(ask(&ahead, &taken, [100]).is_empty());
         let mut next = 101;
         for count in [8, 16, 32, 64, 128, 256, 256] {
@@ -197,7 +192,7 @@ mod tests {
 
     #[test]
     fn what_was_given_in_vain_begins_anew() {
-        let (ahead, taken) = Ahead::new();
+        let (ahead, taken) = Readahead::new();
         let orders = ask(&ahead, &taken, [10, 11]);
         give(&orders[0], 20);
         let orders = ask(&ahead, &taken, [20]);
@@ -209,7 +204,7 @@ mod tests {
 
     #[test]
     fn neither_parts_nor_large_nor_scattered_files_are_followed() {
-        let (ahead, taken) = Ahead::new();
+        let (ahead, taken) = Readahead::new();
         for ino in 1..100 {
             ahead.note(ino, 4096, 4096);
             ahead.note(ino, 0, 128 << 10);
@@ -221,7 +216,7 @@ mod tests {
 
     #[test]
     fn readers_side_by_side_are_told_apart() {
-        let (ahead, taken) = Ahead::new();
+        let (ahead, taken) = Readahead::new();
         let starts = (1..=RUNS as u64).map(|reader| reader * 10_000);
         assert!(ask(&ahead, &taken, starts.clone()).is_empty());
         let orders = ask(&ahead, &taken, starts.map(|start| start + 1));
