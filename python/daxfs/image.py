@@ -11,7 +11,6 @@ from .tree import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
     from typing import Self, SupportsIndex
 
     from _typeshed import StrOrBytesPath
@@ -113,17 +112,6 @@ class Image(Tree, _daxfs.Image):
     Paths are taken from the root of the image, with or without a slash in front. Names are bytes;
     as text they are UTF-8 with ``surrogateescape``. Symbolic links are followed inside the image.
     """
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else repr(self.name)

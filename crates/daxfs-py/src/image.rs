@@ -14,7 +14,7 @@ use daxfs_core::superblock;
 use daxfs_core::view::View;
 use pyo3::PyClassInitializer;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyString, PyTuple};
 
 use crate::branch::{BranchStatus, Opener};
 use crate::error::Result;
@@ -109,6 +109,15 @@ impl Image {
         let source = slf.as_super().get().take();
         // The last one gone, this process leaves the opener table.
         slf.py().detach(move || drop((source, session)));
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_raised))]
+    fn __exit__(slf: &Bound<'_, Self>, _raised: &Bound<'_, PyTuple>) {
+        Self::close(slf);
     }
 
     /// Whether the image was closed.

@@ -132,7 +132,7 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
         }
         // Who says a size makes an image, and writes where nobody else may be.
         Source::Path(path) => open_path(path, access, size.is_some())?,
-        Source::Fd(fd) => open_fd(*fd)?,
+        Source::Fd(fd) => open_fd(*fd, access)?,
     };
     let Opened { fd, name, kind } = opened;
     let (len, durability) = match kind {
@@ -195,7 +195,7 @@ fn open_path(path: &Path, access: Access, alone: bool) -> Result<Opened> {
     let exclusive = if alone && is_block_device(path) { OFlags::EXCL } else { OFlags::empty() };
     let fd = rustix::fs::open(path, flags(access) | exclusive, Mode::empty())
         .map_err(|errno| explain_open(path, errno))?;
-    classify(fd, path.to_owned())
+    classify(fd, path.to_owned(), access)
 }
 
 fn is_block_device(path: &Path) -> bool {
@@ -203,7 +203,7 @@ fn is_block_device(path: &Path) -> bool {
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice)
 }
 
-fn open_fd(raw: RawFd) -> Result<Opened> {
+fn open_fd(raw: RawFd, access: Access) -> Result<Opened> {
     let name = PathBuf::from(format!("fd:{raw}"));
     if raw < 0 {
         return Err(Error::io("open", &name)(Errno::BADF));
@@ -212,14 +212,16 @@ fn open_fd(raw: RawFd) -> Result<Opened> {
     // -1, which no such value may be, was refused.
     let borrowed = unsafe { BorrowedFd::borrow_raw(raw) };
     let fd = rustix::io::fcntl_dupfd_cloexec(borrowed, 0).map_err(Error::io("open", &name))?;
-    classify(fd, name)
+    classify(fd, name, access)
 }
 
-fn classify(fd: OwnedFd, name: PathBuf) -> Result<Opened> {
+fn classify(fd: OwnedFd, name: PathBuf, access: Access) -> Result<Opened> {
     let stat = rustix::fs::fstat(&fd).map_err(Error::io("examine", &name))?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {
-            Kind::File { len: stat.st_size.cast_unsigned(), volatile: is_tmpfs(&fd) }
+            // How stores are made durable matters where there are any.
+            let volatile = access == Access::Write && is_tmpfs(&fd);
+            Kind::File { len: stat.st_size.cast_unsigned(), volatile }
         }
         FileType::BlockDevice => Kind::Block { len: end(&fd, &name)? },
         FileType::CharacterDevice => dax_geometry(stat.st_rdev, &name)?,
