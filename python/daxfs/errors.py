@@ -276,6 +276,7 @@ CLASSES: dict[str, type[DaxfsError]] = {
     "NotFound": NotFoundError,
     "NotDirectory": NotDirectoryError,
     "IsDirectory": IsDirectoryError,
+    "WrongType": InvalidError,
     "Loop": LoopError,
     "TooLong": NameTooLongError,
     "NoBranch": NoBranchError,

@@ -74,10 +74,12 @@ def test_wrong_kinds_of_file(image: daxfs.Image) -> None:
         image.listdir("big")
     with pytest.raises(IsADirectoryError):
         image.read_bytes("dir")
-    with pytest.raises(ValueError, match="not a regular file"):
+    with pytest.raises(errors.InvalidError, match="not a regular file: fifo") as caught:
         image.view("fifo")
-    with pytest.raises(ValueError, match="not a symbolic link"):
+    assert (caught.value.errno, caught.value.filename) == (errno.EINVAL, "fifo")
+    with pytest.raises(errors.InvalidError, match="not a symbolic link: big") as caught:
         image.readlink("big")
+    assert (caught.value.errno, caught.value.filename) == (errno.EINVAL, "big")
 
 
 def test_images_are_only_read(image: daxfs.Image) -> None:

@@ -67,6 +67,14 @@ pub enum Error {
         /// Path in the image.
         path: Vec<u8>,
     },
+    /// A file of another type was needed.
+    #[error("not a {wanted}: {}", show(path))]
+    WrongType {
+        /// The type that was needed.
+        wanted: &'static str,
+        /// Path in the image.
+        path: Vec<u8>,
+    },
     /// Too many symbolic links on the way.
     #[error("too many levels of symbolic links: {}", show(path))]
     Loop {
@@ -304,7 +312,7 @@ impl Error {
             Self::TooLong { .. } => Errno::NAMETOOLONG.raw_os_error(),
             Self::NoSpace { .. } | Self::NoRecord => Errno::NOSPC.raw_os_error(),
             Self::Exists { .. } => Errno::EXIST.raw_os_error(),
-            Self::Invalid { .. } => Errno::INVAL.raw_os_error(),
+            Self::Invalid { .. } | Self::WrongType { .. } => Errno::INVAL.raw_os_error(),
             Self::Input { .. } => Errno::IO.raw_os_error(),
             Self::Interrupted => Errno::INTR.raw_os_error(),
             Self::Stale { .. } => Errno::STALE.raw_os_error(),
@@ -329,6 +337,7 @@ impl Error {
             Self::NotFound { .. } => "NotFound",
             Self::NotDirectory { .. } => "NotDirectory",
             Self::IsDirectory { .. } => "IsDirectory",
+            Self::WrongType { .. } => "WrongType",
             Self::Loop { .. } => "Loop",
             Self::TooLong { .. } => "TooLong",
             Self::NoBranch { .. } => "NoBranch",
@@ -352,7 +361,7 @@ impl Error {
     }
 
     /// Every name that [`Error::name`] can give.
-    pub const NAMES: [&'static str; 26] = [
+    pub const NAMES: [&'static str; 27] = [
         "Io",
         "Corrupt",
         "Unsound",
@@ -360,6 +369,7 @@ impl Error {
         "NotFound",
         "NotDirectory",
         "IsDirectory",
+        "WrongType",
         "Loop",
         "TooLong",
         "NoBranch",

@@ -76,6 +76,7 @@ fn filename<'py>(py: Python<'py>, error: &Error) -> PyResult<Option<Bound<'py, P
         Error::NotFound { path }
         | Error::NotDirectory { path }
         | Error::IsDirectory { path }
+        | Error::WrongType { path, .. }
         | Error::Loop { path }
         | Error::TooLong { path, .. }
         | Error::FileExists { path }

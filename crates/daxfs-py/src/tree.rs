@@ -109,8 +109,7 @@ pub(crate) fn expect_file(inode: &Inode, path: &ImagePath) -> Result<()> {
         return Err(Error::IsDirectory { path: path.0.clone() }.into());
     }
     if !inode.is_file() {
-        let path = daxfs_core::error::show(&path.0);
-        return Err(Error::invalid(format!("{path}: not a regular file")).into());
+        return Err(Error::WrongType { wanted: "regular file", path: path.0.clone() }.into());
     }
     Ok(())
 }
@@ -170,8 +169,7 @@ impl Tree {
     fn readlink<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyString>> {
         let (view, inode) = self.resolve(&path, Links::Keep)?;
         if !inode.is_symlink() {
-            let path = daxfs_core::error::show(&path.0);
-            return Err(Error::invalid(format!("{path}: not a symbolic link")).into());
+            return Err(Error::WrongType { wanted: "symbolic link", path: path.0 }.into());
         }
         Ok(decode(py, &view.readlink(&inode)?)?)
     }

@@ -145,7 +145,7 @@ def _show(output: Output, source: str, report: Report, quiet: bool) -> None:
         output.line(
             f"{source}: sound: {count_of(report.files, 'file')}, "
             f"{count_of(report.directories, 'directory', 'directories')}, "
-            f"{byte_count(report.data_bytes)}"
+            f"{byte_count(report.data_bytes)} in the base image"
         )
 
 
