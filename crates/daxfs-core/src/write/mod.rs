@@ -123,6 +123,7 @@ impl Operation<'_> {
     fn dropped(&mut self, inode: &Inode) {
         if inode.nlink <= 1 || inode.is_dir() {
             self.writer.orphans.insert(inode.ino);
+            self.writer.tails.remove(&inode.ino);
         }
     }
 }
