@@ -270,7 +270,7 @@ def _file_of(source: StrOrBytesPath | int) -> StrOrBytesPath:
             return path
     shown = source if isinstance(source, int) else os.fsdecode(source)
     raise InvalidError(
-        22,
+        errno.EINVAL,
         f"{shown}: only an image in a file can be compacted in place, since the old one must stay "
         "until the new one is whole; give another place for the new one",
     )
@@ -281,7 +281,7 @@ def _expect_nothing_lost(path: StrOrBytesPath, image: Image, branch: str) -> Non
     others = [name for name in image.branches.names if name != branch]
     if others:
         raise BranchBusyError(
-            16,
+            errno.EBUSY,
             f"{os.fsdecode(path)}: would lose {', '.join(others)}; commit or delete branches "
             "first, give another place for the new image, or force it",
         )
@@ -294,7 +294,8 @@ def _expect_unused(path: StrOrBytesPath) -> None:
     with open_image(path, writable=True, trusted=True) as image:
         for opener in image.openers:
             raise BranchBusyError(
-                16, f"{os.fsdecode(path)}: process {opener.pid} has the image open for writing"
+                errno.EBUSY,
+                f"{os.fsdecode(path)}: process {opener.pid} has the image open for writing",
             )
 
 

@@ -271,4 +271,5 @@ def _explained(error: OSError, mountpoint: StrPath, name: str | None) -> DaxfsEr
     if error.filename is not None:
         kind, words = "Io", os.strerror(number)
     words = words.format(name=name or "the branch that is mounted")
-    return from_engine(kind, number, f"{where}: {words}", None, {})
+    about = {} if name is None else {"branch": name}
+    return from_engine(kind, number, f"{where}: {words}", None, about)

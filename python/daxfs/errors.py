@@ -151,11 +151,11 @@ class BranchStaleError(DaxfsError):
 
     Attributes
     ----------
-    branch : str
-        Its name.
+    branch : str or None
+        Its name; None when it is about several, or the message alone names it.
     """
 
-    branch: str
+    branch: str | None = None
 
 
 class BranchBusyError(DaxfsError):
@@ -163,11 +163,11 @@ class BranchBusyError(DaxfsError):
 
     Attributes
     ----------
-    branch : str
-        Its name.
+    branch : str or None
+        Its name; None when it is about several, or the message alone names it.
     """
 
-    branch: str
+    branch: str | None = None
 
 
 class ReadOnlyBranchError(DaxfsError):
@@ -175,11 +175,11 @@ class ReadOnlyBranchError(DaxfsError):
 
     Attributes
     ----------
-    branch : str
-        Its name.
+    branch : str or None
+        Its name; None when it is about several, or the message alone names it.
     """
 
-    branch: str
+    branch: str | None = None
 
 
 class BranchExistsError(DaxfsError, FileExistsError):
@@ -187,11 +187,11 @@ class BranchExistsError(DaxfsError, FileExistsError):
 
     Attributes
     ----------
-    branch : str
-        Its name.
+    branch : str or None
+        Its name; None when it is about several, or the message alone names it.
     """
 
-    branch: str
+    branch: str | None = None
 
 
 class NameTakenError(DaxfsError, FileExistsError):
@@ -256,11 +256,11 @@ class BackingError(DaxfsError):
 
     Attributes
     ----------
-    advice : str
-        What to do about it.
+    advice : str or None
+        What to do about it; None when the message alone says it.
     """
 
-    advice: str
+    advice: str | None = None
 
 
 class CancelledError(DaxfsError, InterruptedError):

@@ -14,6 +14,7 @@ or is an error if ``image`` is among it.
 
 from __future__ import annotations
 
+import errno
 import io
 import shutil
 import threading
@@ -90,11 +91,13 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         source = fo if image is None else image
         if source is None or source == "":
             raise InvalidError(
-                22, "no image: chain one, daxfs://PATH::IMAGE, or say daxfs:///PATH?image=IMAGE"
+                errno.EINVAL,
+                "no image: chain one, daxfs://PATH::IMAGE, or say daxfs:///PATH?image=IMAGE",
             )
         if target_protocol not in (None, "file", "local"):
             raise InvalidError(
-                22, f"an image must be local to be mapped, not behind {target_protocol!r}: copy it"
+                errno.EINVAL,
+                f"an image must be local to be mapped, not behind {target_protocol!r}: copy it",
             )
         self._source, self._name, self._made_of = source, branch, parent
         self._branch: Branch | None = None
@@ -400,7 +403,9 @@ def _split(url: str) -> tuple[str, dict[str, Any]]:
             unknown.append(key)
     if unknown and "image" in parameters:
         known = ", ".join(_PARAMETERS)
-        raise InvalidError(22, f"unknown parameter {unknown[0]!r} in {url!r}: there are {known}")
+        raise InvalidError(
+            errno.EINVAL, f"unknown parameter {unknown[0]!r} in {url!r}: there are {known}"
+        )
     if unknown or not parameters:
         return url, {}
     if "trusted" in parameters:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, overload
 
 from . import _daxfs
@@ -92,7 +93,7 @@ class Branches(tuple["BranchStatus", ...]):
         for status in self:
             if status.name == key:
                 return status
-        raise NoBranchError(2, f"no such branch: {key}")
+        raise NoBranchError(errno.ENOENT, f"no such branch: {key}")
 
     def __contains__(self, key: object) -> bool:
         """Return whether there is a branch, by its name or as such."""

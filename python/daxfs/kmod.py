@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import _daxfs
-from .errors import BackingError, InvalidError
+from .errors import DaxfsError, InvalidError, from_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -317,7 +317,7 @@ def build(
     BackingError
         Compiler, make or the kernel's headers are missing, or it does not build.
     """
-    with _built(release, headers) as directory:
+    with _built(release, headers) as (directory, _):
         module = Path(target) / "daxfs.ko"
         shutil.copy(directory / "daxfs.ko", module)
     return module
@@ -336,49 +336,43 @@ def install(*, release: str | None = None, headers: str | None = None) -> None:
     BackingError
         As for `build`, or the modules' directory cannot be written.
     """
-    with _built(release, headers) as directory:
-        advice = "run it as root"
-        _run(["make", "-s", "-C", str(directory), *_variables(release, headers), "install"], advice)
-
-
-def _variables(release: str | None, headers: str | None) -> list[str]:
-    release = release or os.uname().release
-    return [f"KVER={release}", f"KDIR={headers or f'/lib/modules/{release}/build'}"]
+    with _built(release, headers) as (directory, variables):
+        _run(["make", "-s", "-C", str(directory), *variables, "install"], "run it as root")
 
 
 @contextmanager
-def _built(release: str | None, headers: str | None) -> Iterator[Path]:
-    variables = _variables(release, headers)
-    build_directory = variables[1].partition("=")[2]
-    if not Path(build_directory, "Makefile").exists():
-        raise _missing(
-            f"{build_directory}: no headers of this kernel",
-            f"install them, on Debian with apt install linux-headers-{variables[0][5:]}",
+def _built(release: str | None, headers: str | None) -> Iterator[tuple[Path, list[str]]]:
+    """Build the module; give its directory, and what make is told of the kernel."""
+    release = release or os.uname().release
+    headers = headers or f"/lib/modules/{release}/build"
+    if not Path(headers, "Makefile").exists():
+        raise _lacks(
+            f"{headers}: no headers of this kernel",
+            f"install them, on Debian with apt install linux-headers-{release}",
         )
     place = tempfile.gettempdir()
     if re.search(r"[\s:%]", place):
-        message = f"{place}: kernels do not build in directories whose names have blanks, : or %"
-        raise BackingError(errno.EINVAL, f"{message}; set TMPDIR to another one")
+        what = f"{place}: kernels do not build in directories whose names have blanks, : or %"
+        raise _lacks(what, "set TMPDIR to another one", errno.EINVAL)
     if shutil.which("make") is None or shutil.which("gcc") is None:
-        raise _missing(
-            "make or gcc is missing", "install them, on Debian with apt install gcc make"
-        )
+        raise _lacks("make or gcc is missing", "install them, on Debian with apt install gcc make")
     with tempfile.TemporaryDirectory(prefix="daxfs-") as scratch:
         for name, text in _daxfs.module_sources():
             Path(scratch, name).write_text(text)
+        variables = [f"KVER={release}", f"KDIR={headers}"]
         _run(["make", "-s", "-C", scratch, *variables], "the messages above say why")
-        yield Path(scratch)
+        yield Path(scratch), variables
 
 
-def _missing(what: str, advice: str) -> BackingError:
-    return BackingError(errno.ENOENT, f"{what}; {advice}")
+def _lacks(what: str, advice: str, number: int = errno.ENOENT) -> DaxfsError:
+    return from_engine("Backing", number, f"{what}; {advice}", None, {"advice": advice})
 
 
 def _run(command: list[str], advice: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        raise _missing(f"{command[0]} is missing", "install it") from None
+        raise _lacks(f"{command[0]} is missing", "install it") from None
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
-        raise BackingError(errno.EIO, f"{said or ' '.join(command)}; {advice}")
+        raise _lacks(said or " ".join(command), advice, errno.EIO)

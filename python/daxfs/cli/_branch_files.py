@@ -73,7 +73,7 @@ def _copy(
     # Links that a user names are followed, those below a directory are copied.
     info = os.lstat(source) if archive else os.stat(source)
     if stat.S_ISDIR(info.st_mode) and not recursive:
-        raise IsADirectoryError(21, "is a directory; -r copies it", source)
+        raise IsADirectoryError(errno.EISDIR, "is a directory; -r copies it", source)
     pending = [(source, target, info)]
     # Times and permissions of directories come last: filling them would change them.
     directories: list[tuple[str, str, os.stat_result]] = []
