@@ -210,6 +210,21 @@ class TestLife:
         assert [one.frozen for one in branches] == [True, False]
         assert hash(branches["b"]) == hash(image.branches["b"])
 
+    def test_who_only_reads_is_told_the_same(self, path: Path, image: daxfs.Image) -> None:
+        for name, parent in (("one", "main"), ("two", "one")):
+            with image.branch(name, parent=parent, keep=True) as made:
+                made.write_text("new", name)
+
+        def told(image: daxfs.Image) -> list[tuple[object, ...]]:
+            return [
+                (one.id, one.name, one.parent, one.log_size, one.frozen, one.quarantined, one.layers)
+                for one in image.branches
+            ]
+
+        with daxfs.open(path) as reading:
+            assert told(reading) == told(image)
+            assert [one.frozen for one in reading.branches] == [True, True, False]
+
     def test_another_process_sees_and_ends_it(self, path: Path, image: daxfs.Image) -> None:
         with image.branch("b", keep=True) as branch:
             branch.write_text("new", "1")

@@ -18,8 +18,8 @@ use crate::delta::{Cursor, LogSpace};
 use crate::error::{Error, Result, show};
 use crate::finding::Findings;
 use crate::format::{
-    BRANCH_NAME_MAX, BRANCH_RECORDS, BranchRecord, MAIN_NAME, Superblock, branch_flag, feature,
-    state,
+    BRANCH_NAME_MAX, BRANCH_RECORDS, BranchRecord, MAIN_NAME, RENEWAL_NAME, Superblock,
+    branch_flag, feature, state,
 };
 use crate::region::Region;
 
@@ -62,6 +62,19 @@ impl BranchRecord {
 /// The slot of the branch or opener table that an identity of ours belongs to.
 pub fn slot_of(id: u64) -> Option<u64> {
     id.checked_sub(1).map(|index| index % u64::from(BRANCH_RECORDS))
+}
+
+/// A branch, as the table alone tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<'a> {
+    /// Its record; main's has the name of main.
+    pub record: &'a BranchInfo,
+    /// Name of the branch it was made from; main has none.
+    pub parent: Option<&'a str>,
+    /// Whether branches that were made from it live.
+    pub frozen: bool,
+    /// Layers that its tree is made of.
+    pub layers: u64,
 }
 
 /// The branch table as of one moment.
@@ -257,6 +270,28 @@ impl Table {
     /// The branches, main among them if it has a record.
     pub fn live(&self) -> impl Iterator<Item = &BranchInfo> {
         self.records.iter().filter(|record| self.is_live(record))
+    }
+
+    /// The branches, main first.
+    pub fn branches(&self) -> Result<Vec<Listed<'_>>> {
+        let main = self.find(MAIN_NAME)?.map(|main| main.id);
+        // Not one that is main's next record as soon as it is committed.
+        let mut records: Vec<_> =
+            self.live().filter(|record| record.name != RENEWAL_NAME).collect();
+        records.sort_by_key(|record| (Some(record.id) != main, record.id));
+        let mut list = Vec::new();
+        for record in &records {
+            let is_main = Some(record.id) == main;
+            let parent = records.iter().find(|other| other.id == record.parent && !is_main);
+            let mut others = records.iter().filter(|other| Some(other.id) != main);
+            list.push(Listed {
+                record,
+                parent: parent.map(|parent| parent.name.as_str()),
+                frozen: others.any(|other| other.parent == record.id),
+                layers: self.chain(record)?.len() as u64,
+            });
+        }
+        Ok(list)
     }
 
     /// In images of ours, the record that is main's tip.

@@ -3,8 +3,9 @@
 
 use daxfs_core::Error;
 use daxfs_core::base::Inode;
+use daxfs_core::branch::Listed;
 use daxfs_core::branch::handle::Branch as Engine;
-use daxfs_core::format::{BLOCK_SIZE, mode};
+use daxfs_core::format::{BLOCK_SIZE, branch_flag, mode};
 use daxfs_core::opener::{Life, OpenerInfo};
 use daxfs_core::paths::Place;
 use daxfs_core::region::Access;
@@ -72,16 +73,16 @@ pub(crate) struct BranchStatus {
     /// Bytes of the blocks that it owns: its log and the data of files. None if the image was
     /// opened for reading.
     pub(crate) size: Option<u64>,
-    /// When it was made, ns since 1970; none if that is not known.
+    /// When it was made, ns since 1970; none if that is not known, as in an image opened for reading.
     pub(crate) created_ns: Option<u64>,
-    /// Who writes to it, if anybody.
+    /// Who writes to it, if anybody; none if the image was opened for reading.
     pub(crate) owner: Option<Opener>,
     /// Whether branches were made from it, so that it cannot be written.
     pub(crate) frozen: bool,
     /// Whether it was taken by force from an owner who may live.
     pub(crate) quarantined: bool,
-    /// Layers that make up its tree, besides the base; none if the image was opened for reading.
-    pub(crate) layers: Option<u64>,
+    /// Layers that make up its tree, besides the base.
+    pub(crate) layers: u64,
 }
 
 impl From<session::BranchStatus> for BranchStatus {
@@ -96,7 +97,25 @@ impl From<session::BranchStatus> for BranchStatus {
             owner: status.owner.map(Opener::from),
             frozen: status.frozen,
             quarantined: status.quarantined,
-            layers: Some(status.layers),
+            layers: status.layers,
+        }
+    }
+}
+
+impl From<&Listed<'_>> for BranchStatus {
+    fn from(listed: &Listed<'_>) -> Self {
+        let record = listed.record;
+        Self {
+            id: record.id,
+            name: record.name.clone(),
+            parent: listed.parent.map(str::to_owned),
+            log_size: record.log_size,
+            size: None,
+            created_ns: None,
+            owner: None,
+            frozen: listed.frozen,
+            quarantined: record.is(branch_flag::QUARANTINED),
+            layers: listed.layers,
         }
     }
 }

@@ -4,9 +4,9 @@
 use std::sync::{Arc, RwLock};
 
 use daxfs_core::Error;
+use daxfs_core::branch::Table;
 use daxfs_core::branch::reclaim;
-use daxfs_core::branch::{BranchInfo, Table};
-use daxfs_core::format::{BLOCK_SIZE, MAIN_NAME, RENEWAL_NAME, feature};
+use daxfs_core::format::{BLOCK_SIZE, MAIN_NAME, feature};
 use daxfs_core::image::Unvalidated;
 use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
@@ -190,27 +190,7 @@ impl Image {
         }
         let image = core(slf)?;
         let table = Table::read(image.region(), image.superblock())?;
-        let main = table.find(MAIN_NAME)?.map(|main| main.id);
-        let name = |record: &BranchInfo| {
-            if Some(record.id) == main { MAIN_NAME.into() } else { record.name.clone() }
-        };
-        let parent = |id| table.live().find(|record| record.id == id).map(name);
-        let branch = |record: &BranchInfo| BranchStatus {
-            id: record.id,
-            name: name(record),
-            parent: if Some(record.id) == main { None } else { parent(record.parent) },
-            log_size: record.log_size,
-            size: None,
-            created_ns: None,
-            owner: None,
-            frozen: false,
-            quarantined: false,
-            layers: None,
-        };
-        let mut live: Vec<&BranchInfo> =
-            table.live().filter(|record| record.name != RENEWAL_NAME).collect();
-        live.sort_by_key(|record| (Some(record.id) != main, record.id));
-        Ok(live.into_iter().map(branch).collect())
+        Ok(table.branches()?.iter().map(BranchStatus::from).collect())
     }
 
     /// The tree of a branch: as it is now, or in an image that is open for writing as it is at
