@@ -334,13 +334,13 @@ class Branch(Tree, _daxfs.Branch):
         """
         if _stat.S_IFMT(mode) == 0:
             mode |= _stat.S_IFREG
-        major, minor = os.major(device), os.minor(device)
-        if major > 0xFFF or minor > 0xFFFFF:
+        # Within these limits `os.makedev` encodes as the kernel does.
+        if not 0 <= device < 1 << 32:
             shown = as_text(path)
-            why = f"{shown}: device {major}:{minor}, at most 4095:1048575 are possible"
+            number = f"{os.major(device)}:{os.minor(device)}"
+            why = f"{shown}: device {number}, at most 4095:1048575 are possible"
             raise InvalidError(errno.EINVAL, why, shown)
-        number = (minor & 0xFF) | (major & 0xFFF) << 8 | (minor & 0xFFF00) << 12
-        self.make(path, mode, os.geteuid(), os.getegid(), number)
+        self.make(path, mode, os.geteuid(), os.getegid(), device)
 
     def symlink(self, target: StrOrBytesPath, path: StrOrBytesPath) -> None:
         """Make a symbolic link at `path` to `target`, as `os.symlink`."""

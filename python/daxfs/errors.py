@@ -51,7 +51,8 @@ class InputProblem(NamedTuple):
     Attributes
     ----------
     path : str
-        Relative to the root of the tree.
+        Relative to the root of the tree; with a slash behind if it is about what is in a
+        directory, which itself is taken.
     reason : str
     """
 

@@ -15,8 +15,7 @@ use rustix::fs::OFlags;
 use crate::base::{Inode, Xattr};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result, show};
-use crate::extract::device_numbers;
-use crate::format::{feature, mode};
+use crate::format::{device, feature, mode};
 use crate::progress::Progress;
 use crate::source::pax::format_time;
 use crate::source::{Node, NodeId, Origin, Scan, Selection, Tree, open_beneath, scan_directory};
@@ -112,7 +111,7 @@ impl fmt::Display for What {
                 write!(f, "target {} in the image, {} in the directory", show(a), show(b))
             }
             Self::Device(a, b) => {
-                let ((a, b), (c, d)) = (device_numbers(*a), device_numbers(*b));
+                let ((a, b), (c, d)) = (device::numbers(*a), device::numbers(*b));
                 write!(f, "device {a}:{b} in the image, {c}:{d} in the directory")
             }
             Self::Mtime(a, b) => {

@@ -223,7 +223,8 @@ pub enum Error {
 /// One part of a builder's input that could not be taken into the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputProblem {
-    /// Path, relative to the root of the tree.
+    /// Path, relative to the root of the tree; of a directory whose entries it is about, with a
+    /// slash behind.
     pub path: Vec<u8>,
     /// Why.
     pub reason: String,

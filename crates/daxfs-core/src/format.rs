@@ -210,12 +210,29 @@ pub mod mode {
     /// Socket.
     pub const SOCKET: u32 = 0o140000;
 
+    /// Runs with the file's group, or gives a directory's group to what is made in it.
+    pub const SET_GROUP_ID: u32 = 0o2000;
+
     /// Every type.
     pub const KINDS: [u32; 7] = [REGULAR, DIRECTORY, SYMLINK, CHAR, BLOCK, FIFO, SOCKET];
 
     /// Whether a file of this mode has a device number.
     pub fn is_device(mode: u32) -> bool {
         matches!(mode & TYPE, CHAR | BLOCK)
+    }
+}
+
+/// Device numbers as inodes have them, in the kernel's 32-bit encoding.
+pub mod device {
+    /// Encodes a number, if it has no more than 12 bits for the major and 20 for the minor one.
+    pub fn encode(major: u32, minor: u32) -> Option<u32> {
+        let fits = major < 1 << 12 && minor < 1 << 20;
+        fits.then_some((minor & 0xff) | major << 8 | (minor & !0xff) << 12)
+    }
+
+    /// Major and minor number.
+    pub fn numbers(rdev: u32) -> (u32, u32) {
+        ((rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xf_ff00))
     }
 }
 

@@ -51,6 +51,30 @@ impl View {
     }
 }
 
+/// Longest path handed to the kernel at once.
+const PIECE: usize = 4000;
+
+/// Opens directories on a relative path that the kernel would not take whole. Returns the last of
+/// them, if any was needed, and the path from there on.
+pub(crate) fn descend<D, E>(
+    path: &[u8],
+    open: impl Fn(Option<&D>, &[u8]) -> std::result::Result<D, E>,
+) -> std::result::Result<(Option<D>, &[u8]), E> {
+    let (mut above, mut rest) = (None, path);
+    while rest.len() > PIECE {
+        let slash = rest[..PIECE].iter().rposition(|byte| *byte == b'/');
+        let cut = slash.expect("names are shorter than a piece");
+        above = Some(open(above.as_ref(), &rest[..cut])?);
+        rest = &rest[cut + 1..];
+    }
+    Ok((above, rest))
+}
+
+/// The path of a name in a directory, relative to the root, whose own path is empty.
+pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
+}
+
 /// A path's last name, and what is before it.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);

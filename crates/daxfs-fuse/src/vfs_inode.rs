@@ -174,13 +174,12 @@ impl Mounted {
         let branch = self.writer(parent)?;
         let view = branch.view().map_err(errno)?;
         let directory = view.inode(parent.ino).map_err(errno)?;
-        let (gid, inherited) = inherit(&directory, request, mode);
         let xattrs = view.xattrs(&directory).map_err(errno)?;
         drop(view);
         let default = acl::find(&xattrs, acl::DEFAULT);
         let mut list = default.and_then(Acl::parse);
         let mode = list.as_mut().map_or(mode & !umask, |list| list.inherit(mode));
-        let new = NewInode { mode: mode | inherited, uid: request.uid(), gid, rdev };
+        let new = NewInode::made_in(&directory, mode, request.uid(), request.gid(), rdev);
         let access = list.filter(|list| !list.is_a_mode()).map(|list| list.value());
         let default = default.filter(|_| mode & mode::TYPE == mode::DIRECTORY);
         let lists = [(acl::ACCESS, access), (acl::DEFAULT, default.map(Vec::from))];
@@ -203,9 +202,11 @@ impl Mounted {
         self.check_new(parent, name)?;
         let branch = self.writer(parent)?;
         let view = branch.view().map_err(errno)?;
-        let (gid, _) = inherit(&view.inode(parent.ino).map_err(errno)?, request, mode::SYMLINK);
+        let directory = view.inode(parent.ino).map_err(errno)?;
+        let (uid, gid) = (request.uid(), request.gid());
+        let new = NewInode::made_in(&directory, mode::SYMLINK, uid, gid, 0);
         drop(view);
-        let made = branch.symlink(parent.ino, name, target, request.uid(), gid);
+        let made = branch.symlink(parent.ino, name, target, new.uid, new.gid);
         self.made(&branch, parent, &made.map_err(errno)?)
     }
 
@@ -351,15 +352,6 @@ fn without_privileges(mode: u32) -> u32 {
     }
     let group_runs = mode & libc::S_IXGRP != 0;
     mode & !(libc::S_ISUID | if group_runs { libc::S_ISGID } else { 0 })
-}
-
-/// Group of a new inode, and mode bits it gets: a directory with set-group-ID gives its own.
-fn inherit(directory: &Inode, request: &Request, mode: u32) -> (u32, u32) {
-    if directory.mode & libc::S_ISGID == 0 {
-        return (request.gid(), 0);
-    }
-    let is_directory = mode & mode::TYPE == mode::DIRECTORY;
-    (directory.gid, if is_directory { libc::S_ISGID } else { 0 })
 }
 
 fn check_name(name: &[u8]) -> Answer<()> {

@@ -23,9 +23,6 @@ use crate::image::Image;
 use crate::paths::ImagePath;
 use crate::tree::{Source, Tree, expect_file, links};
 
-/// Permission bit by which what is made in a directory gets the directory's group.
-const SET_GROUP_ID: u32 = 0o2000;
-
 /// A party that has an image open for writing.
 #[pyclass(frozen, eq, hash, get_all, module = "daxfs._daxfs")]
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -168,16 +165,6 @@ fn inode(branch: &Engine, path: &ImagePath, links: Links) -> daxfs_core::Result<
     branch.view()?.resolve(&path.0, links)
 }
 
-/// Whose a new file is, which may be for its directory to say.
-fn new_inode(directory: &Inode, mode: u32, (uid, gid): (u32, u32), rdev: u32) -> NewInode {
-    if directory.mode & SET_GROUP_ID == 0 {
-        return NewInode { mode, uid, gid, rdev };
-    }
-    let is_dir = mode & mode::TYPE == mode::DIRECTORY;
-    let mode = if is_dir { mode | SET_GROUP_ID } else { mode };
-    NewInode { mode, uid, gid: directory.gid, rdev }
-}
-
 #[pymethods]
 impl Branch {
     #[new]
@@ -272,7 +259,7 @@ impl Branch {
         }
         slf.py().detach(|| {
             let Place { directory, name } = place(&branch, &path)?;
-            let new = new_inode(&directory, mode, (uid, gid), rdev);
+            let new = NewInode::made_in(&directory, mode, uid, gid, rdev);
             branch.mknod(directory.ino, &name, &new).map(drop).map_err(about(&path))
         })?;
         Ok(())
@@ -290,7 +277,7 @@ impl Branch {
         let branch = engine(slf)?;
         slf.py().detach(|| {
             let Place { directory, name } = place(&branch, &path)?;
-            let gid = new_inode(&directory, mode::SYMLINK, (uid, gid), 0).gid;
+            let gid = NewInode::made_in(&directory, mode::SYMLINK, uid, gid, 0).gid;
             let made = branch.symlink(directory.ino, &name, &target.0, uid, gid);
             made.map(drop).map_err(about(&path))
         })?;
@@ -500,7 +487,7 @@ impl Branch {
             }
             // A link that leads to nothing yet is not followed to make something new.
             let place = if exclusive { view.place(&path.0)? } else { view.place_of_file(&path.0)? };
-            let new = new_inode(&place.directory, mode::REGULAR | mode, (uid, gid), 0);
+            let new = NewInode::made_in(&place.directory, mode::REGULAR | mode, uid, gid, 0);
             drop(view);
             let (directory, name) = (place.directory.ino, place.name);
             match slf.py().detach(|| branch.mknod(directory, &name, &new)) {

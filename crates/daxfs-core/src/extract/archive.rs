@@ -7,11 +7,12 @@ use std::path::Path;
 
 use tar_core::{EntryType, HeaderBuilder, HeaderError};
 
-use super::{Names, device_numbers, join};
+use super::Names;
 use crate::base::Inode;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
-use crate::format::mode;
+use crate::format::{device, mode};
+use crate::paths::join;
 use crate::progress::Progress;
 use crate::source::pax;
 use crate::view::View;
@@ -141,7 +142,7 @@ impl Archive<'_> {
             header.size(size.min(HEADER_NUMBER))?;
             header.mtime(seconds.cast_unsigned().min(HEADER_NUMBER))?;
             if matches!(kind, EntryType::Char | EntryType::Block) {
-                let (major, minor) = device_numbers(inode.rdev);
+                let (major, minor) = device::numbers(inode.rdev);
                 header.device(major, minor)?;
             }
             Ok(header)

@@ -23,14 +23,14 @@ pub use archive::{TarSummary, to_tar};
 
 use crate::base::Inode;
 use crate::error::{Error, Result};
-use crate::format::mode;
+use crate::format::{device, mode};
+use crate::name::is_name;
+use crate::paths::{descend, join};
 use crate::progress::Progress;
 use crate::view::{BYTES_PER_NAME, Entry, View};
 
 /// Entries that one task makes; small enough to share a large directory among processors.
 const BATCH: usize = 256;
-/// Longest path handed to the kernel at once; longer ones are walked in pieces.
-const PATH_PIECE: usize = 4000;
 
 /// How to extract.
 #[derive(Debug, Clone, Copy, Default)]
@@ -212,15 +212,8 @@ impl Extraction<'_> {
             rustix::fs::openat2(at, piece, flags, Mode::empty(), resolve)
                 .map_err(|errno| Error::io("open the directory", self.path(path, b""))(errno))
         };
-        let mut above: Option<OwnedFd> = None;
-        let mut rest = path;
-        while rest.len() > PATH_PIECE {
-            let slash = rest[..PATH_PIECE].iter().rposition(|byte| *byte == b'/');
-            let cut = slash.expect("names are shorter than a piece");
-            let piece = open(above.as_ref().unwrap_or(root).as_fd(), &rest[..cut])?;
-            above = Some(piece);
-            rest = &rest[cut + 1..];
-        }
+        let (above, rest) =
+            descend(path, |above, piece| open(above.unwrap_or(root).as_fd(), piece))?;
         let rest = if rest.is_empty() { b"." } else { rest };
         open(above.as_ref().unwrap_or(root).as_fd(), rest)
     }
@@ -331,7 +324,8 @@ impl Extraction<'_> {
                 self.open_node(here, name, path)?
             }
             kind @ (mode::CHAR | mode::BLOCK | mode::FIFO | mode::SOCKET) => {
-                let device = decode_device(inode.rdev);
+                let (major, minor) = device::numbers(inode.rdev);
+                let device = rustix::fs::makedev(major, minor);
                 let made = self.place(here, name, path, || {
                     let kind = FileType::from_raw_mode(kind);
                     rustix::fs::mknodat(here, name, kind, Mode::RUSR | Mode::WUSR, device)
@@ -425,8 +419,7 @@ impl<'a> Names<'a> {
         for (index, entry) in entries.iter().enumerate() {
             let name = &entry.name[..];
             let twice = index > 0 && entries[index - 1].name == name;
-            let reserved = matches!(name, b"" | b"." | b"..");
-            if twice || reserved || name.contains(&b'/') || name.contains(&0) {
+            if twice || !is_name(name) {
                 return Err(Error::corrupt(
                     "name in a directory",
                     directory.data,
@@ -437,18 +430,4 @@ impl<'a> Names<'a> {
         }
         Ok(entries)
     }
-}
-
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
-}
-
-/// Major and minor number from the kernel's 32-bit encoding.
-pub(crate) fn device_numbers(rdev: u32) -> (u32, u32) {
-    ((rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xf_ff00))
-}
-
-fn decode_device(rdev: u32) -> u64 {
-    let (major, minor) = device_numbers(rdev);
-    rustix::fs::makedev(major, minor)
 }

@@ -9,6 +9,7 @@ use super::spool::{Archive, ArchiveInput};
 use super::{Attributes, Child, NodeId, Origin, Scan, Selection, Tree};
 use crate::error::{Error, InputProblem, Result, reason};
 use crate::format::mode;
+use crate::paths::join;
 use crate::progress::Progress;
 
 /// Scans an archive; `spool_dir` takes a plain copy of one that is compressed or not seekable.
@@ -181,30 +182,28 @@ impl Names {
         let mut directories = std::collections::VecDeque::from([(0, 0)]);
         while let Some((here, there)) = directories.pop_front() {
             progress.check()?;
-            let above = tree.path(there);
+            // Made when it is needed: a path of many names would be joined for each of them.
+            let path = |name: &[u8]| join(&tree.path(there), name);
             let mut children = Vec::new();
             let mut bytes = 0;
             let mut number = tree.nodes().len() as NodeId;
             for (name, node) in std::mem::take(&mut self.nodes[here as usize].names) {
-                let path = if above.is_empty() {
-                    name.clone()
-                } else {
-                    [&above[..], b"/", &name].concat()
-                };
-                if selection.exclude.matches(&path, self.nodes[node as usize].is_dir()) {
+                let exclude = &selection.exclude;
+                let is_dir = self.nodes[node as usize].is_dir();
+                if !exclude.is_empty() && exclude.matches(&path(&name), is_dir) {
                     continue;
                 }
-                if let Some(problem) = super::name_problem(&path) {
-                    problems.push(problem);
+                if let Some(reason) = super::name_problem(&name) {
+                    problems.push(InputProblem { path: path(&name), reason });
                     continue;
                 }
                 let child = match numbers[node as usize] {
                     0 => {
-                        if let Err(problem) = self.expand(node, &path, archive, progress)? {
-                            problems.push(problem);
+                        if let Err(reason) = self.expand(node, archive, progress)? {
+                            problems.push(InputProblem { path: path(&name), reason });
                             continue;
                         }
-                        if self.nodes[node as usize].is_dir() {
+                        if is_dir {
                             directories.push_back((node, number));
                         }
                         numbers[node as usize] = number;
@@ -220,10 +219,8 @@ impl Names {
                 children.push((name, child));
             }
             if !tree.has_room(children.len(), bytes) {
-                problems.push(InputProblem {
-                    path: above,
-                    reason: "too many names for one image".into(),
-                });
+                let reason = "too many names for one image".into();
+                problems.push(InputProblem { path: tree.path(there), reason });
                 break;
             }
             tree.fill(there, children);
@@ -241,14 +238,13 @@ impl Names {
         attributes
     }
 
-    /// Gives a sparse file its holes.
+    /// Gives a sparse file its holes; says what is wrong with it alone.
     fn expand(
         &mut self,
         node: u32,
-        path: &[u8],
         archive: &mut Archive,
         progress: &Progress,
-    ) -> Result<std::result::Result<(), InputProblem>> {
+    ) -> Result<std::result::Result<(), String>> {
         let node = &mut self.nodes[node as usize];
         let Some(sparse) = node.sparse.take() else { return Ok(Ok(())) };
         match archive.expand(sparse.position, &sparse.segments, sparse.size, progress) {
@@ -258,8 +254,7 @@ impl Names {
             }
             // A size that no file can have says nothing about the other entries.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::FileTooLarge => {
-                let reason = format!("sparse file of {} bytes: {}", sparse.size, reason(&source));
-                Ok(Err(InputProblem { path: path.to_vec(), reason }))
+                Ok(Err(format!("sparse file of {} bytes: {}", sparse.size, reason(&source))))
             }
             Err(error) => Err(error),
         }

@@ -14,7 +14,8 @@ use super::names::{Name, Names};
 use super::xattrs::{XattrFailure, xattrs_at, xattrs_of};
 use super::{Attributes, Child, Identity, NodeId, Origin, Scan, Selection, Tree};
 use crate::error::{Error, InputProblem, Result};
-use crate::format::TARGET_MAX;
+use crate::format::{TARGET_MAX, device};
+use crate::paths::{descend, join};
 use crate::progress::Progress;
 
 /// Entries that one task looks at; small enough to share a large directory among processors.
@@ -22,8 +23,6 @@ const BATCH: usize = 512;
 /// Directories listed before what was found goes into the tree, where it takes a fraction of the
 /// memory.
 const WINDOW: usize = 128;
-/// Longest path handed to the kernel at once; longer ones are walked in pieces.
-const PATH_PIECE: usize = 4000;
 
 /// Attributes of a file, and its identity if it has several names; nothing of one that is left out.
 pub(crate) type Looked = Option<(Attributes, Option<Identity>)>;
@@ -54,7 +53,7 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
     while !pending.is_empty() {
         progress.check()?;
         let window: Vec<NodeId> = pending.drain(..pending.len().min(WINDOW)).collect();
-        let listings: Vec<(Vec<u8>, Listing)> = window
+        let listings: Vec<_> = window
             .par_iter()
             .map(|directory| {
                 let path = tree.path(*directory);
@@ -63,6 +62,18 @@ pub fn scan(path: &Path, selection: &Selection, progress: &Progress) -> Result<S
             })
             .collect();
         for (directory, (path, listing)) in window.into_iter().zip(listings) {
+            let listing = match listing {
+                Ok(listing) => listing,
+                Err(reason) if directory == 0 => {
+                    let path = b".".to_vec();
+                    return Err(Error::Input { problems: vec![InputProblem { path, reason }] });
+                }
+                // The directory itself is taken: the slash tells of what is in it.
+                Err(reason) => {
+                    problems.push(InputProblem { path: join(&path, b""), reason });
+                    continue;
+                }
+            };
             problems.extend(listing.problems);
             let names = &listing.names;
             let bytes = listing
@@ -111,24 +122,18 @@ struct Listing {
     problems: Vec<InputProblem>,
 }
 
-/// Reads one directory: names in byte order, each with its attributes.
-fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress) -> Listing {
-    let problem = |reason: String| InputProblem { path: path.to_vec(), reason };
+/// Reads one directory: names in byte order, each with its attributes. Says why it cannot be read.
+fn list(
+    root: &OwnedFd,
+    path: &[u8],
+    selection: &Selection,
+    progress: &Progress,
+) -> std::result::Result<Listing, String> {
     let mut listing = Listing::default();
-    let directory = match open_beneath(root, path, directory_flags()) {
-        Ok(directory) => directory,
-        Err(errno) => {
-            listing.problems.push(problem(format!("cannot open the directory: {}", reason(errno))));
-            return listing;
-        }
-    };
-    let names = match Names::of(&directory) {
-        Ok(names) => names,
-        Err(errno) => {
-            listing.problems.push(problem(format!("cannot read the directory: {}", reason(errno))));
-            return listing;
-        }
-    };
+    let directory = open_beneath(root, path, directory_flags())
+        .map_err(|errno| format!("cannot open the directory: {}", reason(errno)))?;
+    let names = Names::of(&directory)
+        .map_err(|errno| format!("cannot read the directory: {}", reason(errno)))?;
     let batches: Vec<Listing> = names
         .entries()
         .par_chunks(BATCH)
@@ -159,8 +164,8 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
                                 let name = entry.clone();
                                 part.found.push(Found { name, attributes, identity });
                             }
-                            Some(found) => {
-                                part.problems.push(InputProblem { path: full(), ..found });
+                            Some(reason) => {
+                                part.problems.push(InputProblem { path: full(), reason });
                             }
                         }
                     }
@@ -176,7 +181,7 @@ fn list(root: &OwnedFd, path: &[u8], selection: &Selection, progress: &Progress)
         listing.problems.extend(part.problems);
     }
     listing.names = names;
-    listing
+    Ok(listing)
 }
 
 /// Whether a name is a directory's; if its own does not say so, asks.
@@ -249,18 +254,13 @@ fn attributes_of(stat: &Stat) -> Attributes {
         mode: stat.st_mode,
         uid: stat.st_uid,
         gid: stat.st_gid,
-        rdev: encode_device(stat.st_rdev),
+        rdev: device::encode(rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
+            .expect("the kernel's numbers have 32 bits"),
         size: stat.st_size.cast_unsigned(),
         // Years 1677 to 2262; what lies outside is cut to them.
         mtime: mtime.clamp(i64::MIN.into(), i64::MAX.into()) as i64,
         ..Attributes::default()
     }
-}
-
-/// The kernel's 32-bit encoding: 12 bits of major number, 20 of minor.
-pub(super) fn encode_device(device: u64) -> u32 {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xfff00) << 12
 }
 
 fn is_directory(mode: u32) -> bool {
@@ -275,30 +275,19 @@ fn directory_flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
 
-/// Opens a path below `root`; paths longer than the kernel takes are walked in pieces.
+/// Opens a path below `root`, without following a link.
 pub(crate) fn open_beneath(
     root: &OwnedFd,
     path: &[u8],
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
-    if path.is_empty() {
-        return rustix::fs::openat(root, c".", flags, Mode::empty());
-    }
-    let mut above: Option<OwnedFd> = None;
-    let mut rest = path;
-    while rest.len() > PATH_PIECE {
-        let cut =
-            rest[..PATH_PIECE].iter().rposition(|byte| *byte == b'/').ok_or(Errno::NAMETOOLONG)?;
-        let at = above.as_ref().unwrap_or(root).as_fd();
-        above = Some(rustix::fs::openat(at, &rest[..cut], directory_flags(), Mode::empty())?);
-        rest = &rest[cut + 1..];
-    }
-    let at = above.as_ref().unwrap_or(root).as_fd();
-    rustix::fs::openat(at, rest, flags, Mode::empty())
-}
-
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
+    let open =
+        |at: BorrowedFd<'_>, path: &[u8], flags| rustix::fs::openat(at, path, flags, Mode::empty());
+    let (above, rest) = descend(path, |above, piece| {
+        open(above.unwrap_or(root).as_fd(), piece, directory_flags())
+    })?;
+    let rest = if rest.is_empty() { b"." } else { rest };
+    open(above.as_ref().unwrap_or(root).as_fd(), rest, flags)
 }
 
 fn reason(errno: Errno) -> String {

@@ -5,11 +5,10 @@ use tar_core::parse::{Limits, ParseEvent, ParsedEntry, Parser};
 use tar_core::{Header, SparseEntry};
 
 use super::Attributes;
-use super::directory::encode_device;
 use super::pax::Records;
 use super::spool::Archive;
 use crate::error::{Error, InputProblem, Result};
-use crate::format::{TARGET_MAX, mode};
+use crate::format::{TARGET_MAX, device, mode};
 
 /// Unit of an archive.
 const BLOCK: u64 = 512;
@@ -254,10 +253,9 @@ fn describe(
             let (Some(major), Some(minor)) = (entry.dev_major, entry.dev_minor) else {
                 return Err("device without numbers".into());
             };
-            if major >= 1 << 12 || minor >= 1 << 20 {
-                return Err(format!("device {major}:{minor}, at most 4095:1048575 are possible"));
-            }
-            attributes.rdev = encode_device(rustix::fs::makedev(major, minor));
+            attributes.rdev = device::encode(major, minor).ok_or_else(|| {
+                format!("device {major}:{minor}, at most 4095:1048575 are possible")
+            })?;
         }
         _ => {}
     }

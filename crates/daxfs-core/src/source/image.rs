@@ -8,6 +8,7 @@ use super::{Attributes, Child, NodeId, Origin, Scan, Selection, Tree};
 use crate::base::Inode;
 use crate::error::{Error, Result, show};
 use crate::format::{ROOT_INO, mode};
+use crate::paths::join;
 use crate::progress::Progress;
 use crate::view::{BYTES_PER_NAME, View};
 
@@ -34,10 +35,7 @@ pub fn scan(view: &Arc<View>, selection: &Selection, progress: &Progress) -> Res
             let mut number = tree.nodes().len() as NodeId;
             let mut bytes = 0;
             for entry in entries {
-                let full = || match path.is_empty() {
-                    true => entry.name.clone(),
-                    false => [path, &b"/"[..], &entry.name].concat(),
-                };
+                let full = || join(path, &entry.name);
                 let inode = view.inode(entry.ino)?;
                 let exclude = &selection.exclude;
                 if !exclude.is_empty() && exclude.matches(&full(), inode.is_dir()) {

@@ -149,11 +149,8 @@ pub struct Scan {
     pub problems: Vec<InputProblem>,
 }
 
-/// The problem with a name that the format cannot hold, if there is one.
-fn name_problem(path: &[u8]) -> Option<InputProblem> {
-    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
-    (name.len() > NAME_MAX).then(|| InputProblem {
-        path: path.to_vec(),
-        reason: format!("name of {} bytes, at most {NAME_MAX} are possible", name.len()),
-    })
+/// What keeps the format from holding a name, if anything does.
+fn name_problem(name: &[u8]) -> Option<String> {
+    (name.len() > NAME_MAX)
+        .then(|| format!("name of {} bytes, at most {NAME_MAX} are possible", name.len()))
 }

@@ -8,6 +8,7 @@ use zerocopy::FromBytes;
 use super::base::{Directory, Table};
 use crate::finding::Findings;
 use crate::format::{DIRENT_SIZE, NAME_MAX, RawDirent, feature, mode};
+use crate::name::is_name;
 
 /// Dirents copied out at a time.
 const PIECE: u64 = 512;
@@ -76,7 +77,7 @@ fn check_name<'a>(
         return None;
     }
     let (name, padding) = raw.name.split_at(len);
-    if name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+    if !is_name(name) {
         let found = crate::error::show(name);
         findings.error("name", at + 16, "neither . nor .., no slash, no NUL", found);
         return None;

@@ -24,6 +24,19 @@ pub struct NewInode {
     pub rdev: u32,
 }
 
+impl NewInode {
+    /// One made in `directory`, which gives it its own group if it has the set-group-ID bit, and
+    /// that bit to a directory.
+    pub fn made_in(directory: &Inode, mode: u32, uid: u32, gid: u32, rdev: u32) -> Self {
+        if directory.mode & mode::SET_GROUP_ID == 0 {
+            return Self { mode, uid, gid, rdev };
+        }
+        let is_dir = mode & mode::TYPE == mode::DIRECTORY;
+        let mode = if is_dir { mode | mode::SET_GROUP_ID } else { mode };
+        Self { mode, uid, gid: directory.gid, rdev }
+    }
+}
+
 /// What a rename does to the new name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rename {
