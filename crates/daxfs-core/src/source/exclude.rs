@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Shell patterns of what to leave out.
+
+use regex::RegexSet;
+
+use crate::error::{Error, Result};
+
+/// Shell patterns of what to leave out: `*`, `?`, `[…]` and `\` as in glob(7), and `**` for any
+/// number of directories. They are of characters; a byte of a name that is not UTF-8 is one of them.
+///
+/// A pattern without a slash is compared with names, one with a slash with paths relative to the
+/// root; one that ends in a slash is for directories only. Leaving out a directory leaves out what
+/// is below it.
+#[derive(Debug, Clone, Default)]
+pub struct Exclude {
+    everything: Patterns,
+    directories: Patterns,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Patterns {
+    names: RegexSet,
+    paths: RegexSet,
+}
+
+impl Exclude {
+    /// Compiles patterns.
+    pub fn new(patterns: &[String]) -> Result<Self> {
+        let (directories, everything): (Vec<&String>, Vec<&String>) =
+            patterns.iter().partition(|pattern| pattern.ends_with('/'));
+        Ok(Self {
+            everything: Patterns::new(&everything)?,
+            directories: Patterns::new(&directories)?,
+        })
+    }
+
+    /// Whether there is no pattern.
+    pub fn is_empty(&self) -> bool {
+        self.everything.is_empty() && self.directories.is_empty()
+    }
+
+    /// Whether the file at `path`, relative to the root, is left out.
+    pub fn matches(&self, path: &[u8], directory: bool) -> bool {
+        let path = String::from_utf8_lossy(path);
+        self.everything.match_with(&path) || directory && self.directories.match_with(&path)
+    }
+}
+
+impl Patterns {
+    fn new(patterns: &[&String]) -> Result<Self> {
+        let (mut names, mut paths) = (Vec::new(), Vec::new());
+        for pattern in patterns {
+            let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
+            let anchored = pattern.trim_end_matches('/').contains('/');
+            let expression = translate(pattern.trim_matches('/'));
+            if anchored { &mut paths } else { &mut names }.push(expression);
+        }
+        let build = |expressions: Vec<String>| {
+            RegexSet::new(&expressions)
+                .map_err(|error| Error::invalid(format!("exclude patterns: {error}")))
+        };
+        Ok(Self { names: build(names)?, paths: build(paths)? })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.paths.is_empty()
+    }
+
+    fn match_with(&self, path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        self.names.is_match(name) || self.paths.is_match(path)
+    }
+}
+
+/// A shell pattern as a regular expression.
+fn translate(pattern: &str) -> String {
+    let mut expression = String::from("(?s)^");
+    let mut rest = pattern;
+    while let Some(first) = rest.chars().next() {
+        let at_start = rest.len() == pattern.len() || expression.ends_with('/');
+        let (part, len) = match first {
+            '*' if at_start && rest.starts_with("**/") => ("(?:.*/)?".into(), 3),
+            '*' if at_start && rest == "**" => (".+".into(), 2),
+            '*' => ("[^/]*".into(), rest.len() - rest.trim_start_matches('*').len()),
+            '?' => ("[^/]".into(), 1),
+            '[' => translate_class(rest).unwrap_or_else(|| (regex::escape("["), 1)),
+            _ => {
+                // A backslash at the end stands for itself.
+                let quoted = rest.strip_prefix('\\').and_then(|rest| rest.chars().next());
+                let literal = quoted.unwrap_or(first);
+                let quote = if quoted.is_some() { 1 } else { 0 };
+                (regex::escape(literal.encode_utf8(&mut [0; 4])), quote + literal.len_utf8())
+            }
+        };
+        expression.push_str(&part);
+        rest = &rest[len..];
+    }
+    expression + "$"
+}
+
+/// The class of characters that `text` begins with, and its length; none if it does not end.
+fn translate_class(text: &str) -> Option<(String, usize)> {
+    let inside = &text[1..];
+    let negated = inside.starts_with(['!', '^']);
+    let members = if negated { &inside[1..] } else { inside };
+    // A bracket in front is one of the members.
+    let first = members.chars().next()?;
+    let end = first.len_utf8() + members[first.len_utf8()..].find(']')?;
+    let mut class = String::from(if negated { "[^/" } else { "[" });
+    for member in members[..end].chars() {
+        if member != '-' && !member.is_alphanumeric() {
+            class.push('\\');
+        }
+        class.push(member);
+    }
+    class.push(']');
+    Some((class, text.len() - members.len() + end + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn excluded(pattern: &str, path: &[u8]) -> bool {
+        Exclude::new(&[pattern.into()]).unwrap().matches(path, false)
+    }
+
+    #[test]
+    fn patterns_are_of_characters() {
+        for (pattern, path, expected) in [
+            ("caf?", "café", true),
+            ("caf[é]", "a/café", true),
+            ("caf??", "café", false),
+            ("caf[!a-e]", "café", true),
+            ("caf[^é]", "café", false),
+            ("[]a]", "]", true),
+            ("[a-]", "-", true),
+            ("[", "[", true),
+            ("[.+]", "x", false),
+            ("{a}", "{a}", true),
+            ("a.o", "axo", false),
+            ("\\*", "*", true),
+            ("\\*", "x", false),
+            ("\\é", "é", true),
+            ("x\\", "x\\", true),
+            ("*.o", "dir/a.o", true),
+            ("/*.o", "dir/a.o", false),
+            ("./dir/a", "dir/a", true),
+            ("dir/*", "dir/a/b", false),
+            ("dir/**", "dir/a/b", true),
+            ("**/b", "b", true),
+            ("**/b", "dir/a/b", true),
+            ("dir/**/b", "dir/b", true),
+            ("dir/**/b", "dir/a/c/b", true),
+            ("dir/**/b", "dir/ab", false),
+            ("a?b", "a\nb", true),
+        ] {
+            assert_eq!(excluded(pattern, path.as_bytes()), expected, "{pattern} {path}");
+        }
+        assert!(excluded("a?", b"a\xff"));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        assert!(Exclude::new(&["[z-a]".into()]).is_err());
+    }
+}
