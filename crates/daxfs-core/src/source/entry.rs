@@ -221,6 +221,9 @@ fn describe(
         xattrs: records.xattrs()?,
         ..Attributes::default()
     };
+    if let Some(permissions) = records.permissions()? {
+        attributes.mode = attributes.mode & !0o777 | permissions;
+    }
     match kind {
         mode::REGULAR => {
             (attributes.position, attributes.size) = contents;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where a tree to build comes from: a directory, a tar archive, or another image.
 
+mod acl;
 mod archive;
 mod directory;
 mod entry;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use tar_core::PaxExtensions;
 
+use super::acl::Acl;
 use crate::base::Xattr;
 use crate::format::{XATTR_NAME_MAX, XATTR_SET_MAX, XATTR_VALUE_MAX};
 
@@ -12,6 +13,14 @@ use crate::format::{XATTR_NAME_MAX, XATTR_SET_MAX, XATTR_VALUE_MAX};
 const XATTR: &str = "SCHILY.xattr.";
 /// The same in base64, as libarchive writes it beside the plain form.
 const XATTR_ENCODED: &str = "LIBARCHIVE.xattr.";
+/// The access control list of a file, and the one of what is made in a directory.
+const LIST: &str = "SCHILY.acl.access";
+const DEFAULT_LIST: &str = "SCHILY.acl.default";
+/// The attributes that they are on Linux.
+const LISTS: [(&str, &[u8]); 2] =
+    [(LIST, b"system.posix_acl_access"), (DEFAULT_LIST, b"system.posix_acl_default")];
+/// Access control lists of NFSv4.
+const NFS_LIST: &str = "SCHILY.acl.ace";
 /// GNU tar's record of the SELinux label.
 const SELINUX: &str = "RHT.security.selinux";
 
@@ -72,6 +81,15 @@ impl<'a> Records<'a> {
         }
     }
 
+    /// What an access control list makes of a file's permissions, if there is one.
+    pub(super) fn permissions(&self) -> Result<Option<u32>, String> {
+        Ok(self.list(LIST)?.map(|list| list.permissions()))
+    }
+
+    fn list(&self, keyword: &str) -> Result<Option<Acl>, String> {
+        self.get(keyword).map(Acl::parse).transpose()
+    }
+
     /// Extended attributes in byte order of names.
     pub(super) fn xattrs(&self) -> Result<Vec<Xattr>, String> {
         let mut xattrs = BTreeMap::new();
@@ -82,6 +100,14 @@ impl<'a> Records<'a> {
             } else if *keyword == SELINUX {
                 xattrs.insert(b"security.selinux".to_vec(), [value, &b"\0"[..]].concat());
             }
+        }
+        for (keyword, name) in LISTS {
+            if let Some(value) = self.list(keyword)?.and_then(|list| list.value()) {
+                xattrs.insert(name.to_vec(), value);
+            }
+        }
+        if self.get(NFS_LIST).is_some() {
+            return Err("an access control list of NFSv4, which Linux has no attribute for".into());
         }
         let count =
             |prefix| self.0.iter().filter(|(keyword, _)| keyword.starts_with(prefix)).count();
