@@ -12,7 +12,7 @@ use std::io::{Cursor, Read, Write};
 use std::path::Path;
 use std::process::Command;
 
-use archives::{PAX, Writer, gnu_tar, pax_records, scan, scan_bytes, scan_with};
+use archives::{PAX, Writer, archive_with, gnu_tar, pax_records, scan, scan_bytes, scan_with};
 use common::{Without, describe, find, run, scan_dir};
 use daxfs_core::format::mode;
 use daxfs_core::progress::Progress;
@@ -38,6 +38,50 @@ fn pax_archives_keep_everything() {
     gnu_tar(tree.path(), &archive, &PAX);
     assert_same(&archive, tree.path(), Without::default());
     fs::remove_file(archive).unwrap();
+}
+
+#[test]
+fn access_control_lists_become_attributes() {
+    let tree = TempDir::new().unwrap();
+    let out = TempDir::new().unwrap();
+    fs::create_dir(tree.path().join("dir")).unwrap();
+    fs::write(tree.path().join("dir/file"), "text").unwrap();
+    // Only one of them gives numbers to groups that have names.
+    for (program, group) in [("tar", 54321), ("bsdtar", 1)] {
+        // Owner, user 1234, owning group, another group, mask, others.
+        let entries: [(u16, u16, u32); 6] = [
+            (0x01, 6, u32::MAX),
+            (0x02, 7, 1234),
+            (0x04, 0, u32::MAX),
+            (0x08, 5, group),
+            (0x10, 7, u32::MAX),
+            (0x20, 0, u32::MAX),
+        ];
+        let mut value = 2u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            value.extend_from_slice(&tag.to_le_bytes());
+            value.extend_from_slice(&permissions.to_le_bytes());
+            value.extend_from_slice(&id.to_le_bytes());
+        }
+        for (path, list) in [("dir", "default"), ("dir/file", "access")] {
+            let (path, name) = (tree.path().join(path), format!("system.posix_acl_{list}"));
+            rustix::fs::setxattr(path, name, &value, rustix::fs::XattrFlags::empty()).unwrap();
+        }
+        let archive = out.path().join(program);
+        archive_with(program, tree.path(), &archive, &["--format=pax", "--acls"]);
+        assert_same(&archive, tree.path(), Without::default());
+    }
+}
+
+#[test]
+fn deep_paths_cost_what_they_have_bytes() {
+    // Joined anew for every directory, this path would be some 40 GB.
+    let path = "d/".repeat(200_000);
+    let bytes =
+        Writer::default().pax(&[("path", &path)]).entry(EntryType::Directory, "d", "", b"").end();
+    let scan = scan_bytes(bytes).unwrap();
+    assert_eq!(scan.problems, []);
+    assert_eq!(scan.tree.nodes().len(), 200_001);
 }
 
 #[test]
@@ -75,12 +119,7 @@ fn archives_of_other_programs_are_the_same() {
     // It writes -1.5 seconds as -2.5.
     common::set_mtime(&tree.path().join("set-id"), -2, 0);
     let archive = out.path().join("bsdtar");
-    run(Command::new("bsdtar")
-        .args(["--format=pax", "--xattrs", "-cf"])
-        .arg(&archive)
-        .arg("-C")
-        .arg(tree.path())
-        .arg("."));
+    archive_with("bsdtar", tree.path(), &archive, &["--format=pax", "--xattrs"]);
     assert_same(&archive, tree.path(), Without::default());
 
     // What the oldest formats can hold.
@@ -145,6 +184,13 @@ fn compressed_archives_are_recognised_by_their_bytes() {
         let cut = compressed[..compressed.len() - 9].to_vec();
         assert!(scan_bytes(cut).is_err(), "{command}");
     }
+    // Padding to the blocks of a medium; anything else behind the end is not passed over.
+    let mut padded = filter("gzip -c", &bytes);
+    padded.resize(padded.len() + 3000, 0);
+    assert_eq!(scan_bytes(padded.clone()).unwrap().problems, []);
+    padded.push(1);
+    let other = scan_bytes(padded).unwrap_err();
+    assert!(other.to_string().contains("other bytes behind the end"), "{other}");
     let lz4 = scan_bytes(vec![0x04, 0x22, 0x4d, 0x18, 0, 0, 0]).unwrap_err();
     assert!(lz4.to_string().contains("lz4 compression; decompress"), "{lz4}");
 }
@@ -265,6 +311,8 @@ fn everything_that_cannot_be_taken_is_named() {
         .file("vast", "1234")
         .pax(&[("LIBARCHIVE.xattr.user.a", "AP8Q")])
         .file("attributes", "")
+        .pax(&[("SCHILY.acl.access", "user::rw-,user:joe:rw-,group::r--,mask::rw-,other::---")])
+        .file("list", "")
         .file("last", "6")
         .end();
     let scan = scan_bytes(bytes).unwrap();
@@ -286,11 +334,14 @@ fn everything_that_cannot_be_taken_is_named() {
         "outside: sparse file whose pieces overlap or lie outside",
         "attributes: extended attributes in libarchive's form alone; write the archive with bsdtar \
          --options pax:xattrheader=SCHILY",
+        "list: access control list \"user::rw-,user:joe:rw-,group::r--,mask::rw-,other::---\": \
+         names of users or groups without their numbers; write the archive with bsdtar --acls, \
+         which adds them",
     ];
     assert_eq!(found[..expected.len()], expected);
-    assert_eq!(found[14], format!("{long}: name of 129 bytes, at most 128 are possible"));
-    assert!(found[15].starts_with("vast: sparse file of 9223372036854775807 bytes: "), "{found:?}");
-    assert_eq!(found.len(), 16);
+    assert_eq!(found[15], format!("{long}: name of 129 bytes, at most 128 are possible"));
+    assert!(found[16].starts_with("vast: sparse file of 9223372036854775807 bytes: "), "{found:?}");
+    assert_eq!(found.len(), 17);
     assert_eq!(find(&scan.tree, "last").unwrap().size, 1);
 }
 

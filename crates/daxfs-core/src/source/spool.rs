@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use flate2::bufread::GzDecoder;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use tar_core::SparseEntry;
@@ -72,11 +73,51 @@ impl Compression {
     fn decoder<'a>(self, source: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(source),
-            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+            Self::Gzip => Box::new(GzipMembers(Some(GzDecoder::new(source)))),
             Self::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
             Self::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(source)),
             Self::Zstd => Box::new(zstd::Decoder::with_buffer(source)?),
         })
+    }
+}
+
+/// The members of a gzip file, one after the other. Zeroes behind the last one are padding to the
+/// blocks of some medium, as for gzip(1).
+struct GzipMembers<R>(Option<GzDecoder<R>>);
+
+impl<R: BufRead> GzipMembers<R> {
+    fn next(mut source: R) -> io::Result<Option<GzDecoder<R>>> {
+        let mut padded = false;
+        loop {
+            let there = source.fill_buf()?;
+            if there.is_empty() {
+                return Ok(None);
+            }
+            let zeroes = there.iter().take_while(|byte| **byte == 0).count();
+            padded |= zeroes > 0;
+            if zeroes < there.len() && padded {
+                let what = "other bytes behind the end of the compressed data";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            if !padded {
+                return Ok(Some(GzDecoder::new(source)));
+            }
+            source.consume(zeroes);
+        }
+    }
+}
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(mut member) = self.0.take() {
+            let read = member.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                self.0 = Some(member);
+                return Ok(read);
+            }
+            self.0 = Self::next(member.into_inner())?;
+        }
+        Ok(0)
     }
 }
 

@@ -30,7 +30,12 @@ pub(crate) fn scan_bytes(bytes: Vec<u8>) -> Result<Scan, Error> {
 
 /// Archives `tree` with GNU tar.
 pub(crate) fn gnu_tar(tree: &Path, archive: &Path, options: &[&str]) {
-    run(Command::new("tar").args(options).arg("-cf").arg(archive).arg("-C").arg(tree).arg("."));
+    archive_with("tar", tree, archive, options);
+}
+
+/// Archives `tree` with a program that takes GNU tar's options.
+pub(crate) fn archive_with(program: &str, tree: &Path, archive: &Path, options: &[&str]) {
+    run(Command::new(program).args(options).arg("-cf").arg(archive).arg("-C").arg(tree).arg("."));
 }
 
 /// Writes an archive entry by entry.
