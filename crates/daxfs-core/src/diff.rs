@@ -5,9 +5,11 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::iter;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use rustix::fs::OFlags;
@@ -16,6 +18,7 @@ use crate::base::{Inode, Xattr};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result, show};
 use crate::format::{device, feature, mode};
+use crate::holes::data_runs;
 use crate::progress::Progress;
 use crate::source::pax::format_time;
 use crate::source::{Node, NodeId, Origin, Scan, Selection, Tree, open_beneath, scan_directory};
@@ -367,29 +370,58 @@ fn first_difference(
     let file = File::from(file);
     let len = PIECE.min(size as usize);
     let (mut here, mut there) = (Buffer::of(len), Buffer::of(len));
-    let mut offset = 0;
-    while offset < size {
-        if progress.is_cancelled() {
-            return Err(Error::Interrupted);
-        }
-        let read = view.read(&pair.inode, offset, &mut here)?;
-        if read == 0 {
-            return Ok(Some(offset));
-        }
-        match file.read_exact_at(&mut there[..read], offset) {
-            Ok(()) => {}
-            // It has shrunk since it was scanned.
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+    let (runs, mut offset) = (data_of_either(view, &pair.inode, &file, shown())?, 0);
+    for run in runs {
+        progress.advance(0, run.start - offset);
+        offset = run.start;
+        while offset < run.end {
+            if progress.is_cancelled() {
+                return Err(Error::Interrupted);
+            }
+            let len = (len as u64).min(run.end - offset) as usize;
+            let read = view.read(&pair.inode, offset, &mut here[..len])?;
+            if read == 0 {
                 return Ok(Some(offset));
             }
-            Err(error) => return Err(Error::io("read", shown())(error)),
+            match file.read_exact_at(&mut there[..read], offset) {
+                Ok(()) => {}
+                // It has shrunk since it was scanned.
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    return Ok(Some(offset));
+                }
+                Err(error) => return Err(Error::io("read", shown())(error)),
+            }
+            if here[..read] != there[..read] {
+                let same = here.iter().zip(&*there).take_while(|(a, b)| a == b).count();
+                return Ok(Some(offset + same as u64));
+            }
+            offset += read as u64;
+            progress.advance(0, read as u64);
         }
-        if here[..read] != there[..read] {
-            let same = here.iter().zip(&*there).take_while(|(a, b)| a == b).count();
-            return Ok(Some(offset + same as u64));
-        }
-        offset += read as u64;
-        progress.advance(0, read as u64);
     }
     Ok(None)
+}
+
+/// The ranges of a file that are more than a hole in the image or in the directory, in order. The last
+/// byte is among them, which shows whether the file is as long as it was.
+fn data_of_either(
+    view: &View,
+    inode: &Inode,
+    file: &File,
+    path: PathBuf,
+) -> Result<Vec<Range<u64>>> {
+    let last = inode.size - 1..inode.size;
+    let here = view.data_extents(inode)?.into_iter();
+    let here = here.map(|extent| extent.file_offset..extent.file_offset + extent.len);
+    let there = data_runs(file.as_fd(), 0..inode.size).map_err(Error::io("examine", path))?;
+    let mut ranges: Vec<_> = here.chain(there).chain(iter::once(last)).collect();
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut().filter(|last| range.start <= last.end) {
+            Some(last) => last.end = last.end.max(range.end),
+            None => merged.push(range),
+        }
+    }
+    Ok(merged)
 }

@@ -7,7 +7,7 @@ mod common;
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 
 use common::{build_image, open, set_mtime, set_xattr, vector};
 use daxfs_core::build::Input;
@@ -88,6 +88,29 @@ fn every_kind_of_difference_is_named() {
     assert_eq!(times[0], ". 9 in the directory");
     assert!(times.contains(&"dir 7 in the directory".into()), "{times:?}");
     assert!(times.contains(&"mtime -0.5 in the directory".into()), "{times:?}");
+}
+
+#[test]
+fn holes_are_passed_over_and_data_in_them_found() {
+    const HUGE: u64 = 15 << 40;
+    let tree = TempDir::new().unwrap();
+    let out = TempDir::new().unwrap();
+    let path = tree.path().join("sparse");
+    let file = fs::File::create(&path).unwrap();
+    // Reading all of it would take hours.
+    file.set_len(HUGE).unwrap();
+    file.write_all_at(b"x", 1 << 30).unwrap();
+    let view = build_image(Input::Directory(tree.path().into()), out.path().join("image"));
+    let top = view.inode(ROOT_INO).unwrap();
+    let found = || {
+        let options = DiffOptions { ignore_mtime: true, ..DiffOptions::default() };
+        let found = compare(&view, &top, tree.path(), options, &Progress::default()).unwrap();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(found(), <[String; 0]>::default());
+    file.write_all_at(b"y", HUGE - (1 << 40) - 1).unwrap();
+    let at = HUGE - (1 << 40) - 1;
+    assert_eq!(found(), [format!("sparse: contents differ from byte {at} on")]);
 }
 
 #[test]
