@@ -153,15 +153,21 @@ static inline long compat_dax_first_page(struct dax_device *dax, pgoff_t at, lon
 	return found;
 }
 
-/*
- * Mapping a page or a huge page. get_user_pages() must find the struct pages where there are some,
- * and must not take huge entries for transparent huge pages where there are none.
- *
- * Up to 6.16 "devmap" entries do both: it looks for the pages of such an entry, and finds them or
- * not. Later it leaves mappings marked VM_PFNMAP alone, which private ones cannot be; those have
- * small pages only. The struct pages of device memory are not used there.
- */
+/* Page frame numbers were a type of their own once. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
+#define compat_pfn(pfn, flags) (pfn)
+#else
+#define compat_pfn(pfn, flags) __pfn_to_pfn_t(pfn, flags)
+#endif
+
+/*
+ * Mapping a page, or a huge page of memory that has struct pages.
+ *
+ * Up to 6.14 get_user_pages() finds the struct pages by "devmap" entries. Later it takes those of
+ * ordinary entries, which count references that device memory's do not have; it leaves mappings
+ * marked VM_PFNMAP alone. Private ones cannot be that; those have small pages only.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 15, 0)
 
 static inline unsigned long compat_mapping_flags(const struct vm_area_struct *vma)
 {
@@ -171,17 +177,19 @@ static inline unsigned long compat_mapping_flags(const struct vm_area_struct *vm
 static inline vm_fault_t compat_insert_page(struct vm_area_struct *vma, unsigned long addr,
 					    unsigned long pfn, bool pages)
 {
-	return vma->vm_flags & VM_PFNMAP ? vmf_insert_pfn(vma, addr, pfn) :
-					   vmf_insert_mixed(vma, addr, pfn);
+	return vma->vm_flags & VM_PFNMAP ?
+		       vmf_insert_pfn(vma, addr, pfn) :
+		       vmf_insert_mixed(vma, addr, compat_pfn(pfn, PFN_DEV));
 }
 
-static inline vm_fault_t compat_insert_huge(struct vm_fault *vmf, unsigned long pfn, bool pages)
+static inline vm_fault_t compat_insert_huge(struct vm_fault *vmf, unsigned long pfn)
 {
 	if (!IS_ENABLED(CONFIG_ARCH_SUPPORTS_PMD_PFNMAP) || !(vmf->vma->vm_flags & VM_PFNMAP))
 		return VM_FAULT_FALLBACK;
-	return vmf_insert_pfn_pmd(vmf, pfn, false);
+	return vmf_insert_pfn_pmd(vmf, compat_pfn(pfn, PFN_DEV), false);
 }
 
+#define compat_pmd_is_huge(pmd) pmd_leaf(pmd)
 #define compat_page_entry(pfn, prot, pages) pte_mkspecial(pfn_pte(pfn, prot))
 
 #else
@@ -194,20 +202,19 @@ static inline unsigned long compat_mapping_flags(const struct vm_area_struct *vm
 static inline vm_fault_t compat_insert_page(struct vm_area_struct *vma, unsigned long addr,
 					    unsigned long pfn, bool pages)
 {
-	return vmf_insert_mixed(vma, addr, __pfn_to_pfn_t(pfn, PFN_DEV | (pages ? PFN_MAP : 0)));
+	return vmf_insert_mixed(vma, addr, compat_pfn(pfn, PFN_DEV | (pages ? PFN_MAP : 0)));
 }
 
+static inline vm_fault_t compat_insert_huge(struct vm_fault *vmf, unsigned long pfn)
+{
 #if defined(CONFIG_TRANSPARENT_HUGEPAGE) && defined(CONFIG_ARCH_HAS_PTE_DEVMAP)
-static inline vm_fault_t compat_insert_huge(struct vm_fault *vmf, unsigned long pfn, bool pages)
-{
-	return vmf_insert_pfn_pmd(vmf, __pfn_to_pfn_t(pfn, PFN_DEV | PFN_MAP), false);
-}
+	return vmf_insert_pfn_pmd(vmf, compat_pfn(pfn, PFN_DEV | PFN_MAP), false);
 #else
-static inline vm_fault_t compat_insert_huge(struct vm_fault *vmf, unsigned long pfn, bool pages)
-{
 	return VM_FAULT_FALLBACK;
-}
 #endif
+}
+
+#define compat_pmd_is_huge(pmd) (pmd_trans_huge(pmd) || pmd_devmap(pmd))
 
 static inline pte_t compat_page_entry(unsigned long pfn, pgprot_t prot, bool pages)
 {

@@ -118,6 +118,7 @@ extern const struct export_operations daxfs_export_operations;
 extern const struct xattr_handler *const daxfs_xattr_handlers[];
 
 /* vfs_mmap.c */
+void daxfs_mmap_init(void);
 int daxfs_mmap(struct file *file, struct vm_area_struct *vma);
 
 /* vfs_xattr.c */

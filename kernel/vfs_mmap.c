@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Mapping files: the memory itself, 2 MiB at a time where alignment allows.
+ * Mapping files: the memory itself, 2 MiB at a time where alignment allows and there are struct
+ * pages. Walkers of page tables look for the page of a huge entry, whatever the mapping says.
  *
- * Private mappings are VM_MIXEDMAP, as they hold pages of their own beside the memory's. Page table entries are never writable: who writes to a private mapping gets a
- * copy from the kernel, and shared ones cannot be written, as nothing here can be opened for it.
+ * Private mappings are VM_MIXEDMAP, as they hold pages of their own beside the memory's. Page table
+ * entries are never writable: who writes to a private mapping gets a copy from the kernel, and
+ * shared ones cannot be written, as nothing here can be opened for it.
  */
+#include <linux/hash.h>
+
 #include "compat.h"
 #include "vfs.h"
 
@@ -25,6 +29,28 @@ static u64 mapped_size(const struct inode *inode)
 	u64 region = round_down(DAXFS_SB(inode->i_sb)->image.region.size, PAGE_SIZE);
 
 	return data < region ? min(size, region - data) : 0;
+}
+
+/*
+ * Held while an entry of a page middle directory is decided on: a huge one or a table of small
+ * ones. A private mapping can be asked for both at once, by a reader and a writer.
+ */
+#define DECIDING_BITS 6
+static struct mutex deciding[1 << DECIDING_BITS];
+
+void daxfs_mmap_init(void)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(deciding); i++)
+		mutex_init(&deciding[i]);
+}
+
+static struct mutex *deciding_of(const struct vm_fault *vmf)
+{
+	unsigned long key = (unsigned long)vmf->vma->vm_mm ^ (vmf->address >> PMD_SHIFT);
+
+	return &deciding[hash_long(key, DECIDING_BITS)];
 }
 
 /* What of [@start, @end) lies in the mapping and in the file; the address of the fault does. */
@@ -85,6 +111,9 @@ static vm_fault_t map_pages(struct vm_fault *vmf)
 	struct window window;
 	vm_fault_t ret;
 
+	/* Somebody else's fault was served with a huge entry: one for writing will come again. */
+	if (compat_pmd_is_huge(READ_ONCE(*vmf->pmd)))
+		return VM_FAULT_NOPAGE;
 	if (!window_around(vmf, table, table + PMD_SIZE, &window))
 		return VM_FAULT_SIGBUS;
 	pfn = pfn_at(&window, vmf->address & PAGE_MASK);
@@ -106,25 +135,28 @@ static vm_fault_t map_huge(struct vm_fault *vmf)
 	if (vmf->flags & FAULT_FLAG_WRITE)
 		return VM_FAULT_FALLBACK;
 	if (!window_around(vmf, start, start + PMD_SIZE, &window) ||
-	    window.pages != PMD_SIZE / PAGE_SIZE || window.backing->kind == DAXFS_DMABUF)
+	    window.pages != PMD_SIZE / PAGE_SIZE || !window.backing->pages)
 		return VM_FAULT_FALLBACK;
 	pfn = pfn_at(&window, start);
 	if (pfn % (PMD_SIZE / PAGE_SIZE))
 		return VM_FAULT_FALLBACK;
-	for (i = 0; window.backing->pages && i < PMD_SIZE / PAGE_SIZE; i++)
+	for (i = 0; i < PMD_SIZE / PAGE_SIZE; i++)
 		if (is_poisoned(&window, pfn + i))
 			return VM_FAULT_FALLBACK;
-	return compat_insert_huge(vmf, pfn, window.backing->pages);
+	return compat_insert_huge(vmf, pfn);
 }
 
 /* When the memory is taken away, mappings go and none may come after. */
 static vm_fault_t fault_locked(struct vm_fault *vmf, vm_fault_t (*map)(struct vm_fault *vmf))
 {
 	struct inode *inode = file_inode(vmf->vma->vm_file);
+	struct mutex *lock = deciding_of(vmf);
 	vm_fault_t ret;
 
 	filemap_invalidate_lock_shared(inode->i_mapping);
+	mutex_lock(lock);
 	ret = daxfs_is_gone(inode->i_sb) ? VM_FAULT_SIGBUS : map(vmf);
+	mutex_unlock(lock);
 	filemap_invalidate_unlock_shared(inode->i_mapping);
 	return ret;
 }
@@ -141,7 +173,10 @@ static vm_fault_t daxfs_huge_fault(struct vm_fault *vmf, compat_fault_size_t siz
 	return fault_locked(vmf, map_huge);
 }
 
-/* Debuggers read what has no struct pages through this. */
+/*
+ * Debuggers read what has no struct pages through this, page by page: the next may be one of a
+ * private mapping's own, or beyond its end.
+ */
 static int daxfs_access(struct vm_area_struct *vma, unsigned long addr, void *buf, int len,
 			int write)
 {
@@ -152,7 +187,7 @@ static int daxfs_access(struct vm_area_struct *vma, unsigned long addr, void *bu
 
 	if (write || offset >= size || daxfs_is_gone(inode->i_sb))
 		return -EFAULT;
-	len = min_t(u64, len, size - offset);
+	len = min3((u64)len, (u64)(PAGE_SIZE - offset_in_page(addr)), size - offset);
 	if (daxfs_region_read(&DAXFS_SB(inode->i_sb)->image.region, DAXFS_I(inode)->data + offset,
 			      buf, len, &err))
 		return -EFAULT;
@@ -171,9 +206,9 @@ int daxfs_mmap(struct file *file, struct vm_area_struct *vma)
 
 	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == (VM_SHARED | VM_MAYWRITE))
 		return -EINVAL;
-	/* Sound images have every file on a page of its own. */
+	/* Sound images have every file on a block of its own, which larger pages may not be. */
 	if (!PAGE_ALIGNED(DAXFS_I(inode)->data))
-		return -EUCLEAN;
+		return IS_ALIGNED(DAXFS_I(inode)->data, DAXFS_BLOCK_SIZE) ? -ENODEV : -EUCLEAN;
 	vma->vm_ops = &daxfs_vm_operations;
 	compat_vm_flags_set(vma, compat_mapping_flags(vma));
 	return 0;

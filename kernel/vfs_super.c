@@ -470,6 +470,7 @@ static int __init daxfs_init(void)
 
 	if (ret)
 		return ret;
+	daxfs_mmap_init();
 	ret = register_filesystem(&daxfs_type);
 	if (ret)
 		daxfs_inode_cache_exit();

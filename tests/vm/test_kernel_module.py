@@ -65,9 +65,6 @@ with_pages = pytest.mark.parametrize(
 without_pages = pytest.mark.parametrize(
     "mounted", [*on_phys, *on_cxl[1:], *on_heaps], indirect=True, ids="-".join, scope="module"
 )
-aligned = pytest.mark.parametrize(
-    "mounted", [*on_phys, *on_pmem, *on_cxl[:1]], indirect=True, ids="-".join, scope="module"
-)
 
 
 @dataclass(frozen=True)
@@ -229,7 +226,7 @@ def test_the_tree_is_the_source(mounted: Mounted, programs: Path, tree_of_source
     "check",
     [
         *("shared", "private", "torn", "beyond", "seeking", "moving", "advice", "direct"),
-        *("at-once", "bad-buffer", "debugged"),
+        *("at-once", "bad-buffer", "debugged", "walked"),
     ],
 )
 def test_a_file_behaves(mounted: Mounted, check: str) -> None:
@@ -241,9 +238,14 @@ def test_one_fault_maps_two_mebibytes(mounted: Mounted) -> None:
     mounted.probe("faults", 16 // 2 + 3)
 
 
-@aligned
+@with_pages
 def test_large_files_are_mapped_with_huge_pages(mounted: Mounted) -> None:
     mounted.probe("huge")
+
+
+@everywhere
+def test_pages_are_copied_while_others_are_mapped(mounted: Mounted) -> None:
+    mounted.probe("race", 3000)
 
 
 @with_pages

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -21,6 +22,7 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -157,6 +159,76 @@ static void huge(const char *argument)
 		errx(1, "%ld KiB of page tables for %zu bytes", grown, size);
 }
 
+// Whoever walks page tables finds entries there that it can look at.
+static void walked(const char *argument)
+{
+	volatile char *memory = map(PROT_READ, MAP_SHARED);
+	unsigned long nodes = 1;
+	uint64_t entries[1024];
+	int pagemap = open("/proc/self/pagemap", O_RDONLY);
+	int references = open("/proc/self/clear_refs", O_WRONLY);
+	size_t at, page;
+	char line[4096];
+	FILE *lines;
+
+	for (at = 0; at < size; at += 4096)
+		(void)memory[at];
+	page = (uintptr_t)memory / 4096;
+	CHECK(pread(pagemap, entries, sizeof(entries), page * sizeof(*entries)) == sizeof(entries));
+	CHECK(write(references, "1", 1) == 1);
+	CHECK(write(references, "4", 1) == 1);
+	lines = fopen("/proc/self/smaps", "r");
+	while (fgets(line, sizeof(line), lines))
+		;
+	fclose(lines);
+	// What it says is the kernel's business.
+	syscall(SYS_mbind, memory, size, MPOL_BIND, &nodes, 8, MPOL_MF_STRICT);
+	syscall(SYS_mbind, memory, size, MPOL_BIND, &nodes, 8, MPOL_MF_STRICT | MPOL_MF_MOVE);
+	for (at = 0; at < size; at += 4096)
+		CHECK(memory[at] == content[at]);
+}
+
+static char *raced;
+static volatile int racing;
+
+static void *read_raced(void *argument)
+{
+	volatile char *memory = raced;
+	size_t at;
+
+	while (racing)
+		for (at = 0; at < 2 << 20; at += 37 * 4096)
+			(void)memory[at];
+	return NULL;
+}
+
+// Pages are copied for writing while others are mapped for reading, which may be 2 MiB at a time.
+static void race(const char *argument)
+{
+	pthread_t readers[2];
+	char *original = map(PROT_READ, MAP_SHARED);
+	unsigned int state = 1;
+	int i;
+
+	raced = map(PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	racing = 1;
+	for (i = 0; i < 2; i++)
+		CHECK(!pthread_create(&readers[i], NULL, read_raced, NULL));
+	for (i = 0; i < atoi(argument); i++) {
+		size_t at;
+
+		CHECK(!madvise(raced, 2 << 20, MADV_DONTNEED));
+		state = state * 1103515245 + 12345;
+		at = (state >> 8) % 512 * 4096 + state % 7;
+		raced[at] = ~content[at];
+		CHECK(raced[at] == (char)~content[at]);
+	}
+	racing = 0;
+	for (i = 0; i < 2; i++)
+		CHECK(!pthread_join(readers[i], NULL));
+	CHECK(!memcmp(original, content, size));
+}
+
 // Beyond the file's last page there is nothing.
 static void beyond(const char *argument)
 {
@@ -258,7 +330,7 @@ static void debugged(const char *argument)
 	char *memory = map(PROT_READ, MAP_SHARED);
 	pid_t child = fork();
 	char path[64], copy[4096];
-	int status, other;
+	int status, other, i;
 
 	if (!child) {
 		ptrace(PTRACE_TRACEME, 0, 0, 0);
@@ -271,6 +343,20 @@ static void debugged(const char *argument)
 	CHECK(pread(other, copy, sizeof(copy), (off_t)(uintptr_t)memory) == sizeof(copy));
 	CHECK(!memcmp(copy, content, sizeof(copy)));
 	kill(child, SIGKILL);
+
+	// Across pages of a private mapping, and its end, everybody sees what is there.
+	memory = map(PROT_READ | PROT_WRITE, MAP_PRIVATE);
+	memset(memory + 4096, 0x5a, 4096);
+	CHECK(mmap(memory + 3 * 4096, 4096, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED);
+	memset(memory + 3 * 4096, 0x77, 4096);
+	other = open("/proc/self/mem", O_RDONLY);
+	for (i = 0; i < 3; i++) {
+		off_t at = (off_t)(uintptr_t)memory + i * 4096 + 2048;
+
+		CHECK(pread(other, copy, sizeof(copy), at) == sizeof(copy));
+		CHECK(!memcmp(copy, memory + i * 4096 + 2048, sizeof(copy)));
+	}
 }
 
 // Direct I/O from a mapping into another file, which takes the pages themselves.
@@ -439,7 +525,7 @@ static const struct {
 	{ "bad-buffer", bad_buffer }, { "debugged", debugged }, { "pinned", pinned },
 	{ "unpinned", unpinned }, { "huge", huge }, { "handle", handle },
 	{ "poisoned", poisoned }, { "broken", broken }, { "kept", kept },
-	{ "crowd", crowd }, { "gone", gone },
+	{ "crowd", crowd }, { "gone", gone }, { "walked", walked }, { "race", race },
 };
 
 int main(int argc, char **argv)
