@@ -38,8 +38,10 @@ static int check_range(const struct daxfs_backing *backing, struct fs_context *f
 /* A range nobody owns; without a size it is the image's, which its superblock tells. */
 int daxfs_phys_open(struct daxfs_backing *backing, struct fs_context *fc)
 {
-	struct daxfs_superblock *sb;
+	u8 head[offsetofend(struct daxfs_superblock, total_size)] __aligned(8);
+	const struct daxfs_superblock *sb = (const void *)head;
 	u64 size = backing->size;
+	void *start;
 	int ret;
 
 	if (!size)
@@ -47,14 +49,19 @@ int daxfs_phys_open(struct daxfs_backing *backing, struct fs_context *fc)
 	ret = check_range(backing, fc);
 	if (ret || size)
 		return ret;
-	sb = memremap(backing->phys, PAGE_SIZE, MEMREMAP_WB);
-	if (!sb) {
+	start = memremap(backing->phys, PAGE_SIZE, MEMREMAP_WB);
+	if (!start) {
 		errorf(fc, "daxfs: memory at %#llx cannot be mapped", backing->phys);
 		return -ENOMEM;
 	}
-	if (READ_ONCE(sb->magic) == cpu_to_le32(DAXFS_MAGIC3))
-		size = PAGE_ALIGN(le64_to_cpu(READ_ONCE(sb->total_size)));
-	memunmap(sb);
+	ret = copy_mc_to_kernel(head, start, sizeof(head));
+	memunmap(start);
+	if (ret) {
+		errorf(fc, "daxfs: memory error at %#llx", backing->phys);
+		return -EIO;
+	}
+	if (sb->magic == cpu_to_le32(DAXFS_MAGIC3))
+		size = PAGE_ALIGN(le64_to_cpu(sb->total_size));
 	if (!size)
 		return invalf(fc, "daxfs: no image at %#llx", backing->phys);
 	backing->size = size;
@@ -143,10 +150,8 @@ int daxfs_device_open(struct daxfs_backing *backing, const char *path, struct fs
 	return check_range(backing, fc);
 }
 
-/* Called when memory fails, and when the device goes. */
-static int block_failure(struct dax_device *dax, u64 offset, u64 len, int flags)
+static int fail_range(struct super_block *sb, u64 offset, u64 len)
 {
-	struct super_block *sb = dax_holder(dax);
 	struct daxfs_backing *backing = &DAXFS_SB(sb)->backing;
 	u64 start = backing->dax_start, at, end;
 
@@ -173,12 +178,31 @@ static int block_failure(struct dax_device *dax, u64 offset, u64 len, int flags)
 	return 0;
 }
 
+/*
+ * Held while a failure is dealt with, so that its file system stays, and while a device is taken
+ * hold of, so that it is known by then what is to be done.
+ */
+static DEFINE_MUTEX(holding);
+
+/* Called when memory fails, and when the device goes. */
+static int block_failure(struct dax_device *dax, u64 offset, u64 len, int flags)
+{
+	struct super_block *sb;
+	int ret;
+
+	mutex_lock(&holding);
+	sb = dax_holder(dax);
+	ret = sb ? fail_range(sb, offset, len) : -ENXIO;
+	mutex_unlock(&holding);
+	return ret;
+}
+
 static const struct dax_holder_operations block_holder = {
 	.notify_failure = block_failure,
 };
 
-int daxfs_block_open(struct daxfs_backing *backing, struct block_device *bdev,
-		     struct fs_context *fc)
+static int block_open(struct daxfs_backing *backing, struct block_device *bdev,
+		      struct fs_context *fc)
 {
 	unsigned long pfn;
 	long found;
@@ -232,6 +256,20 @@ static int map_dmabuf(struct daxfs_backing *backing, struct fs_context *fc)
 	return 0;
 }
 
+static int watch_device(struct daxfs_backing *backing, struct fs_context *fc)
+{
+	int ret;
+
+	backing->notifier.notifier_call = device_event;
+	ret = bus_register_notifier(backing->device->bus, &backing->notifier);
+	if (ret)
+		return ret;
+	/* Of a driver that left before, nobody told; and what came after it may be the kernel. */
+	if (!READ_ONCE(backing->device->driver))
+		return invalf(fc, "daxfs: %s: its driver has left it", dev_name(backing->device));
+	return check_range(backing, fc);
+}
+
 /* Maps the memory into the kernel; of what has no owner yet we become it. */
 int daxfs_backing_map(struct daxfs_backing *backing, struct fs_context *fc)
 {
@@ -253,11 +291,18 @@ int daxfs_backing_map(struct daxfs_backing *backing, struct fs_context *fc)
 	}
 	backing->pages = compat_device_has_pages(PHYS_PFN(backing->phys)) &&
 			 compat_device_has_pages(PHYS_PFN(backing->phys + backing->size - 1));
-	if (backing->device) {
-		backing->notifier.notifier_call = device_event;
-		return bus_register_notifier(backing->device->bus, &backing->notifier);
-	}
-	return 0;
+	return backing->device ? watch_device(backing, fc) : 0;
+}
+
+int daxfs_block_map(struct daxfs_backing *backing, struct block_device *bdev,
+		    struct fs_context *fc)
+{
+	int ret;
+
+	mutex_lock(&holding);
+	ret = block_open(backing, bdev, fc) ?: daxfs_backing_map(backing, fc);
+	mutex_unlock(&holding);
+	return ret;
 }
 
 /* Lets go of whatever is held; once more does no harm. */
@@ -265,8 +310,11 @@ void daxfs_backing_close(struct daxfs_backing *backing)
 {
 	if (backing->notifier.notifier_call)
 		bus_unregister_notifier(backing->device->bus, &backing->notifier);
-	if (backing->dax)
+	if (backing->dax) {
+		mutex_lock(&holding);
 		fs_put_dax(backing->dax, backing->sb);
+		mutex_unlock(&holding);
+	}
 	if (backing->start && backing->kind != DAXFS_DMABUF)
 		memunmap(backing->start);
 	if (!iosys_map_is_null(&backing->map)) {

@@ -494,6 +494,12 @@ static int check_shape(struct proof *proof)
 					     it->names);
 		if (S_ISDIR(it->mode) && it->parent)
 			seen[it->parent - 1].subdirs++;
+		if (!(ino % 1024)) {
+			int ret = breathe(proof);
+
+			if (ret)
+				return ret;
+		}
 	}
 	for (ino = 1; ino <= base->inode_count && proof->strict; ino++) {
 		struct seen *it = &seen[ino - 1];

@@ -9,6 +9,7 @@
 #include <linux/iosys-map.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
+#include <linux/srcu.h>
 
 #include "engine.h"
 
@@ -46,6 +47,7 @@ struct daxfs_super {
 	char *device;			/* as given by dax=, for showing */
 	bool validated;
 	bool gone;			/* the memory was taken away */
+	struct srcu_struct readers;	/* copies that the memory must stay for */
 	atomic64_t room;		/* directory entries that may still be indexed */
 	struct mutex ordering;		/* held while an index is made */
 	struct rcu_head rcu;
@@ -93,10 +95,10 @@ void daxfs_take_away(struct super_block *sb);
 /* backing.c and its parts */
 int daxfs_phys_open(struct daxfs_backing *backing, struct fs_context *fc);
 int daxfs_device_open(struct daxfs_backing *backing, const char *path, struct fs_context *fc);
-int daxfs_block_open(struct daxfs_backing *backing, struct block_device *bdev,
-		     struct fs_context *fc);
 int daxfs_dmabuf_open(struct daxfs_backing *backing, struct fs_context *fc);
 int daxfs_backing_map(struct daxfs_backing *backing, struct fs_context *fc);
+int daxfs_block_map(struct daxfs_backing *backing, struct block_device *bdev,
+		    struct fs_context *fc);
 void daxfs_backing_close(struct daxfs_backing *backing);
 unsigned long daxfs_backing_pfn(const struct daxfs_backing *backing, u64 offset);
 

@@ -28,19 +28,27 @@ static ssize_t daxfs_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct inode *inode = file_inode(iocb->ki_filp);
 	const struct daxfs_region *region = &DAXFS_SB(inode->i_sb)->image.region;
-	size_t count = iov_iter_count(to), copied;
+	size_t count = iov_iter_count(to), copied = 0;
+	struct srcu_struct *readers = &DAXFS_SB(inode->i_sb)->readers;
 	loff_t pos = iocb->ki_pos, size = inode->i_size;
 	u64 data = DAXFS_I(inode)->data;
+	bool gone;
+	int lock;
 
-	if (daxfs_is_gone(inode->i_sb))
-		return -EIO;
 	if (!count || pos >= size)
 		return 0;
 	count = min_t(u64, count, size - pos);
 	/* The record was checked when the inode was read; what is used here has not changed since. */
 	if (WARN_ON_ONCE(!daxfs_region_holds(region, data + pos, count)))
 		return -EUCLEAN;
-	copied = _copy_mc_to_iter(region->start + data + pos, count, to);
+	/* Nobody takes the memory away while it is copied. */
+	lock = srcu_read_lock(readers);
+	gone = daxfs_is_gone(inode->i_sb);
+	if (!gone)
+		copied = _copy_mc_to_iter(region->start + data + pos, count, to);
+	srcu_read_unlock(readers, lock);
+	if (gone)
+		return -EIO;
 	iocb->ki_pos = pos + copied;
 	return copied ?: why_nothing(inode, data + pos);
 }

@@ -137,7 +137,11 @@ static int daxfs_statfs(struct dentry *dentry, struct kstatfs *stat)
 	stat->f_blocks = le64_to_cpu(image->superblock->total_size) / DAXFS_BLOCK_SIZE;
 	stat->f_files = image->base.inode_count;
 	stat->f_namelen = DAXFS_NAME_MAX;
-	stat->f_fsid = uuid_to_fsid(image->superblock->uuid);
+	/* Images of others have no identity. */
+	if (memchr_inv(image->superblock->uuid, 0, UUID_SIZE))
+		stat->f_fsid = uuid_to_fsid(image->superblock->uuid);
+	else
+		stat->f_fsid = u64_to_fsid(huge_encode_dev(dentry->d_sb->s_dev));
 	return 0;
 }
 
@@ -173,6 +177,7 @@ void daxfs_unmap_all(struct super_block *sb)
 void daxfs_take_away(struct super_block *sb)
 {
 	WRITE_ONCE(DAXFS_SB(sb)->gone, true);
+	synchronize_srcu(&DAXFS_SB(sb)->readers);
 	pr_crit("daxfs (%s): its memory was taken away\n", sb->s_id);
 	daxfs_unmap_all(sb);
 }
@@ -235,9 +240,8 @@ static int daxfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	int ret;
 
 	super->backing.sb = sb;
-	ret = sb->s_bdev ? daxfs_block_open(&super->backing, sb->s_bdev, fc) : 0;
-	if (!ret)
-		ret = daxfs_backing_map(&super->backing, fc);
+	ret = sb->s_bdev ? daxfs_block_map(&super->backing, sb->s_bdev, fc) :
+			   daxfs_backing_map(&super->backing, fc);
 	if (ret)
 		return ret;
 	ret = daxfs_image_open(&super->image, super->backing.start, super->backing.size, &err) ?:
@@ -275,7 +279,8 @@ static int same_memory(struct super_block *sb, struct fs_context *fc)
 	const struct daxfs_backing *wanted = &((struct daxfs_super *)fc->s_fs_info)->backing;
 	const struct daxfs_backing *there = &super->backing;
 
-	if (!super)
+	/* What is gone from one may be back for another. */
+	if (!super || READ_ONCE(super->gone))
 		return false;
 
 	return wanted->kind == there->kind && wanted->phys == there->phys &&
@@ -324,6 +329,9 @@ static int open_source(struct request *request, struct fs_context *fc)
 		request->backing.kind = DAXFS_BLOCK;
 		return 0;
 	}
+	/* Opening is not harmless for everything: of a FIFO it would wait. */
+	if (!S_ISCHR(mode))
+		return invalf(fc, "daxfs: %s: not a device", fc->source);
 	request->backing.kind = DAXFS_DEVICE;
 	return daxfs_device_open(&request->backing, fc->source, fc);
 }
@@ -332,6 +340,7 @@ static void free_super(struct daxfs_super *super)
 {
 	daxfs_backing_close(&super->backing);
 	daxfs_image_close(&super->image);
+	cleanup_srcu_struct(&super->readers);
 	kfree(super->device);
 	kfree_rcu(super, rcu);
 }
@@ -343,6 +352,11 @@ static int get_tree(struct fs_context *fc, struct request *request)
 
 	if (!super)
 		return -ENOMEM;
+	ret = init_srcu_struct(&super->readers);
+	if (ret) {
+		kfree(super);
+		return ret;
+	}
 	mutex_init(&super->ordering);
 	/* From here on the superblock holds the memory. */
 	swap(super->backing, request->backing);
@@ -401,7 +415,8 @@ static int daxfs_reconfigure(struct fs_context *fc)
 {
 	struct super_block *sb = fc->root->d_sb;
 
-	if (!(fc->sb_flags & SB_RDONLY)) {
+	/* Who says nothing of it leaves it as it is. */
+	if (fc->sb_flags_mask & SB_RDONLY && !(fc->sb_flags & SB_RDONLY)) {
 		errorf(fc, "daxfs: the kernel only reads images");
 		return -EROFS;
 	}

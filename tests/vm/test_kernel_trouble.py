@@ -182,3 +182,42 @@ def test_a_mount_of_a_buffer_is_remounted(guest: Guest, image: Path) -> None:
     finally:
         guest.check(f"umount {WHERE}")
     assert guest.run(f"mount -t daxfs -o dmabuf none {WHERE}").status
+
+
+@everywhere
+def test_a_reconfiguration_without_a_word_about_writing_is_taken(mounted: Guest) -> None:
+    code = (
+        "import ctypes, os\n"
+        "call = ctypes.CDLL(None, use_errno=True).syscall\n"
+        f"context = call(433, -100, b'{WHERE}', 0)\n"
+        "print(call(431, context, 0, b'validate', None, 0))\n"
+        "print(call(431, context, 7, None, None, 0))\n"
+    )
+    assert mounted.check([BIN / "python", "-c", code]).split() == ["0", "0"]
+    options = mounted.check(f"grep {WHERE} /proc/mounts").split()[3].split(",")
+    assert {"ro", "validate"} <= set(options)
+    assert mounted.run(f"mount -o remount,rw {WHERE}").status
+
+
+@everywhere
+def test_only_devices_are_opened(guest: Guest) -> None:
+    guest.check("mkfifo /run/fifo")
+    # It would be waited for, until 124.
+    assert guest.run(f"timeout 20 mount -t daxfs /run/fifo {WHERE}").status == 32
+
+
+@everywhere
+def test_memory_fails_while_it_is_mounted_and_let_go(guest: Guest) -> None:
+    """The page is in no file, so that nothing is lost by it."""
+    page = PMEM_ADDRESS + PARTITION - MIB
+    failing = f"echo {page:#x} >/sys/devices/system/memory/hard_offline_page"
+    mounting = (
+        f"mount -t daxfs /dev/pmem0 {WHERE} && ls -lR {WHERE} >/dev/null && "
+        f"cmp -n 4096 {WHERE}/own {WHERE}/own && umount {WHERE}"
+    )
+    guest.check(
+        f"while [ ! -e /run/enough ]; do {failing}; done 2>/dev/null & "
+        f"for i in $(seq 40); do {mounting} || exit 1; done; "
+        "touch /run/enough; wait; rm /run/enough",
+        timeout=300,
+    )
