@@ -270,6 +270,11 @@ impl Session {
         Ok(())
     }
 
+    /// Lets go of the trees that are kept.
+    pub(crate) fn forget_trees(&self) {
+        self.lock_trees().clear();
+    }
+
     /// Where a record's log begins.
     pub(crate) fn log_start(&self, slot: u64) -> Result<Cursor> {
         let (offset, capacity) = self.records.log(slot)?;

@@ -289,3 +289,29 @@ fn a_file_in_use_without_a_name_survives_until_the_log_can_be_begun_anew() {
     drop(main);
     branching::expect_clean(&region);
 }
+
+#[test]
+fn files_that_came_and_went_are_forgotten_with_the_log() {
+    let (bytes, _) = branching::image(HEAP);
+    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
+    let session = branching::session(&region).expect("it opens");
+    let main = session.open_branch("main", Access::Write).expect("main");
+    make(&main, "stays");
+    write(&main, "stays", b's', 5000).expect("room");
+    make(&main, "goes");
+    let number = ino(&main, "goes");
+    remove(&main, "goes");
+    let known = || main.view().expect("a view").inode(number);
+    assert_eq!(known().expect("known without a name").nlink, 0);
+    assert!(main.renew().expect("tried"));
+    assert!(known().is_err());
+    // What is there is there, for it and for others.
+    assert_eq!(content(&main, ino(&main, "stays")).expect("there"), b's');
+    make(&main, "new");
+    let other = branching::session(&region).expect("it opens");
+    let seen = other.open_branch("main", Access::Read).expect("main");
+    assert_eq!(content(&seen, ino(&seen, "stays")).expect("there"), b's');
+    assert_eq!(ino(&seen, "new"), ino(&main, "new"));
+    drop((main, seen));
+    branching::expect_clean(&region);
+}

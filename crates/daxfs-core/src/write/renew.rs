@@ -87,6 +87,15 @@ impl Open {
         session.maintain_to(0)?;
         // What was found to be of no use in the first round is free in the next.
         session.maintain()?;
+        self.reload()?;
         Ok(true)
+    }
+
+    /// Takes the tree as the fold has it, which knows nothing of what came and went meanwhile.
+    fn reload(&self) -> Result<()> {
+        let mut state = self.write_state();
+        self.session.forget_trees();
+        (state.cursor, state.index) = self.session.replay_record(state.slot, state.id)?;
+        Ok(())
     }
 }
