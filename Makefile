@@ -18,7 +18,7 @@ SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(wildcard crates/*/
 .PHONY: help install demo test test-rust test-python test-fs stress test-vm lint fmt bench bench-instructions clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(APT_INSTALL) python3-venv; }
@@ -69,12 +69,16 @@ test-vm: $(VENV)/.installed-test ## Run the commands on real shared memory in bo
 lint: $(VENV)/.installed-test ## Check formatting, lints and types
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo fmt --check --manifest-path $(FUZZ_DIR)/Cargo.toml
+	@command -v c++ >/dev/null || { $(APT_INSTALL) g++; }
+	cargo clippy --manifest-path $(FUZZ_DIR)/Cargo.toml --all-targets -- -D warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 fmt: $(VENV)/.installed-test ## Format the sources
 	cargo fmt
+	cargo fmt --manifest-path $(FUZZ_DIR)/Cargo.toml
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -95,7 +99,7 @@ bench-instructions: target/tools/bin/gungraun-runner ## Count the instructions t
 	GUNGRAUN_RUNNER=$(abspath $<) cargo bench -p daxfs-core --bench instructions
 
 clean: ## Remove what was built
-	rm -rf target $(VENV) dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf target $(FUZZ_DIR)/target $(VENV) dist .mypy_cache .ruff_cache .pytest_cache
 
 include fuzz.mk
 include kernel.mk

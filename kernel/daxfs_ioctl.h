@@ -2,8 +2,8 @@
 /*
  * Control of branches through a mount: ioctls on the root directory of the mount.
  *
- * The kernel's module and the FUSE server take the same numbers and structures. Names are bytes
- * that end with a NUL. Whoever may write to the root directory may call; others get EACCES.
+ * The FUSE server takes them. The kernel's module, which only reads base images, has none yet; it is
+ * to take the same numbers and structures. Names are bytes that end with a NUL. Whoever may write to the root directory may call; others get EACCES.
  *
  * Errors: ENOENT no such branch, EEXIST there is one of that name, EBUSY another party holds it or
  * it has children, EROFS mounted for reading, ESTALE it has ended, ENOSPC no record is free,
@@ -62,7 +62,7 @@ struct daxfs_ioc_list {
 struct daxfs_ioc_info {
 	__u8 uuid[16];
 	__u32 flags;
-	__u32 server_pid;	/* 0: the kernel serves */
+	__u32 server_pid;
 };
 
 /* Make a branch, and show it instead of what the mount shows. */

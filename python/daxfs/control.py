@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Control of branches through a mount, whether FUSE or the kernel's module serves it.
+"""Control of branches through a FUSE mount.
 
 The numbers and structures are those of ``kernel/daxfs_ioctl.h``.
 """

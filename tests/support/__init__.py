@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Helpers that several test suites share; none of them imports daxfs."""
+"""Helpers that several test suites share."""

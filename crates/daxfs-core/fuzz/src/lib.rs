@@ -221,6 +221,7 @@ fn archive_of(image: &[u8]) -> Vec<u8> {
     let view = View::base(Arc::new(image));
     let root = view.inode(ROOT_INO).expect("a root");
     let mut archive = Vec::new();
-    to_tar(&view, &root, &mut archive, "archive".as_ref(), &Progress::default()).expect("an archive");
+    to_tar(&view, &root, &mut archive, "archive".as_ref(), &Progress::default())
+        .expect("an archive");
     archive
 }
