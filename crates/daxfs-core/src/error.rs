@@ -327,68 +327,53 @@ impl Error {
             Self::TooManyLinks { .. } => Errno::MLINK.raw_os_error(),
         }
     }
+}
 
-    /// Name of the variant, for bindings that have a class for each.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Io { .. } => "Io",
-            Self::Corrupt { .. } => "Corrupt",
-            Self::Unsound { .. } => "Unsound",
-            Self::Unsupported { .. } => "Unsupported",
-            Self::NotFound { .. } => "NotFound",
-            Self::NotDirectory { .. } => "NotDirectory",
-            Self::IsDirectory { .. } => "IsDirectory",
-            Self::WrongType { .. } => "WrongType",
-            Self::Loop { .. } => "Loop",
-            Self::TooLong { .. } => "TooLong",
-            Self::NoBranch { .. } => "NoBranch",
-            Self::NoSpace { .. } | Self::NoRecord => "NoSpace",
-            Self::Exists { .. } => "Exists",
-            Self::Invalid { .. } => "Invalid",
-            Self::Input { .. } => "Input",
-            Self::Backing { .. } => "Backing",
-            Self::Interrupted => "Interrupted",
-            Self::Stale { .. } => "Stale",
-            Self::Busy { .. } => "Busy",
-            Self::ReadOnly { .. } => "ReadOnly",
-            Self::BranchExists { .. } => "BranchExists",
-            Self::FileExists { .. } => "FileExists",
-            Self::NotEmpty { .. } => "NotEmpty",
-            Self::NotPermitted { .. } => "NotPermitted",
-            Self::NoAttribute { .. } => "NoAttribute",
-            Self::FileTooBig { .. } => "FileTooBig",
-            Self::TooManyLinks { .. } => "TooManyLinks",
+/// Gives every variant its name: its own, or that of another which means the same to callers.
+macro_rules! names {
+    ($($variant:ident),* $(,)?; $($other:ident => $same:ident),*) => {
+        impl Error {
+            /// Name of the variant, for bindings that have a class for each.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant { .. } => stringify!($variant),)*
+                    $(Self::$other { .. } => stringify!($same),)*
+                }
+            }
+
+            /// Every name that [`Error::name`] can give.
+            pub const NAMES: &[&str] = &[$(stringify!($variant)),*];
         }
-    }
+    };
+}
 
-    /// Every name that [`Error::name`] can give.
-    pub const NAMES: [&'static str; 27] = [
-        "Io",
-        "Corrupt",
-        "Unsound",
-        "Unsupported",
-        "NotFound",
-        "NotDirectory",
-        "IsDirectory",
-        "WrongType",
-        "Loop",
-        "TooLong",
-        "NoBranch",
-        "NoSpace",
-        "Exists",
-        "Invalid",
-        "Input",
-        "Backing",
-        "Interrupted",
-        "Stale",
-        "Busy",
-        "ReadOnly",
-        "BranchExists",
-        "FileExists",
-        "NotEmpty",
-        "NotPermitted",
-        "NoAttribute",
-        "FileTooBig",
-        "TooManyLinks",
-    ];
+names! {
+    Io,
+    Corrupt,
+    Unsound,
+    Unsupported,
+    NotFound,
+    NotDirectory,
+    IsDirectory,
+    WrongType,
+    Loop,
+    TooLong,
+    NoBranch,
+    NoSpace,
+    Exists,
+    Invalid,
+    Input,
+    Backing,
+    Interrupted,
+    Stale,
+    Busy,
+    ReadOnly,
+    BranchExists,
+    FileExists,
+    NotEmpty,
+    NotPermitted,
+    NoAttribute,
+    FileTooBig,
+    TooManyLinks;
+    NoRecord => NoSpace
 }
