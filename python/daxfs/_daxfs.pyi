@@ -207,20 +207,7 @@ class Tree:
         self, path: StrOrBytesPath, /, *, follow_symlinks: bool = True
     ) -> dict[str, bytes]: ...
     def read_bytes(self, path: StrOrBytesPath, /) -> bytes: ...
-    def view(self, path: StrOrBytesPath, /) -> memoryview:
-        """Return a file's contents without a copy, as a read-only view of the image itself.
-
-        Parameters
-        ----------
-        path : str, bytes or os.PathLike
-            A regular file.
-
-        Raises
-        ------
-        UnsupportedError
-            The file lies in several pieces, or a branch changed it and the image was not opened
-            with ``writable=True``, so that nothing would keep the bytes; `read_bytes` copies them.
-        """
+    def view(self, path: StrOrBytesPath, /) -> memoryview: ...
     def extents(self, path: StrOrBytesPath, /) -> list[Extent]: ...
     def open_file(self, path: StrOrBytesPath, /) -> File: ...
 

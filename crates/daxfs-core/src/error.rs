@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The one error type: every variant says what, where and what to do, and maps to one errno.
+//! The one error type: every variant says what and where, and what to do where that is not plain; and
+//! maps to one errno.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

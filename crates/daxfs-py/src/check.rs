@@ -84,6 +84,27 @@ pub(crate) struct Report {
 }
 
 /// Proves everything that the format demands of an image.
+///
+/// Parameters
+/// ----------
+/// source : str, bytes, os.PathLike or int
+///     Where the image lies, as for `open`.
+/// data : bool, optional
+///     Also check what files hold, where the image has checksums of it.
+/// invalidate : bool, optional
+///     First drop what this processor has cached of the memory.
+///
+/// Returns
+/// -------
+/// Report
+///     Findings and counts; the image is sound if it has no errors.
+///
+/// Raises
+/// ------
+/// CorruptImageError, UnsupportedError
+///     It is no image that this version knows.
+/// NotFoundError, AccessError, BackingError
+///     It cannot be opened.
 #[pyfunction]
 #[pyo3(signature = (source, /, *, data=false, invalidate=false))]
 pub(crate) fn validate(

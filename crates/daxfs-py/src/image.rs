@@ -183,6 +183,16 @@ impl Image {
     }
 
     /// What the branch table says of the branches there are now.
+    ///
+    /// Returns
+    /// -------
+    /// list of BranchStatus
+    ///     Main first, then in the order in which they were made.
+    ///
+    /// Raises
+    /// ------
+    /// CorruptImageError
+    ///     The table makes no sense.
     fn branch_statuses(slf: &Bound<'_, Self>) -> Result<Vec<BranchStatus>> {
         if let Ok(session) = slf.get().session() {
             let branches = slf.py().detach(|| session.branches())?;
@@ -195,6 +205,21 @@ impl Image {
 
     /// The tree of a branch: as it is now, or in an image that is open for writing as it is at
     /// each moment.
+    ///
+    /// Parameters
+    /// ----------
+    /// name : str
+    ///     The branch.
+    ///
+    /// Returns
+    /// -------
+    /// Tree
+    ///     For reading.
+    ///
+    /// Raises
+    /// ------
+    /// NoBranchError
+    ///     There is none of this name.
     #[pyo3(signature = (name, /))]
     pub(crate) fn tree(slf: &Bound<'_, Self>, name: &str) -> Result<Tree> {
         let source = match slf.get().session() {
@@ -211,6 +236,22 @@ impl Image {
     }
 
     /// Commits a branch by its name.
+    ///
+    /// Parameters
+    /// ----------
+    /// name : str
+    ///     The branch; it becomes main, and others made of main end.
+    ///
+    /// Raises
+    /// ------
+    /// NoBranchError
+    ///     There is none of this name.
+    /// BranchBusyError
+    ///     Another party writes to it, or branches that were made of it live.
+    /// BranchStaleError
+    ///     Another was committed before.
+    /// InvalidError
+    ///     It is main, or the image is not open for writing.
     #[pyo3(signature = (name, /))]
     fn commit_branch(&self, py: Python<'_>, name: &str) -> Result<()> {
         let session = self.session()?;
@@ -218,14 +259,48 @@ impl Image {
     }
 
     /// Aborts a branch by its name.
+    ///
+    /// Parameters
+    /// ----------
+    /// name : str
+    ///     The branch; what was done in it is gone.
+    ///
+    /// Raises
+    /// ------
+    /// NoBranchError
+    ///     There is none of this name.
+    /// BranchBusyError
+    ///     Another party writes to it, or branches that were made of it live.
+    /// InvalidError
+    ///     It is main, or the image is not open for writing.
     #[pyo3(signature = (name, /))]
     fn abort_branch(&self, py: Python<'_>, name: &str) -> Result<()> {
         let session = self.session()?;
         Ok(py.detach(|| session.abort(name))?)
     }
 
-    /// Takes a branch from whoever writes to it, if that one is dead; by force, if nobody can
-    /// tell. Returns whether anybody had it.
+    /// Takes a branch from whoever writes to it, if that one is dead.
+    ///
+    /// Parameters
+    /// ----------
+    /// name : str
+    ///     The branch.
+    /// force : bool, optional
+    ///     Also if nobody can tell whether it is. A branch other than main can only be read then.
+    ///
+    /// Returns
+    /// -------
+    /// bool
+    ///     Whether anybody had it.
+    ///
+    /// Raises
+    /// ------
+    /// NoBranchError
+    ///     There is none of this name.
+    /// BranchBusyError
+    ///     Its writer lives, or may live.
+    /// InvalidError
+    ///     The image is not open for writing.
     #[pyo3(signature = (name, /, *, force=false))]
     fn release_branch(&self, py: Python<'_>, name: &str, force: bool) -> Result<bool> {
         let session = self.session()?;
@@ -233,6 +308,16 @@ impl Image {
     }
 
     /// Gives back what is not needed any more.
+    ///
+    /// Returns
+    /// -------
+    /// Maintained
+    ///     What was freed, in bytes, records and layers.
+    ///
+    /// Raises
+    /// ------
+    /// InvalidError
+    ///     The image is not open for writing.
     fn maintain(&self, py: Python<'_>) -> Result<Maintained> {
         let session = self.session()?;
         Ok(py.detach(|| session.collect())?.into())

@@ -53,7 +53,23 @@ mod _daxfs {
     #[pymodule_export]
     use super::tree::Tree;
 
-    /// Reads a number of bytes: decimal or hexadecimal, with an optional suffix K, M, G or T.
+    /// Reads a number of bytes.
+    ///
+    /// Parameters
+    /// ----------
+    /// text : str
+    ///     Decimal or hexadecimal, with an optional suffix K, M, G or T, which are powers of 1024;
+    ///     such as ``4096``, ``0x1000``, ``64K``.
+    ///
+    /// Returns
+    /// -------
+    /// int
+    ///     Bytes.
+    ///
+    /// Raises
+    /// ------
+    /// InvalidError
+    ///     It is no such number.
     #[pyfunction]
     #[pyo3(signature = (text, /))]
     fn parse_size(text: &str) -> crate::error::Result<u64> {

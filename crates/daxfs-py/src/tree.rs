@@ -42,7 +42,9 @@ impl Tree {
 
     pub(crate) fn source(&self) -> Result<Source> {
         let source = self.source.read().expect("no panic holds it");
-        Ok(source.clone().ok_or_else(|| Error::invalid("it is closed"))?)
+        Ok(source
+            .clone()
+            .ok_or_else(|| Error::invalid("the image or branch is closed; open it again"))?)
     }
 
     /// The tree as it is now.
@@ -121,36 +123,119 @@ pub(crate) fn links(follow_symlinks: bool) -> Links {
 #[pymethods]
 impl Tree {
     /// Attributes of a file.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike
+    ///     Any file.
+    /// follow_symlinks : bool, optional
+    ///     Whether a symbolic link stands for what it leads to, or for itself.
+    ///
+    /// Returns
+    /// -------
+    /// Stat
+    ///     As `os.stat_result`; times in ns since 1970 as well.
+    ///
+    /// Raises
+    /// ------
+    /// NotFoundError, NotDirectoryError, LoopError
+    ///     The path leads to nothing.
+    /// CorruptImageError
+    ///     What the image says there makes no sense.
     #[pyo3(signature = (path, /, *, follow_symlinks=true))]
     fn stat(&self, path: ImagePath, follow_symlinks: bool) -> Result<Stat> {
         Ok(self.resolve(&path, links(follow_symlinks))?.1.into())
     }
 
     /// Attributes of a file, of a symbolic link itself.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike
+    ///     Any file.
+    ///
+    /// Returns
+    /// -------
+    /// Stat
+    ///     As of `stat`.
+    ///
+    /// Raises
+    /// ------
+    /// NotFoundError, NotDirectoryError, LoopError
+    ///     The path leads to nothing.
+    /// CorruptImageError
+    ///     What the image says there makes no sense.
     #[pyo3(signature = (path, /))]
     fn lstat(&self, path: ImagePath) -> Result<Stat> {
         self.stat(path, false)
     }
 
     /// Whether a path leads to something.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike
+    ///     Any path; no file can have some names, which is no error.
+    ///
+    /// Returns
+    /// -------
+    /// bool
+    ///     Links that lead nowhere, or in a circle, lead to nothing.
     #[pyo3(signature = (path, /))]
     fn exists(&self, path: &Bound<'_, PyAny>) -> Result<bool> {
         self.is(path, |_| true)
     }
 
     /// Whether a path leads to a directory.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike
+    ///     As for `exists`.
+    ///
+    /// Returns
+    /// -------
+    /// bool
+    ///     Also of a link to one.
     #[pyo3(signature = (path, /))]
     fn is_dir(&self, path: &Bound<'_, PyAny>) -> Result<bool> {
         self.is(path, Inode::is_dir)
     }
 
     /// Whether a path leads to a regular file.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike
+    ///     As for `exists`.
+    ///
+    /// Returns
+    /// -------
+    /// bool
+    ///     Also of a link to one.
     #[pyo3(signature = (path, /))]
     fn is_file(&self, path: &Bound<'_, PyAny>) -> Result<bool> {
         self.is(path, Inode::is_file)
     }
 
     /// Names in a directory, in byte order.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike, optional
+    ///     The directory; the root if left out.
+    ///
+    /// Returns
+    /// -------
+    /// list of str
+    ///     Without . and ..; bytes that are not UTF-8 are surrogates.
+    ///
+    /// Raises
+    /// ------
+    /// NotFoundError, NotDirectoryError, LoopError
+    ///     The path leads to nothing.
+    /// CorruptImageError
+    ///     What the image says there makes no sense.
     #[pyo3(signature = (path=ImagePath(Vec::new()), /), text_signature = "($self, path='/', /)")]
     fn listdir<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Vec<Bound<'py, PyString>>> {
         let (_, entries) = self.entries(py, &path)?;
@@ -158,6 +243,23 @@ impl Tree {
     }
 
     /// Entries of a directory, in byte order of their names.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike, optional
+    ///     The directory; the root if left out.
+    ///
+    /// Returns
+    /// -------
+    /// list of DirEntry
+    ///     As of `os.scandir`: with types and attributes.
+    ///
+    /// Raises
+    /// ------
+    /// NotFoundError, NotDirectoryError, LoopError
+    ///     The path leads to nothing.
+    /// CorruptImageError
+    ///     What the image says there makes no sense.
     #[pyo3(signature = (path=ImagePath(b"/".into()), /), text_signature = "($self, path='/', /)")]
     fn scandir(&self, py: Python<'_>, path: ImagePath) -> Result<Vec<DirEntry>> {
         let (view, entries) = self.entries(py, &path)?;
@@ -165,6 +267,23 @@ impl Tree {
     }
 
     /// Target of a symbolic link.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike
+    ///     The link.
+    ///
+    /// Returns
+    /// -------
+    /// str
+    ///     As it was stored.
+    ///
+    /// Raises
+    /// ------
+    /// NotFoundError, NotDirectoryError, LoopError
+    ///     The path leads to nothing.
+    /// InvalidError
+    ///     It is no symbolic link.
     #[pyo3(signature = (path, /))]
     fn readlink<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyString>> {
         let (view, inode) = self.resolve(&path, Links::Keep)?;
@@ -175,6 +294,25 @@ impl Tree {
     }
 
     /// Extended attributes of a file.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike
+    ///     Any file.
+    /// follow_symlinks : bool, optional
+    ///     Whether a symbolic link stands for what it leads to, or for itself.
+    ///
+    /// Returns
+    /// -------
+    /// dict of str to bytes
+    ///     Values by whole names, ``user.comment``.
+    ///
+    /// Raises
+    /// ------
+    /// NotFoundError, NotDirectoryError, LoopError
+    ///     The path leads to nothing.
+    /// CorruptImageError
+    ///     What the image says there makes no sense.
     #[pyo3(signature = (path, /, *, follow_symlinks=true))]
     fn xattrs<'py>(
         &self,
@@ -191,6 +329,25 @@ impl Tree {
     }
 
     /// A file's contents.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike
+    ///     A regular file.
+    ///
+    /// Returns
+    /// -------
+    /// bytes
+    ///     A copy; holes are zeroes.
+    ///
+    /// Raises
+    /// ------
+    /// NotFoundError, NotDirectoryError, LoopError
+    ///     The path leads to nothing.
+    /// IsDirectoryError, InvalidError
+    ///     It is no regular file.
+    /// BranchStaleError
+    ///     A branch had changed it, and the space was given back since.
     #[pyo3(signature = (path, /))]
     fn read_bytes<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyBytes>> {
         let (view, inode) = self.file(&path)?;
@@ -198,6 +355,26 @@ impl Tree {
     }
 
     /// A file's contents without a copy: a read-only view of the image itself.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike
+    ///     A regular file.
+    ///
+    /// Returns
+    /// -------
+    /// memoryview
+    ///     Bytes, of the image's memory. It stays mapped as long as the view is there.
+    ///
+    /// Raises
+    /// ------
+    /// NotFoundError, NotDirectoryError, LoopError
+    ///     The path leads to nothing.
+    /// IsDirectoryError, InvalidError
+    ///     It is no regular file.
+    /// UnsupportedError
+    ///     The file lies in several pieces, or a branch changed it and the image was not opened with
+    ///     ``writable=True``, so that nothing would keep the bytes; `read_bytes` copies them.
     #[pyo3(signature = (path, /))]
     fn view<'py>(&self, py: Python<'py>, path: ImagePath) -> Result<Bound<'py, PyMemoryView>> {
         let (view, inode) = self.file(&path)?;
@@ -222,6 +399,23 @@ impl Tree {
     }
 
     /// Where a file's bytes lie in the image; what no extent covers reads as zeroes.
+    ///
+    /// Parameters
+    /// ----------
+    /// path : str, bytes or os.PathLike
+    ///     A regular file.
+    ///
+    /// Returns
+    /// -------
+    /// list of Extent
+    ///     In order; offsets and lengths in bytes.
+    ///
+    /// Raises
+    /// ------
+    /// NotFoundError, NotDirectoryError, LoopError
+    ///     The path leads to nothing.
+    /// IsDirectoryError, InvalidError
+    ///     It is no regular file.
     #[pyo3(signature = (path, /))]
     fn extents(&self, path: ImagePath) -> Result<Vec<Extent>> {
         let (view, inode) = self.file(&path)?;
