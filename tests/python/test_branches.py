@@ -217,7 +217,15 @@ class TestLife:
 
         def told(image: daxfs.Image) -> list[tuple[object, ...]]:
             return [
-                (one.id, one.name, one.parent, one.log_size, one.frozen, one.quarantined, one.layers)
+                (
+                    one.id,
+                    one.name,
+                    one.parent,
+                    one.log_size,
+                    one.frozen,
+                    one.quarantined,
+                    one.layers,
+                )
                 for one in image.branches
             ]
 

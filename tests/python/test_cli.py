@@ -413,7 +413,9 @@ class TestFsck:
 
     def test_sound(self, run: Run, image_path: Path) -> None:
         done = run("fsck.daxfs", image_path)
-        assert lines(done) == [f"{image_path}: sound: 6 files, 4 directories, 3.0 MiB in the base image"]
+        assert lines(done) == [
+            f"{image_path}: sound: 6 files, 4 directories, 3.0 MiB in the base image"
+        ]
         assert run("fsck.daxfs", "-q", image_path).stdout == b""
         assert run("daxfs", "fsck", image_path).stdout == done.stdout
 
