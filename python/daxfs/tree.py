@@ -159,14 +159,11 @@ class Tree(_daxfs.Tree):
         UnsoundImageError
             A directory is reached twice, so the walk would not end.
         """
-        seen: set[int] = set()
+        reached = Reached()
         pending = [as_text(top)]
         while pending:
             path = pending.pop()
-            inode = self.stat(path).st_ino
-            if inode in seen:
-                raise _reached_twice(path)
-            seen.add(inode)
+            reached.add(path, self.stat(path).st_ino)
             directories: list[str] = []
             links: set[str] = set()
             others: list[str] = []
@@ -345,8 +342,30 @@ class Tree(_daxfs.Tree):
         )
 
 
-def _reached_twice(path: str) -> UnsoundImageError:
-    first = f"directory {path!a} is reached twice"
-    error = UnsoundImageError(errno.EUCLEAN, f"image is not sound: {first}")
-    error.count, error.first = 1, first
-    return error
+class Reached:
+    """The directories that a walk has reached; in an image that nobody proved it may not end."""
+
+    def __init__(self) -> None:
+        self._inodes: set[int] = set()
+
+    def add(self, path: str, inode: int) -> None:
+        """Take note of a directory that is reached.
+
+        Parameters
+        ----------
+        path : str
+            Where it was reached.
+        inode : int
+            Its number.
+
+        Raises
+        ------
+        UnsoundImageError
+            It was reached before.
+        """
+        if inode in self._inodes:
+            first = f"directory {path!a} is reached twice"
+            error = UnsoundImageError(errno.EUCLEAN, f"image is not sound: {first}")
+            error.count, error.first = 1, first
+            raise error
+        self._inodes.add(inode)

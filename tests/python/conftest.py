@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import daxfs
-from support.small import MIB, ODD_NAME, WHEN, Run
+from support.small import MIB, ODD_NAME, VECTORS, WHEN, Run
 
 # A job in the background is started with SIGINT ignored, and so are its children: with a handler
 # of our own they begin with the system's.
@@ -85,6 +85,19 @@ def image(image_path: Path) -> Iterator[daxfs.Image]:
     """Open the image of the tree."""
     with daxfs.open(image_path) as opened:
         yield opened
+
+
+@pytest.fixture
+def cyclic(tmp_path: Path) -> Path:
+    """Make an image that is not sound: below a directory is that directory again."""
+    with daxfs.open(VECTORS / "static.daxfs") as image:
+        (directory,) = [one for one in image.scandir("dir") if one.name == "sub"]
+        top, below = image.stat("dir").st_ino, directory.inode()
+    damaged = (VECTORS / "static.daxfs").read_bytes()
+    at = damaged.index(below.to_bytes(4, "little") + (0o40755).to_bytes(4, "little") + b"\x03\x00")
+    path = tmp_path / "cyclic.daxfs"
+    path.write_bytes(damaged[:at] + top.to_bytes(4, "little") + damaged[at + 4 :])
+    return path
 
 
 @pytest.fixture

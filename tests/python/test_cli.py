@@ -156,6 +156,15 @@ class TestDaxfs:
         assert isinstance(about, dict)
         assert [one["name"] for one in about["contents"]] == ["sub", "text.txt"]
 
+    def test_what_goes_through_a_cycle_ends(self, run: Run, cyclic: Path) -> None:
+        for options in (["ls", "-R"], ["tree"], ["tree", "--json"]):
+            done = run("daxfs", *options, "--trusted", cyclic, status=1)
+            assert done.stderr == (
+                b"daxfs: image is not sound: directory '/dir/sub' is reached twice\n"
+            )
+        # So far it does not go.
+        assert run("daxfs", "tree", "-L", "2", "--trusted", cyclic).stdout
+
     def test_extract_and_diff(self, run: Run, image_path: Path, tmp_path: Path) -> None:
         run("daxfs", "extract", image_path, tmp_path / "out")
         assert run("daxfs", "diff", image_path, tmp_path / "out").stdout == b""

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..tree import Reached
 from ._common import Output, image_options, json_option, open_image, print_json
 from ._files import count_of, kind_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..image import Image
 
 
@@ -31,7 +34,7 @@ def command(
             return
         drawing = _Drawing(image, level)
         drawing.output.line(path)
-        drawing.below(path, "")
+        drawing.below(path)
         directories = count_of(drawing.directories, "directory", "directories")
         drawing.output.line("")
         drawing.output.line(f"{directories}, {count_of(drawing.files, 'file')}")
@@ -41,15 +44,16 @@ class _Drawing:
     def __init__(self, image: Image, level: int | None) -> None:
         self._image = image
         self._level = level
+        self._reached = Reached()
         self.output = Output()
         self.directories = 0
         self.files = 0
 
-    def below(self, path: str, lead: str) -> None:
+    def below(self, path: str) -> None:
         """Draw what is in a directory, and below."""
         # Not by recursion: an image may be deeper than the interpreter's stack. Each level keeps
         # its entries that are still to be drawn.
-        levels = [(lead, iter(_with_last(self._image.scandir(path))))]
+        levels = [("", self._entries(path, self._image.stat(path).st_ino))]
         while levels:
             lead, entries = levels[-1]
             entry, last = next(entries, (None, False))
@@ -66,18 +70,22 @@ class _Drawing:
             self.directories += 1
             if self._level is None or len(levels) < self._level:
                 deeper = lead + ("    " if last else "│   ")
-                levels.append((deeper, iter(_with_last(self._image.scandir(entry.path)))))
+                levels.append((deeper, self._entries(entry.path, entry.inode())))
 
-
-def _with_last(entries: list[Any]) -> list[tuple[Any, bool]]:
-    return [(entry, number == len(entries)) for number, entry in enumerate(entries, 1)]
+    def _entries(self, path: str, inode: int) -> Iterator[tuple[Any, bool]]:
+        """Return a directory's entries, each with whether it is the last."""
+        self._reached.add(path, inode)
+        entries = self._image.scandir(path)
+        return iter([(entry, number == len(entries)) for number, entry in enumerate(entries, 1)])
 
 
 def _nested(image: Image, top: str, level: int | None) -> dict[str, Any]:
     root: dict[str, Any] = {"name": top, "type": "directory", "contents": []}
-    pending = [(top, root, 1)]
+    reached = Reached()
+    pending = [(top, image.stat(top).st_ino, root, 1)]
     while pending:
-        path, node, depth = pending.pop()
+        path, inode, node, depth = pending.pop()
+        reached.add(path, inode)
         for entry in image.scandir(path):
             below: dict[str, Any] = {
                 "name": entry.name,
@@ -89,5 +97,5 @@ def _nested(image: Image, top: str, level: int | None) -> dict[str, Any]:
             if entry.is_dir(follow_symlinks=False):
                 below["contents"] = []
                 if level is None or depth < level:
-                    pending.append((entry.path, below, depth + 1))
+                    pending.append((entry.path, entry.inode(), below, depth + 1))
     return root
