@@ -31,6 +31,7 @@ from . import image as _image
 from ._fsspec_files import Reader, Updater, Writer, Written
 from .errors import InvalidError, NoBranchError
 from .file import parse_mode
+from .tree import Reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,6 +193,83 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             self._tree.lstat(path)
             names = [path]
         return [self.info(name) for name in names] if detail else names
+
+    def walk(
+        self,
+        path: str,
+        maxdepth: int | None = None,
+        topdown: bool = True,
+        on_error: Any = "omit",
+        **kwargs: Any,
+    ) -> Iterator[tuple[str, Any, Any]]:
+        """Go through a tree as every file system of fsspec does, however deep it is.
+
+        Parameters
+        ----------
+        path : str
+            Where to begin.
+        maxdepth : int, optional
+            How many levels to go through.
+        topdown : bool, optional
+            Directories before what is in them; names removed from the first list are left out.
+        on_error : {"omit", "raise"} or callable, optional
+            What becomes of a directory that cannot be listed: it is left out, the error is raised,
+            or given to this.
+        **kwargs
+            With ``detail=True`` names are in dictionaries, with what `info` says of them; others
+            are for `ls`.
+
+        Yields
+        ------
+        tuple of str, list of str, list of str
+            A directory's path, the names of directories in it, and its other names, links among
+            them.
+
+        Raises
+        ------
+        UnsoundImageError
+            A directory is reached twice, so the walk would not end.
+        """
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        detail = kwargs.pop("detail", False)
+        reached = Reached()
+        # Directories that are still to be listed, how deep they are, and for those that come
+        # after what is in them what was found.
+        pending: list[tuple[str, int, Any]] = [(self._strip_protocol(path), 1, None)]
+        while pending:
+            path, depth, found = pending.pop()
+            if found is not None:
+                yield path, *found
+                continue
+            try:
+                directories, others = self._divided(path, **kwargs)
+            except OSError as error:
+                if on_error == "raise":
+                    raise
+                if callable(on_error):
+                    on_error(error)
+                continue
+            if "" not in others:
+                reached.add(path, self._tree.stat(path).st_ino)
+            found = (directories, others) if detail else (list(directories), list(others))
+            if topdown:
+                yield path, *found
+            else:
+                pending.append((path, depth, found))
+            if maxdepth is None or depth < maxdepth:
+                below = [f"{path}/{name}".lstrip("/") for name in found[0]]
+                pending += [(one, depth + 1, None) for one in reversed(below)]
+
+    def _divided(self, path: str, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """List a directory: what is known of the directories in it, and of all else, by names."""
+        directories: dict[str, Any] = {}
+        others: dict[str, Any] = {}
+        for info in self.ls(path, detail=True, **kwargs):
+            # What is no directory lists itself, without a name.
+            name = "" if info["name"] == path else info["name"].rpartition("/")[2]
+            (directories if info["type"] == "directory" else others)[name] = info
+        return directories, others
 
     def exists(self, path: str, **kwargs: Any) -> bool:
         """Return whether a path leads to something."""

@@ -8,6 +8,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import dask.dataframe
 import fsspec
@@ -80,6 +81,64 @@ def test_listing(files: DaxfsFileSystem) -> None:
     # A link to a directory above does not make a walk endless.
     assert len(files.find("")) == 8
     assert files.du("parts") == sum(files.sizes(files.find("parts")))
+
+
+@pytest.mark.parametrize("options", [{}, {"maxdepth": 1}, {"maxdepth": 2}, {"withdirs": True}])
+def test_it_walks_as_other_file_systems_do(
+    image: daxfs.Image, tree: Path, options: dict[str, Any]
+) -> None:
+    files, host = DaxfsFileSystem(image.name), fsspec.filesystem("file")
+
+    def walked(system: Any, top: str, **how: Any) -> list[tuple[str, list[str], list[str]]]:
+        return [
+            (path.removeprefix(str(tree)).lstrip("/"), sorted(directories), sorted(others))
+            for path, directories, others in system.walk(top, **how)
+        ]
+
+    assert [path.removeprefix(f"{tree}/") for path in host.find(tree, **options)] == [
+        *([str(tree)] if "withdirs" in options else []),
+        *files.find("", **options),
+    ]
+    depth = {key: value for key, value in options.items() if key == "maxdepth"}
+    for top in ("", "dir", "big", "nope"):
+        for topdown in (True, False):
+            expected = walked(host, f"{tree}/{top}".rstrip("/"), topdown=topdown, **depth)
+            found = walked(files, top, topdown=topdown, **depth)
+            # Their order is the host's.
+            assert sorted(found) == sorted(expected)
+            if "dir/sub" in (paths := [path for path, _, _ in found]):
+                assert (paths.index("dir") < paths.index("dir/sub")) == topdown
+
+
+def test_what_a_walk_is_told(files: DaxfsFileSystem) -> None:
+    seen = []
+    for path, directories, _ in files.walk(""):
+        seen.append(path)
+        if "more" in directories:
+            directories.remove("more")
+    assert seen == ["", "parts"]
+    for _, found, others in files.walk("parts", detail=True):
+        assert all(one == files.info(one["name"]) for one in [*found.values(), *others.values()])
+    with pytest.raises(FileNotFoundError):
+        list(files.walk("nope", on_error="raise"))
+    failed: list[OSError] = []
+    assert list(files.walk("nope", on_error=failed.append)) == []
+    assert isinstance(failed[0], FileNotFoundError)
+    with pytest.raises(ValueError, match="maxdepth"):
+        files.find("", maxdepth=0)
+
+
+def test_a_walk_ends_however_deep_the_tree_is(tmp_path: Path, cyclic: Path) -> None:
+    (tmp_path / "in").mkdir()
+    daxfs.build(tmp_path / "in", tmp_path / "x", branches=True)
+    with daxfs.open(tmp_path / "x", writable=True) as image, image.branch("deep") as branch:
+        branch.makedirs("d/" * 1500)
+    files = fsspec.filesystem("daxfs", image=tmp_path / "x")
+    assert len(files.find("", withdirs=True)) == 1500
+    assert len(list(files.walk("", topdown=False))) == 1501
+    files = fsspec.filesystem("daxfs", image=cyclic, trusted=True)
+    with pytest.raises(daxfs.errors.UnsoundImageError, match="'dir/sub' is reached twice"):
+        files.find("")
 
 
 def test_information(files: DaxfsFileSystem) -> None:
