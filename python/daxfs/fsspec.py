@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import shutil
 import threading
 from contextlib import contextmanager, suppress
@@ -24,7 +25,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import fsspec
+from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.core import has_magic
+from fsspec.implementations.local import make_path_posix
 from fsspec.utils import other_paths
 
 from . import image as _image
@@ -34,7 +37,7 @@ from .file import parse_mode
 from .tree import Reached
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .branch import Branch
     from .tree import Tree
@@ -342,6 +345,25 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             for name in reversed(self._expand(path, recursive, maxdepth)):
                 self._rm(name)
 
+    def get(
+        self,
+        rpath: Any,
+        lpath: Any,
+        recursive: bool = False,
+        callback: Any = DEFAULT_CALLBACK,
+        maxdepth: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Copy files to the host, and with `recursive` directories; where to is as for `copy`."""
+        if not (isinstance(rpath, list) and isinstance(lpath, list)):
+            lpath = make_path_posix(lpath)
+            sources = self._sources(rpath, recursive, maxdepth)
+            targets = self._placed(sources, rpath, lpath, os.path.isdir)
+            if not isinstance(lpath, list):
+                _check_inside(lpath, targets)
+            rpath, lpath = sources, targets
+        super().get(rpath, lpath, callback=callback, **kwargs)
+
     def copy(
         self,
         path1: Any,
@@ -354,10 +376,7 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         """Copy files, and with `recursive` directories and links as such."""
         with self._changing():
             if not (isinstance(path1, list) and isinstance(path2, list)):
-                sources = self._expand(path1, recursive, maxdepth)
-                if not isinstance(path1, list) and (not recursive or maxdepth is not None):
-                    is_dir = self._is_real_dir if recursive else self.isdir
-                    sources = [name for name in sources if not is_dir(name)]
+                sources = self._sources(path1, recursive, maxdepth)
                 path1, path2 = sources, self._targets(sources, path1, path2)
             kwargs.setdefault("follow_symlinks", not recursive)
             super().copy(path1, path2, recursive, on_error=on_error, **kwargs)
@@ -436,20 +455,39 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             name for name in names if links.isdisjoint(map(str, PurePosixPath(name).parents))
         )
 
+    def _sources(self, path: Any, recursive: bool, maxdepth: int | None) -> list[str]:
+        """Return the names to copy, without the directories that are not copied whole."""
+        names = self._expand(path, recursive, maxdepth)
+        if isinstance(path, list) or (recursive and maxdepth is None):
+            return names
+        is_dir = self._is_real_dir if recursive else self.isdir
+        return [name for name in names if not is_dir(name)]
+
     def _targets(self, sources: list[str], path1: Any, path2: Any) -> Any:
+        """Return what `sources`, found at `path1`, become at `path2` in the branch."""
+        if not isinstance(path2, list):
+            # A slash at the end says that it is a directory.
+            end = "/" if str(path2).endswith("/") else ""
+            path2 = f"/{self._strip_protocol(path2)}{end}"
+        return self._strip_protocol(self._placed(sources, path1, path2, self.isdir))
+
+    def _placed(
+        self, sources: list[str], path1: Any, path2: Any, is_dir: Callable[[str], bool]
+    ) -> Any:
         """Return what `sources`, found at `path1`, become at `path2`, by the rules of fsspec."""
         if isinstance(path2, list):
-            return self._strip_protocol(path2)
+            return path2
+        if not sources:
+            return []
         flatten = isinstance(path1, list)
         if self._is_glob(path1):
             inside = len(sources) == 1
         else:
-            into = str(path2).endswith("/") or self.isdir(path2)
+            into = path2.endswith("/") or is_dir(path2)
             inside = into and not flatten and not str(path1).endswith("/")
         # Without slashes in front the names at the root would have no directory.
         absolute = [f"/{name}" for name in sources]
-        target = f"/{self._strip_protocol(path2)}"
-        return self._strip_protocol(other_paths(absolute, target, exists=inside, flatten=flatten))
+        return other_paths(absolute, path2, exists=inside, flatten=flatten)
 
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
         """Make an empty file, or empty the one that is there; without `truncate` renew its time."""
@@ -463,6 +501,14 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def created(self, path: str) -> Any:
         """Fail: images keep no times of creation."""
         raise NotImplementedError("images keep no times of creation")
+
+
+def _check_inside(directory: str, paths: list[str]) -> None:
+    """Refuse what names with dots, in an image that nobody proved, would put elsewhere."""
+    top = os.path.abspath(directory)
+    for path in paths:
+        if os.path.commonpath([top, os.path.abspath(path)]) != top:
+            raise InvalidError(errno.EINVAL, f"{path!r} is not in {directory!r}")
 
 
 def _split(url: str) -> tuple[str, dict[str, Any]]:

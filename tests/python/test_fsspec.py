@@ -8,7 +8,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
-from typing import Any
+from typing import Any, ClassVar
 
 import dask.dataframe
 import fsspec
@@ -430,6 +430,104 @@ class TestWriting:
             assert image.read_bytes("made") == b"x"
         with pytest.raises(OSError, match="read-only"):
             fsspec.filesystem("daxfs", image=path).pipe("x", b"")
+
+
+# Makes the directories that are missing, as ours does.
+HOST = fsspec.filesystem("file", auto_mkdir=True)
+
+
+def copied(root: Path) -> dict[str, bytes | None]:
+    """Return what is below a directory: contents of files, None for directories."""
+    return {
+        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None
+        for path in root.rglob("*")
+    }
+
+
+class TestCopyingToAndFromTheHost:
+    """Where to is what fsspec says: it is the same from a directory of the host."""
+
+    CASES: ClassVar[list[tuple[Any, dict[str, Any]]]] = [
+        *((path, {}) for path in ("a.csv", "dir", "dir/one", "*.csv", "*", "dir/o*")),
+        *((path, {"recursive": True}) for path in ("a.csv", "dir", "dir/", "dir/sub", "d*", "/")),
+        *((path, {"recursive": True, "maxdepth": 1}) for path in ("dir", "*")),
+        *((path, {}) for path in (["a.csv"], ["a.csv", "dir/one"])),
+    ]
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        source = tmp_path / "in"
+        (source / "dir/sub").mkdir(parents=True)
+        for name in ("a.csv", "b", "dir/one", "dir/sub/two"):
+            (source / name).write_text(name)
+        return source
+
+    @pytest.fixture
+    def files(self, source: Path, tmp_path: Path) -> DaxfsFileSystem:
+        path = tmp_path / "x.daxfs"
+        daxfs.build(source, path, branches=True, delta_size="8M")
+        with daxfs.open(path, writable=True) as image:
+            image.branch("b").close()
+        return DaxfsFileSystem(path, branch="b")
+
+    @pytest.mark.parametrize("target", ["there", "there/", "new", "new/"])
+    @pytest.mark.parametrize(("what", "options"), CASES)
+    def test_get(
+        self,
+        files: DaxfsFileSystem,
+        source: Path,
+        tmp_path: Path,
+        what: Any,
+        options: dict[str, Any],
+        target: str,
+    ) -> None:
+        def got(name: str, system: Any, top: str) -> Any:
+            (tmp_path / name / "there").mkdir(parents=True)
+            path = [top + one for one in what] if isinstance(what, list) else top + what
+            system.get(path, f"{tmp_path}/{name}/{target}", **options)
+            return copied(tmp_path / name)
+
+        assert got("ours", files, "") == got("theirs", HOST, f"{source}/")
+
+    @pytest.mark.parametrize("target", ["there", "there/", "new", "new/", "", "/"])
+    @pytest.mark.parametrize(("what", "options"), CASES)
+    def test_put(
+        self,
+        files: DaxfsFileSystem,
+        source: Path,
+        tmp_path: Path,
+        what: Any,
+        options: dict[str, Any],
+        target: str,
+    ) -> None:
+        path = [f"{source}/{one}" for one in what] if isinstance(what, list) else f"{source}/{what}"
+        (tmp_path / "theirs/there").mkdir(parents=True)
+        HOST.put(path, f"{tmp_path}/theirs/{target}", **options)
+        files.rm(files.ls("", detail=False), recursive=True)
+        files.mkdir("there")
+        files.put(path, target, **options)
+        (tmp_path / "ours").mkdir()
+        files.get("/", f"{tmp_path}/ours/", recursive=True)
+        assert copied(tmp_path / "ours") == copied(tmp_path / "theirs")
+
+    def test_names_for_each(self, files: DaxfsFileSystem, tmp_path: Path) -> None:
+        files.get(["a.csv", "b"], [f"{tmp_path}/1", f"{tmp_path}/2"])
+        files.get("a.csv", [f"{tmp_path}/3"])
+        assert [(tmp_path / name).read_text() for name in "123"] == ["a.csv", "b", "a.csv"]
+        files.copy("dir", "no")
+        assert not files.exists("no")
+
+    def test_nothing_is_put_elsewhere(self, source: Path, tmp_path: Path) -> None:
+        (source / "escaped").touch()
+        (source / "dir/123456escaped").touch()
+        daxfs.build(source, tmp_path / "x.daxfs")
+        damaged = (tmp_path / "x.daxfs").read_bytes().replace(b"123456escaped", b"../../escaped")
+        (tmp_path / "x.daxfs").write_bytes(damaged)
+        files = DaxfsFileSystem(tmp_path / "x.daxfs", trusted=True)
+        with pytest.raises(daxfs.errors.InvalidError, match="escaped' is not in"):
+            files.get("dir", f"{tmp_path}/out", recursive=True)
+        assert not (tmp_path / "out").exists()
+        assert not (tmp_path / "escaped").exists()
 
 
 def test_only_local_images_can_be_mapped(tables: Path) -> None:
