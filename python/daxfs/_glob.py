@@ -29,6 +29,10 @@ def join(directory: str, name: str) -> str:
 
 def matches(image: Tree, path: str, pattern: str) -> Iterator[str]:
     """Return the paths below `path` that match a pattern, each once."""
+    if not pattern:
+        raise ValueError(f"unacceptable pattern: {pattern!r}")
+    if not image.is_dir(path):
+        return iter(())
     parts = [part for part in pattern.split("/") if part]
     if parts and pattern.endswith("/"):
         # Only directories match; see _glob.
@@ -39,17 +43,13 @@ def matches(image: Tree, path: str, pattern: str) -> Iterator[str]:
 
 
 def _glob(image: Tree, path: str, parts: list[str]) -> Iterator[str]:
-    """Paths below `path` that match a pattern's components."""
-    if not parts:
-        yield path
-        return
-    part, rest = parts[0], parts[1:]
+    """Paths that match a pattern's components below `path`, a directory if there are any."""
+    part, rest = (parts[0], parts[1:]) if parts else ("", [])
     if not part:
-        if image.is_dir(path):
-            yield path
+        yield path
     elif part == "**":
         yield from _glob(image, path, rest)
-        for directory, names, others in image.walk(path) if image.is_dir(path) else ():
+        for directory, names, others in image.walk(path):
             for name in names:
                 below = join(directory, name)
                 if not image.lstat(below).is_symlink():
@@ -62,7 +62,7 @@ def _glob(image: Tree, path: str, parts: list[str]) -> Iterator[str]:
         below = join(path, part)
         if _is_there(image, below) if not rest else image.is_dir(below):
             yield from _glob(image, below, rest)
-    elif image.is_dir(path):
+    else:
         matches = _matcher(part)
         for entry in image.scandir(path):
             if matches(entry.name) and (not rest or entry.is_dir()):
@@ -72,7 +72,7 @@ def _glob(image: Tree, path: str, parts: list[str]) -> Iterator[str]:
 def _is_there(image: Tree, path: str) -> bool:
     try:
         image.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, UnicodeEncodeError):
         return False
     return True
 

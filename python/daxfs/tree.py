@@ -191,6 +191,11 @@ class Tree(_daxfs.Tree):
         ------
         str
             Absolute paths, sorted within each directory.
+
+        Raises
+        ------
+        ValueError
+            The pattern is empty.
         """
         yield from matches(self, "/", as_text(pattern))
 

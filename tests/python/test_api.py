@@ -145,6 +145,27 @@ def test_glob_finds_what_pathlib_finds(image: daxfs.Image, tree: Path, pattern: 
     assert sorted(relative(str(path)) for path in image.root.glob(pattern)) == expected
 
 
+@pytest.mark.parametrize("top", ["loop", "loop/x", "nope", "nope/x", "big", "big/x", "dangling"])
+def test_glob_finds_nothing_where_there_is_no_directory(
+    image: daxfs.Image, tree: Path, top: str
+) -> None:
+    for pattern in ("x", "*", "**", "**/", "**/e", "x/*", ".."):
+        assert list((image / top).glob(pattern)) == list((tree / top).glob(pattern)) == []
+        assert list((image / top).rglob(pattern)) == list((tree / top).rglob(pattern)) == []
+        assert list(image.glob(f"{top}/{pattern}")) == []
+
+
+def test_patterns_that_nothing_can_match(image: daxfs.Image, tree: Path) -> None:
+    for pattern in ("\ud800", "\ud800/*", "*/\ud800", "**/\ud800", "a\0b", "x" * 5000):
+        assert list(image.glob(pattern)) == list(image.root.rglob(pattern)) == []
+    for find in (image.glob, image.root.glob, tree.glob):
+        with pytest.raises(ValueError, match="nacceptable pattern"):
+            list(find(""))
+    assert sorted(relative(str(path)) or "." for path in image.root.rglob("")) == sorted(
+        str(path.relative_to(tree)) for path in tree.rglob("")
+    )
+
+
 def test_a_slash_at_the_end_means_directories(image: daxfs.Image) -> None:
     # One leads out of the tree on the host, and to a directory in the image.
     assert list(image.glob("a*/")) == ["/absolute"]
