@@ -48,6 +48,16 @@ def on_terminal(*command: str | Path) -> str:
     return written.decode()
 
 
+def with_closed(closed: str, *command: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with descriptors closed, as the shell writes it."""
+    program = Path(sys.executable).with_name(str(command[0]))
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", program, *command[1:]],
+        capture_output=True,
+        check=False,
+    )
+
+
 class TestDaxfs:
     def test_ls(self, run: Run, image_path: Path, tree: Path) -> None:
         done = run("daxfs", "ls", image_path)
@@ -400,16 +410,51 @@ class TestDaxfs:
         assert done.returncode == 1
         assert done.stderr == b"daxfs: No space left on device\n"
 
-    @pytest.mark.parametrize(("closed", "status"), [(">&-", 0), ("2>&-", 1)])
-    def test_closed_output(self, image_path: Path, closed: str, status: int) -> None:
-        program = Path(sys.executable).with_name("daxfs")
-        image = image_path if status == 0 else "missing"
-        done = subprocess.run(
-            ["sh", "-c", f'exec "$@" {closed}', "sh", program, "ls", image],
-            capture_output=True,
-            check=False,
-        )
-        assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
+    @pytest.mark.parametrize("closed", [">&-", "<&- >&-"])
+    @pytest.mark.parametrize(
+        ("command", "status"),
+        [
+            ("daxfs ls IMAGE", 1),
+            ("daxfs cat IMAGE big", 1),
+            ("daxfs inspect IMAGE", 1),
+            ("daxfs inspect --dump IMAGE", 1),
+            ("daxfs tree --json IMAGE", 1),
+            ("daxfs extract --tar - IMAGE", 1),
+            ("daxfs doctor --json", 1),
+            ("daxfs --help", 1),
+            ("daxfs --version", 1),
+            ("daxfs fsck IMAGE", 8),
+            ("fsck.daxfs IMAGE", 8),
+            (f"mkdaxfs --dry-run -d {VECTORS}", 1),
+            ("daxfs-branch list -i IMAGE", 1),
+        ],
+    )
+    def test_closed_output(self, image_path: Path, command: str, status: int, closed: str) -> None:
+        done = with_closed(closed, *command.replace("IMAGE", str(image_path)).split())
+        assert (done.returncode, done.stdout) == (status, b"")
+        (line,) = done.stderr.splitlines()
+        assert line.endswith(b"Bad file descriptor")
+
+    def test_closed_output_that_is_not_needed(self, image_path: Path, tmp_path: Path) -> None:
+        for command in (
+            ("daxfs", "extract", image_path, tmp_path / "out"),
+            ("daxfs", "extract", image_path, "--tar", tmp_path / "x.tar"),
+            ("fsck.daxfs", "-q", image_path),
+        ):
+            done = with_closed("<&- >&- 2>&-", *command)
+            assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+        assert tarfile.is_tarfile(tmp_path / "x.tar")
+        done = with_closed("2>&-", "daxfs", "ls", "missing")
+        assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+    def test_closed_input(self, path: Path, tmp_path: Path) -> None:
+        for command in (
+            ("mkdaxfs", "--tar", "-", "-o", tmp_path / "new"),
+            ("daxfs-branch", "put", "-b", "main", "-i", path, "-", "/new"),
+        ):
+            done = with_closed("<&-", *command)
+            assert done.returncode == 1
+            assert done.stderr.endswith(b"Bad file descriptor\n")
 
 
 class TestFsck:

@@ -50,9 +50,7 @@ def run(
         # What nohup runs outlives its terminal.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _terminate)
-    # Python has no stream for a descriptor that was closed; what is said there is lost.
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    _occupy_closed()
     status = failed_status
     try:
         status = _invoke(command, name)
@@ -81,6 +79,21 @@ def run(
         fail(name, f"internal error: {type(error).__name__}: {error}")
         fail(name, "please report this; DAXFS_TRACEBACK=1 shows where it happened")
     _exit(status)
+
+
+def _occupy_closed() -> None:
+    """Occupy standard descriptors that were closed, lest files that are opened get their numbers.
+
+    To read or to write there stays an error; only what is said on standard error is lost.
+    """
+    for number, (name, mode, flags) in enumerate(
+        (("stdin", "r", os.O_WRONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
+    ):
+        # Python has no stream for one that was closed.
+        if getattr(sys, name) is None:
+            # This gets the lowest number that is free.
+            os.open(os.devnull, flags)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def _invoke(command: click.Command, name: str) -> int:
