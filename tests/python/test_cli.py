@@ -401,6 +401,25 @@ class TestDaxfs:
             assert "\\x1b[31mred" in written
         assert "\\x1b[2Jlabel" in on_terminal("daxfs", "inspect", path)
 
+    def test_text_of_an_image_stays_within_its_line(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "tree/file").touch()
+        os.setxattr(tmp_path / "tree/file", "user.a\nx", b"value\n")
+        daxfs.build(tmp_path / "tree", tmp_path / "x", label="x\nsound:     maybe")
+        told = lines(run("daxfs", "inspect", tmp_path / "x"))
+        assert "label:     x\\nsound:     maybe" in told
+        told = lines(run("daxfs", "stat", tmp_path / "x", "file"))
+        assert told[-1] == " Xattr: user.a\\nx=value\\n"
+
+    def test_names_of_branches_stay_within_their_lines(self, run: Run, tmp_path: Path) -> None:
+        # Other implementations may give them any names.
+        image = (VECTORS / "delta.daxfs").read_bytes().replace(b"b1\0", b"b\n\0")
+        (tmp_path / "x").write_bytes(image)
+        for command in (["daxfs", "inspect"], ["daxfs-branch", "list", "-i"]):
+            assert b"b\\n  " in run(*command, tmp_path / "x").stdout
+        (tmp_path / "x").write_bytes(image.replace(b"main\0", b"b\n\0\0\0"))
+        assert lines(run("fsck.daxfs", tmp_path / "x", status=4))[0].endswith("found b\\n")
+
     def test_full_disk(self, image_path: Path) -> None:
         program = Path(sys.executable).with_name("daxfs")
         with Path("/dev/full").open("wb") as full:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ._common import Output
+from ._common import Output, escape
 from ._files import byte_count, count_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def show(rows: list[Row]) -> None:
         return
     table = [("BRANCH", "CHANGES", "AGE", "STATE")]
     table += [
-        (lead + row["name"], _size(row), _age(row["created_ns"]), _state(row))
+        (lead + escape(row["name"]), _size(row), _age(row["created_ns"]), _state(row))
         for lead, row in _in_order(rows)
     ]
     widths = [max(len(line[column]) for line in table) for column in range(3)]

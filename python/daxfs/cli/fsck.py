@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ._common import Output, fail, json_option, message_of, naming, print_json, version_option
+from ._common import (
+    Output,
+    escape,
+    fail,
+    json_option,
+    message_of,
+    naming,
+    print_json,
+    version_option,
+)
 from ._files import byte_count, count_of
 
 if TYPE_CHECKING:
@@ -135,7 +144,7 @@ def _repairs(done: Maintained) -> list[str]:
 def _show(output: Output, source: str, report: Report, quiet: bool) -> None:
     for finding in report.findings:
         if finding.severity == "error" or not quiet:
-            output.line(f"{source}: {finding}")
+            output.line(f"{source}: {escape(str(finding))}")
     hidden = report.errors + report.warnings - len(report.findings)
     if hidden:
         output.line(f"{source}: {count_of(hidden, 'finding')} more")

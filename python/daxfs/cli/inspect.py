@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ._common import Output, json_option, naming, open_image, print_json
+from ._common import Output, escape, json_option, naming, open_image, print_json
 from ._files import byte_count, count_of
 
 
@@ -78,7 +78,8 @@ def _show(about: dict[str, Any]) -> None:
     facts = {
         "image": about["image"],
         "size": f"{about['size']} ({byte_count(about['size'])})",
-        "label": about["label"] or "-",
+        # Somebody's text, not a name to be taken up by the next program; of branches, too.
+        "label": escape(about["label"] or "-"),
         "uuid": about["uuid"] or "-",
         "features": " ".join(about["features"]) or "none (plain version 3)",
         "inodes": f"{about['inodes']}: {count_of(about['files'], 'file')}, "
@@ -102,5 +103,5 @@ def _show(about: dict[str, Any]) -> None:
         output.line("")
         output.line(f"{'branch':<31} {'parent':<31} {'log size':>12}")
     for branch in about["branches"]:
-        name, parent = branch["name"], branch["parent"] or "-"
+        name, parent = escape(branch["name"]), escape(branch["parent"] or "-")
         output.line(f"{name:<31} {parent:<31} {branch['log_size']:>12}")

@@ -83,4 +83,4 @@ def _show(output: Output, image: Image, path: str, follow: bool) -> None:
     output.line(f"Modify: {full_time(info.st_mtime_ns)}")
     for key, value in image.xattrs(path, follow_symlinks=follow).items():
         text = value.decode("utf-8", "surrogateescape")
-        output.line(f" Xattr: {key}={escape(text)}")
+        output.line(f" Xattr: {escape(f'{key}={text}')}")
