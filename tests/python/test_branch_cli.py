@@ -305,6 +305,16 @@ def test_usage(run: Run, path: Path) -> None:
         assert b"-m, --mount" in told
 
 
+def test_options_are_told_alike(run: Run) -> None:
+    for name in ("put", "rm", "mkdir", "mv"):
+        told = run("daxfs-branch", name, "--help").stdout.decode()
+        assert re.search(r"--branch NAME +The branch\.", told)
+        assert re.search(r"--image IMAGE +The image\.", told)
+    for name in ("create", "switch"):
+        told = run("daxfs-branch", name, "--help").stdout.decode()
+        assert re.search(r"--mount DIRECTORY +Where it is mounted\.", told)
+
+
 class TestRepair:
     def crash(self, path: Path) -> None:
         """Leave what a process leaves that dies while it writes."""

@@ -27,9 +27,9 @@ _PIECE = 4 << 20
 
 
 def _branch_option(command: Decorated) -> Decorated:
-    return click.option("-b", "--branch", "name", required=True, metavar="NAME", help="Where.")(
-        command
-    )
+    return click.option(
+        "-b", "--branch", "name", required=True, metavar="NAME", help="The branch."
+    )(command)
 
 
 @click.command()

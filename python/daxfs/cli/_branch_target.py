@@ -25,9 +25,9 @@ Decorated = TypeVar("Decorated", bound="Callable[..., object]")
 
 def image_option(command: Decorated) -> Decorated:
     """Add `-i`, for what programs do on a mount themselves."""
-    return click.option("-i", "--image", "source", required=True, metavar="IMAGE", help="Where.")(
-        command
-    )
+    return click.option(
+        "-i", "--image", "source", required=True, metavar="IMAGE", help="The image."
+    )(command)
 
 
 def image_or_mount(command: Decorated) -> Decorated:
@@ -40,7 +40,9 @@ def image_or_mount(command: Decorated) -> Decorated:
         return value
 
     for decorate in (
-        click.option("-i", "--image", "source", metavar="IMAGE", callback=choose, help="Where."),
+        click.option(
+            "-i", "--image", "source", metavar="IMAGE", callback=choose, help="The image."
+        ),
         click.option(
             "-m", "--mount", metavar="DIRECTORY", is_eager=True, help="Where it is mounted."
         ),

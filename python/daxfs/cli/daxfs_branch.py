@@ -111,7 +111,7 @@ def abort(source: str | None, mount: str | None, name: str) -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("-m", "--mount", metavar="DIR", required=True, help="Where the image is mounted.")
+@click.option("-m", "--mount", metavar="DIRECTORY", required=True, help="Where it is mounted.")
 def switch(mount: str, name: str) -> None:
     """Show another branch on a mount."""
     from .. import control
