@@ -368,6 +368,10 @@ class TestDaxfs:
             assert isinstance(found, list)
             assert len(found) == rows
 
+    def test_umount_goes_on(self, run: Run, tmp_path: Path) -> None:
+        done = run("daxfs", "umount", tmp_path / "1", tmp_path / "2", status=1)
+        assert [line[:7] for line in done.stderr.decode().splitlines()] == ["daxfs: "] * 2
+
     def test_images_of_any_name(self, run: Run, tree: Path, tmp_path: Path) -> None:
         path = os.fsencode(tmp_path) + b"/" + ODD_NAME
 

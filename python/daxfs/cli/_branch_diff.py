@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ._branch_target import image_or_mount, open_to_look, place_of
-from ._common import Output, json_option, print_json
+from ._common import Output, ignore_options, json_option, print_json
 from ._files import byte_count, count_of, kind_of
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ _LETTERS = {"added": "A", "changed": "M", "removed": "D"}
 @click.option("--stat", "show_stat", is_flag=True, help="Show how large files became, and a sum.")
 @click.option("--content", is_flag=True, help="Show changes of text, line by line.")
 @click.option("--name-only", is_flag=True, help="Show paths alone.")
-@click.option("--ignore-mtime", is_flag=True, help="Do not compare modification times.")
-@click.option("--ignore-owner", is_flag=True, help="Do not compare owners and groups.")
-@click.option("--ignore-xattrs", is_flag=True, help="Do not compare extended attributes.")
+@ignore_options
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there is a difference.")
 @image_or_mount
 @json_option
@@ -44,11 +42,9 @@ def diff(
     show_stat: bool,
     content: bool,
     name_only: bool,
-    ignore_mtime: bool,
-    ignore_owner: bool,
-    ignore_xattrs: bool,
     exit_code: bool,
     as_json: bool,
+    **ignored: Any,
 ) -> int:
     """Show what changed from branch A to branch B; with A alone, what A changed.
 
@@ -70,13 +66,7 @@ def diff(
     with open_to_look(place.source, place.uuid) as image:
         old, new = _sides(image, first, second)
         before, after = image.tree(old), image.tree(new)
-        found = _daxfs.changes(
-            before,
-            after,
-            ignore_mtime=ignore_mtime,
-            ignore_owner=ignore_owner,
-            ignore_xattrs=ignore_xattrs,
-        )
+        found = _daxfs.changes(before, after, **ignored)
         output = Output()
         if as_json:
             print_json([_described(change) for change in found])

@@ -252,6 +252,18 @@ def image_options(command: Decorated) -> Decorated:
     return command
 
 
+def ignore_options(command: Decorated) -> Decorated:
+    """Add what not to compare."""
+    for what, words in (
+        ("xattrs", "extended attributes"),
+        ("owner", "owners and groups"),
+        ("mtime", "modification times"),
+    ):
+        add = click.option(f"--ignore-{what}", is_flag=True, help=f"Do not compare {words}.")
+        command = add(command)
+    return command
+
+
 def json_option(command: Decorated) -> Decorated:
     """Add `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .._daxfs import Stat
+    from .._daxfs import Maintained, Stat
     from ..image import Image
 
 # coreutils shows the year instead of the time beyond this age.
@@ -85,6 +85,18 @@ def byte_count(count: int) -> str:
 def count_of(count: int, one: str, many: str | None = None) -> str:
     """Return a number with its noun."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def maintained(done: Maintained) -> dict[str, int]:
+    """Return what was done to an image's branches, for JSON."""
+    return {
+        "dead_processes": done.dead_openers,
+        "released_branches": done.broken_holds,
+        "freed_records": done.records,
+        "freed_bytes": done.bytes,
+        "leaked_bytes": done.leaked_bytes,
+        "folded_layers": done.folded_layers,
+    }
 
 
 def describe(image: Image, path: str, info: Stat) -> dict[str, Any]:

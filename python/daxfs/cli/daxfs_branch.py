@@ -17,7 +17,7 @@ from ._branch_target import (
     place_of,
 )
 from ._common import Output, json_option, print_json, run, version_option
-from ._files import byte_count, count_of, full_time
+from ._files import byte_count, count_of, full_time, maintained
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -161,17 +161,7 @@ def gc(source: str | None, mount: str | None, as_json: bool) -> None:
     with open_for_change(place.source, place.uuid) as image:
         done = image.maintain()
     if as_json:
-        print_json(
-            {
-                "busy": done.busy,
-                "dead_processes": done.dead_openers,
-                "released_branches": done.broken_holds,
-                "freed_records": done.records,
-                "freed_bytes": done.bytes,
-                "leaked_bytes": done.leaked_bytes,
-                "folded_layers": done.folded_layers,
-            }
-        )
+        print_json({"busy": done.busy, **maintained(done)})
         return
     output = Output()
     if done.busy:

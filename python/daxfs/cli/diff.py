@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from ._common import Output, image_options, json_option, open_image, print_json
+from ._common import Output, ignore_options, image_options, json_option, open_image, print_json
 from ._progress import Bar
 
 
@@ -13,9 +13,7 @@ from ._progress import Bar
 @image_options
 @click.argument("directory")
 @click.option("--path", default="/", metavar="PATH", help="Compare this, not the whole tree.")
-@click.option("--ignore-mtime", is_flag=True, help="Do not compare modification times.")
-@click.option("--ignore-owner", is_flag=True, help="Do not compare owners and groups.")
-@click.option("--ignore-xattrs", is_flag=True, help="Do not compare extended attributes.")
+@ignore_options
 @json_option
 def command(
     source: str,
@@ -23,10 +21,8 @@ def command(
     branch: str | None,
     trusted: bool,
     path: str,
-    ignore_mtime: bool,
-    ignore_owner: bool,
-    ignore_xattrs: bool,
     as_json: bool,
+    **ignored: bool,
 ) -> int:
     """Compare an image with a directory: contents and attributes.
 
@@ -34,14 +30,7 @@ def command(
     with images that keep none.
     """
     with open_image(source, branch, trusted) as image, Bar("Comparing") as bar:
-        found = image.compare(
-            directory,
-            path,
-            ignore_mtime=ignore_mtime,
-            ignore_owner=ignore_owner,
-            ignore_xattrs=ignore_xattrs,
-            progress=bar,
-        )
+        found = image.compare(directory, path, progress=bar, **ignored)
     if as_json:
         print_json([{"path": one.path, "kind": one.kind, "detail": one.detail} for one in found])
     else:

@@ -17,7 +17,7 @@ from ._common import (
     print_json,
     version_option,
 )
-from ._files import byte_count, count_of
+from ._files import byte_count, count_of, maintained
 
 if TYPE_CHECKING:
     from .._daxfs import Maintained, Report
@@ -77,9 +77,9 @@ def command(
     except OSError as error:
         fail(click.get_current_context().command_path, message_of(error))
         return _OPERATIONAL_ERROR
-    repairs = [] if done is None else _repairs(done)
+    repairs, counts = ([], {}) if done is None else (_repairs(done), maintained(done))
     if as_json:
-        print_json(_described(source, report) | {"repaired": _counts(done), "repairs": repairs})
+        print_json(_described(source, report) | {"repaired": counts, "repairs": repairs})
     else:
         output = Output()
         for line in repairs:
@@ -106,19 +106,6 @@ def _repair(source: str, *, must: bool) -> Maintained | None:
         if must:
             raise
         return None
-
-
-def _counts(done: Maintained | None) -> dict[str, int]:
-    if done is None:
-        return {}
-    return {
-        "dead_processes": done.dead_openers,
-        "released_branches": done.broken_holds,
-        "freed_records": done.records,
-        "freed_bytes": done.bytes,
-        "leaked_bytes": done.leaked_bytes,
-        "folded_layers": done.folded_layers,
-    }
 
 
 def _repairs(done: Maintained) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ._common import escape, fail, print_json, run, size, version_option
+from ._common import escape, fail, json_option, print_json, run, size, version_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +78,7 @@ def _as(check: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
 @click.option("--skip-errors", is_flag=True, help="Go on without what cannot be read.")
 @click.option("--force", is_flag=True, help="Replace an image that is there.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be built, and how large.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @version_option

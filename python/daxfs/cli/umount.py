@@ -5,23 +5,18 @@ from __future__ import annotations
 
 import click
 
-from ._common import fail
+from ._common import Attempts
 
 
 @click.command()
 @click.argument("mountpoints", metavar="MOUNTPOINT...", nargs=-1, required=True)
 @click.option("-l", "--lazy", is_flag=True, help="Do not wait for files that are in use.")
-def command(mountpoints: tuple[str, ...], lazy: bool) -> None:
+def command(mountpoints: tuple[str, ...], lazy: bool) -> int:
     """Take mounts away."""
-    from ..errors import DaxfsError
     from ..mounting import unmount
 
-    failed = False
+    attempts = Attempts()
     for mountpoint in mountpoints:
-        try:
+        with attempts.one():
             unmount(mountpoint, lazy=lazy)
-        except DaxfsError as error:
-            fail("daxfs", str(error))
-            failed = True
-    if failed:
-        raise SystemExit(1)
+    return attempts.status
