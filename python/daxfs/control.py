@@ -28,6 +28,7 @@ __all__ = [
     "switch",
 ]
 
+_BLOCK = 4096
 _NAME = 32
 _LIST_MAX = 32
 _BRANCH = struct.Struct(f"=QQQQII{_NAME}s{_NAME}s")
@@ -73,10 +74,10 @@ class MountedBranch(NamedTuple):
         Name of the branch it was made from.
     id : int
         Identity of its record.
-    log_bytes, blocks : int
-        Bytes of its log; blocks of 4096 bytes that it owns.
-    created : int
-        When it was made, ns since 1970; 0 = with the image.
+    log_size, size : int
+        Bytes of its log, and of all blocks that it owns.
+    created_ns : int or None
+        When it was made, ns since 1970; None for with the image.
     mounted, frozen, quarantined : bool
         Whether the mount shows it, it was branched from, it was taken by force.
     owner_pid : int or None
@@ -88,9 +89,9 @@ class MountedBranch(NamedTuple):
     name: str
     parent: str | None
     id: int
-    log_bytes: int
-    blocks: int
-    created: int
+    log_size: int
+    size: int
+    created_ns: int | None
     mounted: bool
     frozen: bool
     quarantined: bool
@@ -227,9 +228,9 @@ def _decode(answer: bytes, at: int) -> MountedBranch:
         name=_text(name),
         parent=_text(parent) or None,
         id=identity,
-        log_bytes=log,
-        blocks=blocks,
-        created=created,
+        log_size=log,
+        size=blocks * _BLOCK,
+        created_ns=created or None,
         mounted=bool(flags & _MOUNTED),
         frozen=bool(flags & _FROZEN),
         quarantined=bool(flags & _QUARANTINED),

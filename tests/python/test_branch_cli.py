@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 import daxfs
+from daxfs import control
+from daxfs.cli._branch_list import of_image, of_mount
 from support.small import VECTORS, Run
 
 
@@ -105,6 +107,21 @@ def test_list(on: Branches, run: Run) -> None:
     on("delete", "-r", "a")
     on("delete", "b")
     assert [row["name"] for row in on.json("list")] == ["main"]
+
+
+def test_mounts_and_images_tell_of_branches_alike(on: Branches) -> None:
+    on("create", "a")
+    with daxfs.open(on.path, writable=True) as image:
+        for status in image.branches:
+            size, created = status.size or 0, status.created_ns or 0
+            names = (status.name.encode(), (status.parent or "").encode())
+            answer = control._BRANCH.pack(
+                status.id, status.log_size, size // 4096, created, 0, 0, *names
+            )
+            told = control._decode(answer, 0)
+            for field in ("name", "id", "parent", "log_size", "size", "created_ns"):
+                assert getattr(told, field) == getattr(status, field)
+            assert of_image(status).keys() - of_mount(told).keys() == {"layers"}
 
 
 def test_list_of_what_is_only_read(run: Run) -> None:

@@ -16,22 +16,16 @@ if TYPE_CHECKING:
 # What is known of a branch, as JSON has it.
 Row = dict[str, Any]
 
-_BLOCK = 4096
+# What an image says of a branch and a mount, too.
+_FIELDS = ("name", "id", "parent", "log_size", "size", "created_ns", "frozen", "quarantined")
 
 
 def of_image(status: BranchStatus) -> Row:
     """Return what the branch table of an image says of a branch."""
     owner = status.owner
     return {
-        "name": status.name,
-        "id": status.id,
-        "parent": status.parent,
-        "log_size": status.log_size,
-        "size": status.size,
-        "created_ns": status.created_ns,
+        **{field: getattr(status, field) for field in _FIELDS},
         "layers": status.layers,
-        "frozen": status.frozen,
-        "quarantined": status.quarantined,
         "owner": owner and {"pid": owner.pid, "alive": owner.alive},
     }
 
@@ -40,14 +34,7 @@ def of_mount(branch: MountedBranch) -> Row:
     """Return what a mount says of a branch."""
     pid = branch.owner_pid
     return {
-        "name": branch.name,
-        "id": branch.id,
-        "parent": branch.parent,
-        "log_size": branch.log_bytes,
-        "size": branch.blocks * _BLOCK,
-        "created_ns": branch.created or None,
-        "frozen": branch.frozen,
-        "quarantined": branch.quarantined,
+        **{field: getattr(branch, field) for field in _FIELDS},
         "owner": None if pid is None else {"pid": pid, "alive": not branch.owner_dead},
         "mounted": branch.mounted,
     }
