@@ -121,7 +121,19 @@ class Branch(Tree, _daxfs.Branch):
         self._ended = True
 
     def abort(self) -> None:
-        """End the branch and drop its changes."""
+        """End the branch and drop its changes.
+
+        Raises
+        ------
+        BranchStaleError
+            It has ended.
+        BranchBusyError
+            Branches were made of this one and live.
+        ReadOnlyBranchError
+            It was opened for reading.
+        InvalidError
+            It is main, or closed.
+        """
         super().abort()
         self._ended = True
 
@@ -433,7 +445,26 @@ class Branch(Tree, _daxfs.Branch):
         ns: tuple[int, int] | None = None,
         follow_symlinks: bool = True,
     ) -> None:
-        """Change the times of access and modification, as `os.utime`; to now without any."""
+        """Change the times of access and modification, as `os.utime`.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            The file.
+        times : tuple of float, optional
+            Both, in seconds since 1970; now when left out.
+        ns : tuple of int, optional
+            Both, in nanoseconds since 1970.
+        follow_symlinks : bool, optional
+            Whether a link stands for what it leads to.
+
+        Raises
+        ------
+        ValueError
+            `times` and `ns` are both given, or are no two numbers.
+        OverflowError
+            A time does not fit into 64 bits of nanoseconds.
+        """
         import time
 
         if times is not None and ns is not None:

@@ -2,6 +2,10 @@
 """Control of branches through a FUSE mount.
 
 The numbers and structures are those of ``kernel/daxfs_ioctl.h``.
+
+Beside what each function says, all raise `InvalidError` where the directory is not the root of a
+daxfs mount with branches, and `UnsupportedError` where the mount cannot control those of its image.
+Those that change something raise `AccessError` for who may not write to the root directory.
 """
 
 from __future__ import annotations
@@ -131,8 +135,18 @@ def create(mountpoint: StrPath, name: str, parent: str | None = None) -> None:
 
     Raises
     ------
-    DaxfsError
-        As the engine's `create` does.
+    NoBranchError
+        There is no such parent, or it has ended.
+    BranchExistsError
+        There is a branch of that name.
+    BranchBusyError
+        Somebody else writes to the parent.
+    ReadOnlyBranchError
+        The mount is for reading.
+    InvalidError
+        The name cannot name a branch.
+    NoSpaceError
+        The image has no room for one more, or for what was changed through mappings.
     """
     _call(mountpoint, _CREATE, _field(name) + _field(parent or ""), name)
 
@@ -146,6 +160,17 @@ def switch(mountpoint: StrPath, name: str) -> None:
         Root of the mount.
     name : str
         The branch.
+
+    Raises
+    ------
+    NoBranchError
+        There is no such branch.
+    BranchBusyError
+        Somebody else writes to it, and the mount would, too.
+    InvalidError
+        The name cannot name a branch.
+    NoSpaceError
+        The image has no room for what was changed through mappings.
     """
     _call(mountpoint, _SWITCH, _field(name), name)
 
@@ -164,6 +189,16 @@ def commit(mountpoint: StrPath, name: str | None = None) -> None:
     ------
     BranchStaleError
         Another branch was committed first.
+    NoBranchError
+        There is no such branch.
+    BranchBusyError
+        Somebody else writes to it.
+    ReadOnlyBranchError
+        The mount is for reading, or branches were made from this one.
+    InvalidError
+        It is main, or the name cannot name a branch.
+    NoSpaceError
+        The image has no room for what was changed through mappings.
     """
     _call(mountpoint, _COMMIT, _field(name or ""), name)
 
@@ -177,6 +212,19 @@ def abort(mountpoint: StrPath, name: str | None = None) -> None:
         Root of the mount.
     name : str, optional
         The branch; if not given, the one that the mount shows.
+
+    Raises
+    ------
+    NoBranchError
+        There is no such branch.
+    BranchBusyError
+        Somebody else writes to it.
+    ReadOnlyBranchError
+        The mount is for reading, or branches were made from this one.
+    BranchStaleError
+        It has ended.
+    InvalidError
+        It is main, or the name cannot name a branch.
     """
     _call(mountpoint, _ABORT, _field(name or ""), name)
 

@@ -155,6 +155,22 @@ class TestLife:
                 main.abort()
         assert image.read_text("direct") == "1"
 
+    def test_what_cannot_be_aborted(self, image: daxfs.Image) -> None:
+        with image.branch("a", keep=True) as branch, image.branch("b", parent="a", keep=True):
+            with pytest.raises(errors.BranchBusyError):
+                branch.abort()
+            with (
+                image.branch("b", writable=False) as reader,
+                pytest.raises(errors.ReadOnlyBranchError),
+            ):
+                reader.abort()
+            image.abort_branch("b")
+            branch.abort()
+            with pytest.raises(errors.BranchStaleError):
+                branch.abort()
+        with pytest.raises(errors.InvalidError, match="closed"):
+            branch.abort()
+
     def test_who_may_open_what(self, path: Path, image: daxfs.Image, branch: daxfs.Branch) -> None:
         with pytest.raises(errors.BranchExistsError) as taken:
             image.branch("b", create=True)
@@ -577,6 +593,8 @@ class TestNames:
         assert branch.stat("setuid").st_mtime > 1e9
         with pytest.raises(ValueError):
             branch.utime("setuid", (1, 1), ns=(1, 1))
+        with pytest.raises(OverflowError):
+            branch.utime("setuid", ns=(0, 1 << 63))
         branch.setxattr("big", "user.more", b"1")
         with pytest.raises(FileExistsError):
             branch.setxattr("big", "user.more", b"2", os.XATTR_CREATE)
