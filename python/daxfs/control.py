@@ -148,7 +148,7 @@ def create(mountpoint: StrPath, name: str, parent: str | None = None) -> None:
     NoSpaceError
         The image has no room for one more, or for what was changed through mappings.
     """
-    _call(mountpoint, _CREATE, _field(name) + _field(parent or ""), name)
+    _call(mountpoint, _CREATE, _field(name) + _field(parent or ""), parent, new=name)
 
 
 def switch(mountpoint: StrPath, name: str) -> None:
@@ -299,7 +299,9 @@ def _field(name: str) -> bytes:
     return encoded.ljust(_NAME, b"\0")
 
 
-def _call(mountpoint: StrPath, number: int, request: bytes, name: str | None) -> bytes:
+def _call(
+    mountpoint: StrPath, number: int, request: bytes, name: str | None, new: str | None = None
+) -> bytes:
     buffer = bytearray(request)
     try:
         root = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -308,7 +310,9 @@ def _call(mountpoint: StrPath, number: int, request: bytes, name: str | None) ->
         finally:
             os.close(root)
     except OSError as error:
-        raise _explained(error, mountpoint, name) from None
+        # Of a new branch only the name can be wrong, all else is about what it is made from.
+        subject = new if new and error.errno in (errno.EEXIST, errno.EINVAL) else name
+        raise _explained(error, mountpoint, subject) from None
     return bytes(buffer)
 
 

@@ -158,6 +158,20 @@ def test_switch_shows_another_branch(mounts: Mounts, image: Path) -> None:
     assert (point / "only two").read_text() == "two's"
 
 
+def test_errors_name_the_branch_that_they_are_about(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "branch=work,parent=main")
+    calls: list[tuple[Callable[[], object], str]] = [
+        (lambda: control.create(point, "new", "nope"), "nope"),
+        (lambda: control.create(point, "work", "main"), "work"),
+        (lambda: control.create(point, "a/b"), "a/b"),
+        (lambda: control.commit(point, "nope"), "nope"),
+    ]
+    for call, name in calls:
+        with pytest.raises(DaxfsError, match=name) as caught:
+            call()
+        assert vars(caught.value)["branch"] == name
+
+
 def test_one_of_two_commits_wins(mounts: Mounts, image: Path) -> None:
     one = mounts.mount(image, "branch=one,parent=main")
     two = mounts.mount(image, "branch=two,parent=main")
