@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 
 import daxfs
+from daxfs import control
 from support.mounts import Mounts, server_of, wait_for_end
 from support.snapshot import Record, compare, snapshot
 from support.trees import Options, random_tree
@@ -323,6 +324,26 @@ def test_mount_8_finds_the_helper(mounts: Mounts, tree: Path) -> None:
     assert str(image) in done.stdout
     with daxfs.open(writable) as opened:
         assert [branch.name for branch in opened.branches] == ["main", "b,c"]
+
+
+def test_mount_8_reads_what_others_write(mounts: Mounts, empty: Path) -> None:
+    """It says rw where nobody did."""
+    work = mounts.mount(empty, "branch=work,parent=main")
+    _mounts_for_reading(mounts, empty)
+    control.abort(work)
+    control.switch(work, "main")
+    (work / "file").touch()
+    _mounts_for_reading(mounts, empty)
+
+
+def _mounts_for_reading(mounts: Mounts, image: Path) -> None:
+    point = mounts.point()
+    done = mounts.with_helpers(
+        f"mount -t daxfs {image} {point} && grep '{point} fuse.daxfs ro,' /proc/mounts && "
+        f"umount {point} && ! mount -t daxfs -o branch=work {image} {point}"
+    )
+    assert done.returncode == 0, done.stdout
+    assert f"mount.daxfs: {image}: cannot be written, mounted read-only" in done.stdout
 
 
 def test_who_takes_a_mount_away_can_write_at_once(mounts: Mounts, empty: Path) -> None:

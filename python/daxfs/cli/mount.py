@@ -64,7 +64,7 @@ def helper(
     """Mount an image for mount(8); `daxfs mount --help` tells the options."""
     if fake:
         return
-    from ..errors import UnsupportedError
+    from ..errors import BranchBusyError, ReadOnlyBranchError, UnsupportedError
     from ..mounting import split
 
     words = split(",".join(options))
@@ -73,9 +73,9 @@ def helper(
         words = ["ro" if word == "rw" else word for word in words]
     try:
         _mount(source, mountpoint, ",".join(words), foreground=False)
-    except (UnsupportedError, PermissionError):
-        # mount(8) says rw where nobody said anything; what cannot be written is mounted all the
-        # same, as it does with every read-only medium.
+    except (UnsupportedError, PermissionError, ReadOnlyBranchError, BranchBusyError):
+        # mount(8) says rw where nobody said anything; what cannot be written, or not now, is
+        # mounted all the same, as it does with every read-only medium.
         for_writing = any(word.startswith("branch=") for word in words)
         if "rw" not in words or "remount" in words or for_writing:
             raise
