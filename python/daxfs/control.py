@@ -62,6 +62,11 @@ _MEANINGS = {
     errno.EBUSY: ("Busy", "{name}: in use; another party holds it, or branches were made from it"),
     errno.EROFS: ("ReadOnly", "{name}: the mount is for reading, or branches were made from it"),
     errno.ESTALE: ("Stale", "{name}: it has ended; another branch was committed meanwhile"),
+    errno.ENOSPC: (
+        "NoSpace",
+        "no space left; if some was wanting for pages that were changed through a mapping, these "
+        "are lost: call again to go on without them",
+    ),
     errno.EOPNOTSUPP: ("Unsupported", "the image has no branches that this mount could control"),
     errno.ENOTTY: ("Invalid", "not the root of a daxfs mount with branches"),
     errno.EINVAL: ("Invalid", "{name}: cannot be done to this branch, or cannot name one"),

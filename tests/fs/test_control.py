@@ -11,6 +11,7 @@ import mmap
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,46 @@ def test_what_mappings_could_not_write_is_not_committed(mounts: Mounts, scratch:
     (point / "done").touch()
     control.commit(point)
     assert os.listdir(point) == ["done"]
+
+
+def fill(path: Path) -> None:
+    """Change more pages through a mapping than a small image has room for."""
+    with path.open("w+b") as file:
+        file.truncate(16 << 20)
+        with mmap.mmap(file.fileno(), 16 << 20) as mapped:
+            for at in range(0, 16 << 20, 4096):
+                mapped[at] = 1
+            assert fails_with(errno.ENOSPC, mapped.flush)
+
+
+def test_what_a_file_that_is_gone_has_lost_is_no_loss(mounts: Mounts, scratch: Path) -> None:
+    (scratch / "small").mkdir()
+    image = mounts.build(scratch / "small", "4M")
+    point = mounts.mount(image, "branch=work,parent=main")
+    fill(point / "file")
+    (point / "file").unlink()
+    (point / "done").write_text("done")
+    control.create(point, "other")
+    # Open, it is as good as gone.
+    fill(point / "file")
+    with (point / "file").open():
+        (point / "file").unlink()
+        control.commit(point)
+    assert os.listdir(point) == ["done"]
+
+
+def test_who_calls_again_goes_on_without_what_is_lost(mounts: Mounts, scratch: Path) -> None:
+    (scratch / "small").mkdir()
+    image = mounts.build(scratch / "small", "4M")
+    point = mounts.mount(image, "branch=work,parent=main")
+    fill(point / "file")
+    # Who syncs the whole file system is told, too, and the branch is still not what it should be.
+    subprocess.run(["sync", "-f", point], check=False)
+    said = mounts.run("daxfs-branch", "commit", "-m", point, status=1)
+    assert "pages that were changed through a mapping" in said
+    assert "call again to go on without them" in said
+    mounts.run("daxfs-branch", "commit", "-m", point)
+    assert (point / "file").stat().st_size == 16 << 20
 
 
 def test_abort_drops_everything_and_shows_the_parent(mounts: Mounts, image: Path) -> None:

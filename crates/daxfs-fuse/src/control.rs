@@ -228,9 +228,13 @@ impl Mounted {
         let begun = sync();
         trees.iter().for_each(|tree| self.wait_for_pages(tree));
         // What failed since it began is told by the same descriptor.
-        let mut errors = [begun, sync()].into_iter().filter_map(std::result::Result::err);
+        let errors = [begun, sync()].into_iter().filter_map(std::result::Result::err);
         // Stale is what another tree has become.
-        match errors.find(|errno| *errno != Errno::STALE) {
+        let mut errors = errors.filter(|errno| *errno != Errno::STALE);
+        // The kernel tells also of files that are gone. It knows nothing else that we refused.
+        let untold = errors.next().filter(|_| !self.has_refused());
+        let lost = self.lost_pages().map(|why| Errno::from_raw_os_error(why.into()));
+        match lost.or(untold) {
             Some(errno) => Err(Error::io("write out mappings", self.place.path())(errno)),
             None => Ok(()),
         }

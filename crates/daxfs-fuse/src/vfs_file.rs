@@ -65,6 +65,24 @@ impl Mounted {
         data: &[u8],
         flags: WriteFlags,
     ) -> Answer<u32> {
+        let written = self.write_bytes(node, offset, data, flags);
+        match written {
+            // What belongs to a tree that has ended is lost with it.
+            Err(why) if why != Errno::ESTALE && flags.contains(WriteFlags::FUSE_WRITE_CACHE) => {
+                self.refuse_pages(node, why);
+            }
+            _ => {}
+        }
+        written
+    }
+
+    fn write_bytes(
+        &self,
+        node: Node,
+        offset: u64,
+        data: &[u8],
+        flags: WriteFlags,
+    ) -> Answer<u32> {
         let branch = self.writer(node)?;
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             drop_privileges(&branch, node.ino)?;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 
@@ -77,6 +77,11 @@ pub(crate) struct Mounted {
     told: Mutex<HashMap<Node, u64>>,
     /// Files that lost their last names and that the kernel still knows: somebody may use them.
     nameless: Mutex<HashMap<Node, Kept>>,
+    /// Files of which pages that the kernel wrote back were refused, and why. Whoever syncs such a
+    /// file is told by the kernel, which does not say so.
+    refused: Mutex<HashMap<Node, Errno>>,
+    /// Whether the kernel may know of errors that came of what was refused.
+    refused_any: AtomicBool,
     heap: Option<Heap>,
 }
 
@@ -101,6 +106,8 @@ impl Mounted {
             parents: RwLock::default(),
             told: Mutex::default(),
             nameless: Mutex::default(),
+            refused: Mutex::default(),
+            refused_any: AtomicBool::default(),
             heap,
             image,
             session,
@@ -158,6 +165,7 @@ impl Mounted {
         self.trees.write().expect("no panic holds it").remove(&tree.tag);
         self.parents.write().expect("no panic holds it").retain(|node, _| node.tag != tree.tag);
         self.told().retain(|node, _| node.tag != tree.tag);
+        self.refused().retain(|node, _| node.tag != tree.tag);
     }
 
     /// Makes a tree the one that the mount's root is.
@@ -244,7 +252,36 @@ impl Mounted {
             Entry::Vacant(_) => {}
         }
         let kept = self.nameless().remove(&node);
-        drop(kept);
+        if kept.is_some() {
+            self.refused().remove(&node);
+        }
+    }
+
+    fn refused(&self) -> MutexGuard<'_, HashMap<Node, Errno>> {
+        self.refused.lock().expect("no panic holds it")
+    }
+
+    /// Pages of a file are not written, and the kernel does not try again.
+    pub(crate) fn refuse_pages(&self, node: Node, why: Errno) {
+        self.refused_any.store(true, Ordering::Relaxed);
+        self.refused().insert(node, why);
+    }
+
+    /// Why pages were refused of some file that can be reached by a name; told once.
+    pub(crate) fn lost_pages(&self) -> Option<Errno> {
+        let mut refused = self.refused();
+        let lost: Vec<_> = refused.extract_if(|node, _| self.has_name(*node)).collect();
+        lost.first().map(|(_, why)| *why)
+    }
+
+    /// Whether errors that the kernel tells of may have come of what was refused; asked once.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.refused_any.swap(false, Ordering::Relaxed)
+    }
+
+    fn has_name(&self, node: Node) -> bool {
+        let view = self.tree(node).ok().and_then(|tree| tree.view().ok());
+        view.and_then(|view| view.inode(node.ino).ok()).is_some_and(|inode| inode.nlink > 0)
     }
 
     pub(crate) fn statfs(&self) -> Answer<Statfs> {
