@@ -133,7 +133,6 @@ def test_what_a_file_that_is_gone_has_lost_is_no_loss(mounts: Mounts, scratch: P
     fill(point / "file")
     (point / "file").unlink()
     (point / "done").write_text("done")
-    control.create(point, "other")
     # Open, it is as good as gone.
     fill(point / "file")
     with (point / "file").open():
@@ -254,6 +253,50 @@ def test_readers_see_what_is_written(mounts: Mounts, image: Path) -> None:
         assert (reader / "file").read_text() == f"version {number}"
         (writer / f"new {number}").unlink()
         assert not (reader / f"new {number}").exists()
+
+
+def test_what_others_remove_is_stale_where_it_is_open(mounts: Mounts, scratch: Path) -> None:
+    (scratch / "small").mkdir()
+    image = mounts.build(scratch / "small", "4M")
+    writer, reader = mounts.mount(image, "rw"), mounts.mount(image, "ro")
+    (writer / "file").write_text("main's")
+    (writer / "dir").mkdir()
+    with (reader / "file").open("rb") as file:
+        inside = os.open(reader / "dir", os.O_RDONLY)
+        (writer / "file").unlink()
+        (writer / "dir").rmdir()
+        # Until main's log is begun anew, and after it.
+        for _ in range(2):
+            for work in (
+                lambda: os.pread(file.fileno(), 4, 0),
+                lambda: os.fstat(file.fileno()),
+                lambda: os.lseek(file.fileno(), 0, os.SEEK_DATA),
+                lambda: os.listxattr(file.fileno()),
+            ):
+                assert fails_with(errno.ESTALE, work)
+            for _ in range(12):
+                (writer / "passing").write_bytes(bytes(1 << 20))
+                (writer / "passing").unlink()
+        assert fails_with(errno.ESTALE, lambda: os.fstat(inside))
+        os.close(inside)
+    # A name that is not there is another thing.
+    assert fails_with(errno.ENOENT, lambda: (reader / "file").stat())
+
+
+def test_what_others_removed_before_is_not_written(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "branch=work,parent=main")
+    control.abort(point)
+    control.switch(point, "main")
+    with (point / "file").open("r+b") as file:
+        with daxfs.open(image, writable=True) as opened, opened.branch("main", keep=True) as main:
+            main.remove("file")
+        for work in (
+            lambda: os.pwrite(file.fileno(), b"x", 0),
+            lambda: os.ftruncate(file.fileno(), 0),
+            lambda: os.fchmod(file.fileno(), 0o600),
+            lambda: os.posix_fallocate(file.fileno(), 0, 4),
+        ):
+            assert fails_with(errno.ESTALE, work)
 
 
 def test_what_others_wrote_just_before_is_not_undone(mounts: Mounts, image: Path) -> None:

@@ -145,6 +145,20 @@ impl View {
         touched.map_or_else(|| self.image.base().inode(ino), |inode| Ok(*inode))
     }
 
+    /// The same of a number that was heard of earlier; not found, if others have removed it since.
+    pub fn remaining_inode(&self, ino: u64) -> Result<Inode> {
+        match self.inode(ino) {
+            // What the base image does not have came from a log, which may have been begun anew
+            // without it.
+            Err(Error::Corrupt { .. })
+                if self.index.is_some() && ino > self.image.base().inode_count().into() =>
+            {
+                Err(Error::NotFound { path: format!("inode {ino}").into_bytes() })
+            }
+            found => found,
+        }
+    }
+
     /// The inode that `name` in `directory` names.
     pub fn lookup(&self, directory: &Inode, name: &[u8]) -> Result<Option<Inode>> {
         let base = self.image.base();

@@ -68,7 +68,7 @@ impl Mounted {
         {
             return Ok(Arc::clone(listing));
         }
-        let inode = view.inode(node.ino).map_err(errno)?;
+        let inode = view.remaining_inode(node.ino).map_err(errno)?;
         let entries = view.entries(&inode).collect::<Result<_, _>>().map_err(errno)?;
         drop(view);
         let from = Some(tree);
@@ -103,7 +103,7 @@ impl Mounted {
         if self.immutable {
             let tree = self.tree(node)?;
             let view = tree.view().map_err(errno)?;
-            let inode = view.inode(node.ino).map_err(errno)?;
+            let inode = view.remaining_inode(node.ino).map_err(errno)?;
             for (position, entry) in (first..).zip(view.entries_from(&inode, first)) {
                 if add_entry(position, &entry.map_err(errno)?, Some(&tree))? {
                     break;
@@ -182,7 +182,7 @@ impl Mounted {
             let inode = view.inode(entry.ino).map_err(errno)?;
             return Ok(Some((view, inode)));
         }
-        let parent = view.inode(directory.ino).map_err(errno)?;
+        let parent = view.remaining_inode(directory.ino).map_err(errno)?;
         let found = view.lookup(&parent, &entry.name).map_err(errno)?;
         Ok(found.map(|inode| (view, inode)))
     }

@@ -11,7 +11,7 @@ use fuser::{Errno, ReplyData, Request, WriteFlags};
 
 use crate::tree::Node;
 use crate::vfs_inode::drop_privileges;
-use crate::vfs_super::{Answer, Mounted, errno};
+use crate::vfs_super::{Answer, Mounted, errno, stale};
 
 /// Bytes copied at once from one file to another.
 const COPY_SIZE: usize = 1 << 20;
@@ -35,7 +35,7 @@ pub(crate) struct CopyRange {
 impl Mounted {
     fn file(&self, node: Node) -> Answer<(View, Inode)> {
         let view = self.tree(node)?.view().map_err(errno)?;
-        let inode = view.inode(node.ino).map_err(errno)?;
+        let inode = view.remaining_inode(node.ino).map_err(stale)?;
         Ok((view, inode))
     }
 
@@ -43,7 +43,7 @@ impl Mounted {
         let found = self.tree(node).and_then(|tree| {
             tree.note_bytes(node.ino);
             let view = tree.view().map_err(errno)?;
-            let inode = view.inode(node.ino).map_err(errno)?;
+            let inode = view.remaining_inode(node.ino).map_err(stale)?;
             Ok((view, inode))
         });
         let (view, inode) = match found {
@@ -76,19 +76,13 @@ impl Mounted {
         written
     }
 
-    fn write_bytes(
-        &self,
-        node: Node,
-        offset: u64,
-        data: &[u8],
-        flags: WriteFlags,
-    ) -> Answer<u32> {
+    fn write_bytes(&self, node: Node, offset: u64, data: &[u8], flags: WriteFlags) -> Answer<u32> {
         let branch = self.writer(node)?;
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             drop_privileges(&branch, node.ino)?;
         }
         self.tree(node)?.note_bytes(node.ino);
-        branch.write(node.ino, offset, data).map_err(errno)?;
+        branch.write(node.ino, offset, data).map_err(stale)?;
         Ok(data.len() as u32)
     }
 
@@ -110,7 +104,7 @@ impl Mounted {
                 .and_then(|()| branch.allocate(node.ino, offset, len, keep_size)),
             _ => return Err(Errno::EOPNOTSUPP),
         }
-        .map_err(errno)?;
+        .map_err(stale)?;
         if request.uid() != 0 {
             drop_privileges(&branch, node.ino)?;
         }
@@ -142,7 +136,7 @@ impl Mounted {
                 Ok(()) => at += read as u64,
                 // What was copied counts.
                 Err(_) if at > from_offset => break,
-                Err(error) => return Err(errno(error)),
+                Err(error) => return Err(stale(error)),
             }
         }
         Ok((at - from_offset.min(at)) as u32)

@@ -17,7 +17,7 @@ use fuser::{Errno, FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow}
 use crate::acl::{self, Acl};
 use crate::tree::{CONTROL, Node, Tree};
 use crate::vfs_ioctl::{CONTROL_NAME, LINK, LINK_TARGET};
-use crate::vfs_super::{Answer, Mounted, errno};
+use crate::vfs_super::{Answer, Mounted, errno, stale};
 
 /// An attribute that gives a program privileges, and that goes with them.
 const CAPABILITY: &[u8] = b"security.capability";
@@ -66,7 +66,7 @@ impl Mounted {
         let tree = self.tree(parent)?;
         let ttl = self.ttl(&tree);
         let view = tree.view().map_err(errno)?;
-        let directory = view.inode(parent.ino).map_err(errno)?;
+        let directory = view.remaining_inode(parent.ino).map_err(errno)?;
         match view.lookup(&directory, name).map_err(errno)? {
             Some(inode) => self.entry(&tree, &view, parent, &inode, ttl),
             // The root may become another tree's, which nobody could tell of a name unknown.
@@ -132,7 +132,7 @@ impl Mounted {
             }
             view => view.map_err(errno)?,
         };
-        let inode = view.inode(node.ino).map_err(errno)?;
+        let inode = view.remaining_inode(node.ino).map_err(stale)?;
         tree.note(node.ino);
         Ok((attr(self.number(node), &view, &inode)?, ttl))
     }
@@ -157,7 +157,7 @@ impl Mounted {
             return Ok(LINK_TARGET.into());
         }
         let view = self.tree(node)?.view().map_err(errno)?;
-        let inode = view.inode(node.ino).map_err(errno)?;
+        let inode = view.remaining_inode(node.ino).map_err(errno)?;
         view.readlink(&inode).map_err(errno)
     }
 
@@ -173,7 +173,7 @@ impl Mounted {
         self.check_new(parent, name)?;
         let branch = self.writer(parent)?;
         let view = branch.view().map_err(errno)?;
-        let directory = view.inode(parent.ino).map_err(errno)?;
+        let directory = view.remaining_inode(parent.ino).map_err(errno)?;
         let xattrs = view.xattrs(&directory).map_err(errno)?;
         drop(view);
         let default = acl::find(&xattrs, acl::DEFAULT);
@@ -202,7 +202,7 @@ impl Mounted {
         self.check_new(parent, name)?;
         let branch = self.writer(parent)?;
         let view = branch.view().map_err(errno)?;
-        let directory = view.inode(parent.ino).map_err(errno)?;
+        let directory = view.remaining_inode(parent.ino).map_err(errno)?;
         let (uid, gid) = (request.uid(), request.gid());
         let new = NewInode::made_in(&directory, mode::SYMLINK, uid, gid, 0);
         drop(view);
@@ -263,7 +263,7 @@ impl Mounted {
             // What moved has another parent now; both have, when they changed places.
             let view = branch.view().map_err(errno)?;
             for (now, name) in [(new_parent, new_bytes), (parent, bytes)] {
-                let directory = view.inode(now.ino).map_err(errno)?;
+                let directory = view.remaining_inode(now.ino).map_err(errno)?;
                 if let Some(moved) = view.lookup(&directory, name).map_err(errno)?
                     && moved.is_dir()
                 {
@@ -278,7 +278,7 @@ impl Mounted {
     pub(crate) fn change(&self, request: &Request, node: Node, wanted: Wanted) -> Answer<Lasting> {
         let branch = self.writer(node)?;
         let view = branch.view().map_err(errno)?;
-        let inode = view.inode(node.ino).map_err(errno)?;
+        let inode = view.remaining_inode(node.ino).map_err(stale)?;
         let now = SystemTime::now();
         let time = |time: Option<TimeOrNow>| time.map(|time| nanoseconds(time, now));
         let mut attributes = SetAttr {
@@ -305,7 +305,7 @@ impl Mounted {
             change_list(&branch, &view, &inode, mode)?;
         }
         drop(view);
-        let inode = branch.set_attr(node.ino, &attributes).map_err(errno)?;
+        let inode = branch.set_attr(node.ino, &attributes).map_err(stale)?;
         let tree = self.tree(node)?;
         let view = branch.view().map_err(errno)?;
         Ok((attr(self.number(node), &view, &inode)?, self.ttl(&tree)))
@@ -315,7 +315,7 @@ impl Mounted {
 /// Takes from a file what gives privileges to whoever runs it.
 pub(crate) fn drop_privileges(branch: &Branch, ino: u64) -> Answer<()> {
     let view = branch.view().map_err(errno)?;
-    let inode = view.inode(ino).map_err(errno)?;
+    let inode = view.remaining_inode(ino).map_err(stale)?;
     drop_capability(branch, &view, &inode)?;
     let mode = without_privileges(inode.mode);
     if mode != inode.mode {

@@ -212,7 +212,7 @@ impl Mounted {
         remove: impl FnOnce() -> Result<()>,
     ) -> Answer<()> {
         let view = branch.view().map_err(errno)?;
-        let parent = view.inode(directory.ino).map_err(errno)?;
+        let parent = view.remaining_inode(directory.ino).map_err(errno)?;
         let found = view.lookup(&parent, name.as_bytes()).map_err(errno)?;
         let kept = found
             .filter(|inode| !inode.is_dir() && inode.nlink == 1)
@@ -281,7 +281,8 @@ impl Mounted {
 
     fn has_name(&self, node: Node) -> bool {
         let view = self.tree(node).ok().and_then(|tree| tree.view().ok());
-        view.and_then(|view| view.inode(node.ino).ok()).is_some_and(|inode| inode.nlink > 0)
+        view.and_then(|view| view.remaining_inode(node.ino).ok())
+            .is_some_and(|inode| inode.nlink > 0)
     }
 
     pub(crate) fn statfs(&self) -> Answer<Statfs> {
@@ -333,6 +334,11 @@ pub(crate) struct Statfs {
     pub(crate) free: u64,
     pub(crate) files: u64,
     pub(crate) files_free: u64,
+}
+
+/// The errno for an error of what is known by its number: others have removed what is not found.
+pub(crate) fn stale(error: Error) -> Errno {
+    if matches!(error, Error::NotFound { .. }) { Errno::ESTALE } else { errno(error) }
 }
 
 /// The errno that the kernel gets for an error of the engine.

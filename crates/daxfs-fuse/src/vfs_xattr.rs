@@ -13,7 +13,7 @@ use fuser::{Errno, ReplyXattr, Request};
 
 use crate::acl::{self, Acl};
 use crate::tree::{CONTROL, Node};
-use crate::vfs_super::{Answer, Mounted, errno};
+use crate::vfs_super::{Answer, Mounted, errno, stale};
 
 /// What attributes can be set, beside lists of access control.
 const NAMESPACES: [&[u8]; 3] = [b"security.", b"trusted.", b"user."];
@@ -35,7 +35,7 @@ impl Mounted {
             Err(Error::Stale { .. }) if self.is_mounted_root(node) => return Ok(Vec::new()),
             view => view.map_err(errno)?,
         };
-        let inode = view.inode(node.ino).map_err(errno)?;
+        let inode = view.remaining_inode(node.ino).map_err(stale)?;
         view.xattrs(&inode).map_err(errno)
     }
 
@@ -97,7 +97,7 @@ impl Mounted {
     fn set_access(&self, request: &Request, node: Node, value: &[u8]) -> Answer<()> {
         let mut list = Acl::parse(value).ok_or(Errno::EINVAL)?;
         let branch = self.writer(node)?;
-        let inode = branch.view().and_then(|view| view.inode(node.ino)).map_err(errno)?;
+        let inode = branch.view().and_then(|view| view.remaining_inode(node.ino)).map_err(errno)?;
         let mut mode = list.mode(inode.mode);
         // As with chmod, set-group-ID is not for others to give. Of a caller's groups a request
         // tells one.

@@ -112,7 +112,7 @@ impl Operation<'_> {
 
     /// An inode that may be changed.
     fn writable(&self, view: &View, ino: u64) -> Result<Inode> {
-        let inode = view.inode(ino)?;
+        let inode = view.remaining_inode(ino)?;
         if inode.nlink == 0 && !self.writer.orphans.contains(&ino) {
             return Err(Error::NotFound { path: format!("inode {ino}").into_bytes() });
         }
