@@ -2,6 +2,7 @@
 //! The trees that a mount shows, and how their inodes are numbered for the kernel.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, RwLock};
 
@@ -207,6 +208,12 @@ impl Tree {
         }
     }
 
+    /// Notes that an inode is no more, and that the kernel knows it no more.
+    pub(crate) fn forget(&self, ino: u64) {
+        self.known.remove(ino);
+        self.cached.remove(ino);
+    }
+
     /// The inodes that the kernel may know.
     pub(crate) fn known(&self) -> Vec<u64> {
         self.known.list()
@@ -258,6 +265,18 @@ impl InoSet {
         words.entry(word).or_default().fetch_or(bit, Relaxed);
     }
 
+    fn remove(&self, ino: u64) {
+        let (word, bit) = (ino / 64, 1 << (ino % 64));
+        let mut words = self.0.write().expect("no panic holds it");
+        if let Entry::Occupied(mut entry) = words.entry(word) {
+            let bits = entry.get_mut().get_mut();
+            *bits &= !bit;
+            if *bits == 0 {
+                entry.remove();
+            }
+        }
+    }
+
     fn list(&self) -> Vec<u64> {
         let words = self.0.read().expect("no panic holds it");
         let bits = |(word, bits): (&u64, &AtomicU64)| {
@@ -299,6 +318,16 @@ mod tests {
         let mut list = set.list();
         list.sort_unstable();
         assert_eq!(list, [5, 64, ino]);
+    }
+
+    #[test]
+    fn sets_keep_nothing_of_what_is_removed() {
+        let set = InoSet::default();
+        [5, 7, 64].into_iter().for_each(|ino| set.insert(ino));
+        [5, 5, 64, 1000].into_iter().for_each(|ino| set.remove(ino));
+        assert_eq!(set.list(), [7]);
+        set.remove(7);
+        assert!(set.0.read().expect("no panic holds it").is_empty());
     }
 
     #[test]

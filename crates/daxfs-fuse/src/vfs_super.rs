@@ -252,8 +252,18 @@ impl Mounted {
             Entry::Vacant(_) => {}
         }
         let kept = self.nameless().remove(&node);
-        if kept.is_some() {
-            self.refused().remove(&node);
+        // What has names may be asked for again, also from another directory by `..`.
+        if !self.immutable && (kept.is_some() || !self.has_name(node)) {
+            self.forget_gone(node);
+        }
+    }
+
+    /// Nobody asks for a node any more.
+    fn forget_gone(&self, node: Node) {
+        self.refused().remove(&node);
+        self.parents.write().expect("no panic holds it").remove(&node);
+        if let Ok(tree) = self.tree(node) {
+            tree.forget(node.ino);
         }
     }
 
@@ -347,4 +357,91 @@ pub(crate) fn errno(error: Error) -> Errno {
         log::error!("{error}");
     }
     Errno::from_i32(error.errno())
+}
+
+#[cfg(test)]
+mod tests {
+    use daxfs_core::build::{BuildOptions, Input, Output, build};
+    use daxfs_core::format::{MAIN_NAME, ROOT_INO, mode};
+    use daxfs_core::image::Unvalidated;
+    use daxfs_core::layout::Shape;
+    use daxfs_core::progress::Progress;
+    use daxfs_core::region::{Access, Region, Source};
+    use daxfs_core::write::NewInode;
+
+    use super::*;
+
+    const ROOT: Node = Node { tag: 0, ino: ROOT_INO };
+
+    /// An image that is written, and served to nobody.
+    fn mounted() -> (tempfile::TempDir, Mounted) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (source, output) = (folder.path().join("source"), folder.path().join("image"));
+        std::fs::create_dir(&source).expect("a folder");
+        let mut options = BuildOptions::new(Input::Directory(source), Output::File(output.clone()));
+        options.shape = Shape { branches: true, delta_size: Some(1 << 20), size: None };
+        build(&options, &Progress::default()).expect("an image");
+        let region = Region::open(&Source::Path(output), Access::Write).expect("it opens");
+        let image = Unvalidated::open(Arc::new(region)).expect("an image").trust();
+        let image = Arc::new(image);
+        let session = Session::open(Arc::clone(&image)).expect("a party");
+        let main = session.open_branch(MAIN_NAME, Access::Write).expect("main");
+        let setup = Setup {
+            image,
+            session: Some(session),
+            tree: Tree::branch(0, main, true),
+            writes: true,
+            writes_main: true,
+            control: true,
+        };
+        let place = Place::of(folder.path()).expect("a place");
+        (folder, Mounted::new(setup, place))
+    }
+
+    /// Makes a file or directory in the root and tells the kernel of it.
+    fn make(mounted: &Mounted, name: &str, mode: u32) -> Node {
+        let new = NewInode { mode, uid: 0, gid: 0, rdev: 0 };
+        let branch = mounted.writer(ROOT).expect("ours");
+        let ino = branch.mknod(ROOT_INO, name.as_bytes(), &new).expect("made").ino;
+        mounted.look_up(ROOT, OsStr::new(name)).expect("there");
+        Node { tag: 0, ino }
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_what_is_gone() {
+        let (_folder, mounted) = mounted();
+        let tree = mounted.mounted_tree().expect("shown");
+        let stays = make(&mounted, "stays", mode::DIRECTORY);
+        let known = tree.known();
+        for kind in [mode::DIRECTORY, mode::REGULAR] {
+            let node = make(&mounted, "goes", kind);
+            tree.note_bytes(node.ino);
+            mounted.refuse_pages(node, Errno::ENOSPC);
+            let is_dir = kind == mode::DIRECTORY;
+            mounted.remove(ROOT, OsStr::new("goes"), is_dir).expect("removed");
+            mounted.let_go(node, 1);
+        }
+        // It may be come back to, and from there to what it lies in.
+        mounted.let_go(stays, 1);
+        let parents = mounted.parents.read().expect("no panic holds it");
+        assert_eq!(*parents, HashMap::from([(stays, ROOT)]));
+        assert_eq!(tree.known(), known);
+        assert!(tree.cached().is_empty());
+        assert!(mounted.refused().is_empty());
+        assert!(mounted.told().is_empty());
+    }
+
+    #[test]
+    fn what_was_refused_is_lost_while_it_has_a_name() {
+        let (_folder, mounted) = mounted();
+        let node = make(&mounted, "file", mode::REGULAR);
+        mounted.refuse_pages(node, Errno::ENOSPC);
+        assert!(mounted.has_refused());
+        assert!(!mounted.has_refused());
+        assert_eq!(mounted.lost_pages(), Some(Errno::ENOSPC));
+        assert_eq!(mounted.lost_pages(), None);
+        mounted.refuse_pages(node, Errno::ENOSPC);
+        mounted.remove(ROOT, OsStr::new("file"), false).expect("removed");
+        assert_eq!(mounted.lost_pages(), None);
+    }
 }
