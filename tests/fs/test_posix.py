@@ -6,6 +6,7 @@ Each table runs on tmpfs as well, which proves the table.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
@@ -101,6 +102,7 @@ def twice(name: str, flags: int) -> None:
 
 
 BOTH = os.XATTR_CREATE | os.XATTR_REPLACE
+LAST_PAGE = (1 << 63) - 4096
 LONG_PATH = "/".join(["dir"] + ["."] * 2100)
 W, R, C, X = os.O_WRONLY, os.O_RDONLY, os.O_CREAT, os.O_EXCL
 DIRECTORY, NOFOLLOW, TRUNC = os.O_DIRECTORY, os.O_NOFOLLOW, os.O_TRUNC
@@ -148,6 +150,15 @@ ERRORS = {
     "allocate nothing": Case(on("file", W, lambda fd: os.posix_fallocate(fd, 0, 0)), "EINVAL"),
     "allocate in a FIFO": Case(
         on("fifo", os.O_RDWR, lambda fd: os.posix_fallocate(fd, 0, 1)), "ESPIPE"
+    ),
+    "allocate the last page that a file can have": Case(
+        on("file", W, lambda fd: os.posix_fallocate(fd, LAST_PAGE, 1)), "OK"
+    ),
+    "allocate up to its end": Case(
+        on("file", W, lambda fd: os.posix_fallocate(fd, LAST_PAGE - 1, 4096)), "OK"
+    ),
+    "allocate beyond every size": Case(
+        on("file", W, lambda fd: os.posix_fallocate(fd, LAST_PAGE, 4096)), "EFBIG"
     ),
     "mkdir what exists": Case(lambda: os.mkdir("dir"), "EEXIST"),
     "mkdir where a link is": Case(lambda: os.mkdir("dangling"), "EEXIST"),
@@ -217,6 +228,40 @@ ERRORS = {
 def test_errors(world: Path, name: str) -> None:
     case = ERRORS[name]
     assert outcome(case.call) == case.expected
+
+
+def zero_range(fd: int, offset: int, length: int, flags: int = 0) -> None:
+    """Make a part of a file zeroes, as `os` cannot."""
+    place = [ctypes.c_int64(number) for number in (offset, length)]
+    if LIBC.fallocate(fd, ZERO_RANGE | flags, *place):
+        raise OSError(ctypes.get_errno(), "fallocate")
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+KEEP_SIZE, ZERO_RANGE = 0x01, 0x10
+
+
+def test_a_range_of_zeroes(mounts: Mounts, scratch: Path) -> None:
+    """Only daxfs: tmpfs makes none."""
+    (scratch / "small").mkdir()
+    point = mounts.mount(mounts.build(scratch / "small", "4M"), "rw")
+    with (point / "file").open("w+b", buffering=0) as file:
+        content = b"x" * 20_000
+        file.write(content)
+        # All or nothing.
+        assert outcome(lambda: zero_range(file.fileno(), 0, 64 << 20)) == "ENOSPC"
+        assert (point / "file").read_bytes() == content
+        zero_range(file.fileno(), 5000, 10_000, KEEP_SIZE)
+        content = content[:5000] + bytes(10_000) + content[15_000:]
+        assert (point / "file").read_bytes() == content
+        zero_range(file.fileno(), 19_000, 10_000, KEEP_SIZE)
+        assert (point / "file").read_bytes() == content[:19_000] + bytes(1000)
+        zero_range(file.fileno(), 19_000, 10_000)
+        assert (point / "file").read_bytes() == content[:19_000] + bytes(10_000)
+        zero_range(file.fileno(), LAST_PAGE, 4095, KEEP_SIZE)
+        assert os.fstat(file.fileno()).st_size == 29_000
+        zero_range(file.fileno(), LAST_PAGE, 4095)
+        assert os.fstat(file.fileno()).st_size == LAST_PAGE + 4095
 
 
 def test_names_have_at_most_128_bytes(mounts: Mounts, empty: Path) -> None:

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use branching::ops::{self, Kind, Op};
 use daxfs_core::branch::handle::Branch;
+use daxfs_core::delta::FILE_SIZE_MAX;
 use daxfs_core::error::Error;
 use daxfs_core::format::{BLOCK_SIZE, ROOT_INO};
 use daxfs_core::region::{Access, Region};
@@ -214,6 +215,75 @@ fn a_file_grows_into_the_space_that_it_was_given() {
     // And whoever replays the log finds the same.
     let other = branching::session(&party.region).expect("it opens");
     assert!(read(&other) == expected);
+}
+
+/// The largest file ends within a page.
+#[test]
+fn the_last_page_that_a_file_can_have_is_allocated() {
+    let party = party();
+    make(&party.branch, "file");
+    let ino = ino(&party.branch, "file");
+    let last = FILE_SIZE_MAX - BLOCK_SIZE + 1;
+    for keep_size in [true, false] {
+        party.branch.allocate(ino, last, BLOCK_SIZE - 1, keep_size).expect("room");
+        party.branch.zero_range(ino, last - 1, BLOCK_SIZE, keep_size).expect("room");
+    }
+    party.branch.write(ino, FILE_SIZE_MAX - 3, b"end").expect("written");
+    let beyond = party.branch.allocate(ino, last, BLOCK_SIZE, true);
+    assert!(matches!(beyond, Err(Error::FileTooBig { .. })), "{beyond:?}");
+    // Also as whoever replays the log finds it.
+    for session in [&party.session, &branching::session(&party.region).expect("it opens")] {
+        let branch = session.open_branch("b", Access::Read).expect("a branch");
+        let view = branch.view().expect("alive");
+        let inode = view.inode(ino).expect("there");
+        assert_eq!((inode.size, view.blocks(&inode)), (FILE_SIZE_MAX, 16));
+        let mut bytes = [7; 5];
+        assert_eq!(view.read(&inode, FILE_SIZE_MAX - 4, &mut bytes).expect("readable"), 4);
+        assert_eq!(&bytes, b"\0end\x07");
+    }
+}
+
+/// What has blocks already needs none, and what finds none leaves everything as it was.
+#[test]
+fn a_range_becomes_zeroes_as_a_whole_or_stays() {
+    let party = party();
+    let branch = &party.branch;
+    let size = BIG as u64;
+    let parts = |name: &str| {
+        let view = branch.view().expect("alive");
+        let inode = view.inode(ino(branch, name)).expect("there");
+        let mut bytes = vec![7; 3 * BIG];
+        let len = view.read(&inode, 0, &mut bytes).expect("readable");
+        bytes.truncate(len);
+        let mut parts: Vec<(u8, usize)> = Vec::new();
+        for byte in bytes {
+            match parts.last_mut() {
+                Some((last, count)) if *last == byte => *count += 1,
+                _ => parts.push((byte, 1)),
+            }
+        }
+        parts
+    };
+    make(branch, "file");
+    write(branch, "file", 1, BIG).expect("room");
+    let ino = ino(branch, "file");
+    let free = branch.free_blocks().expect("readable");
+    branch.zero_range(ino, 100, 5000, false).expect("in place");
+    branch.zero_range(ino, size - 100, 100, true).expect("in place");
+    assert_eq!(branch.free_blocks().expect("readable"), free);
+    let begun = [(1, 100), (0, 5000), (1, BIG - 5200), (0, 100)];
+    assert_eq!(parts("file"), begun);
+    let refused = branch.zero_range(ino, 8000, 100 * size, false);
+    assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+    assert_eq!(parts("file"), begun);
+    branch.zero_range(ino, 8000, size, false).expect("room");
+    assert_eq!(parts("file"), [(1, 100), (0, 5000), (1, 2900), (0, BIG)]);
+    assert_eq!(branch.free_blocks().expect("readable"), free - 2);
+    // What the base image has of a file cannot be changed where it lies.
+    let of_base = self::ino(branch, "base");
+    branch.zero_range(of_base, 10, 5000, false).expect("room");
+    let byte = branching::BASE[0];
+    assert_eq!(parts("base"), [(byte, 10), (0, 5000), (byte, branching::BASE.len() - 5010)]);
 }
 
 #[test]

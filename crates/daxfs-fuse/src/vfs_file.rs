@@ -99,9 +99,7 @@ impl Mounted {
         match mode & !libc::FALLOC_FL_KEEP_SIZE {
             0 => branch.allocate(node.ino, offset, len, keep_size),
             libc::FALLOC_FL_PUNCH_HOLE if keep_size => branch.punch_hole(node.ino, offset, len),
-            libc::FALLOC_FL_ZERO_RANGE => branch
-                .punch_hole(node.ino, offset, len)
-                .and_then(|()| branch.allocate(node.ino, offset, len, keep_size)),
+            libc::FALLOC_FL_ZERO_RANGE => branch.zero_range(node.ino, offset, len, keep_size),
             _ => return Err(Errno::EOPNOTSUPP),
         }
         .map_err(stale)?;

@@ -58,14 +58,20 @@ impl Branch {
         self.operate(|operation| operation.allocate_range(ino, &range, keep_size))
     }
 
+    /// Makes a range of a regular file zeroes that have blocks, as [`Self::allocate`] gives them,
+    /// or changes nothing. What this branch has blocks of already is made zeroes in place.
+    pub fn zero_range(&self, ino: u64, offset: u64, len: u64, keep_size: bool) -> Result<()> {
+        let range = checked_range(offset, len)?;
+        self.operate(|operation| operation.zero_range(ino, &range, keep_size))
+    }
+
     /// Makes a range of a regular file a hole; its size stays.
     pub fn punch_hole(&self, ino: u64, offset: u64, len: u64) -> Result<()> {
         let range = checked_range(offset, len)?;
         self.operate(|mut operation| {
             expect_file(&operation.writable(&operation.view()?, ino)?)?;
             operation.writer.tails.remove(&ino);
-            let change = Change::Punch { offset: range.start, len: range.end - range.start };
-            operation.log(&[(ino, change)], Purpose::Relief)
+            operation.log(&[(ino, punch(&range))], Purpose::Relief)
         })
     }
 }
@@ -80,20 +86,55 @@ fn checked_range(offset: u64, len: u64) -> Result<Range<u64>> {
     }
 }
 
-/// Whole pages of a range that no extent reaches into.
-fn holes(view: &View, inode: &Inode, range: Range<u64>) -> Vec<Range<u64>> {
+/// The pages of a range as a whole: what lies behind its end in the last one must not be taken for
+/// a hole.
+fn pages(range: &Range<u64>) -> Range<u64> {
+    page(range.start)..range.end.next_multiple_of(BLOCK_SIZE)
+}
+
+/// Those of `pages` that nothing reaches into of what is `held`, in order.
+fn holes(pages: Range<u64>, held: impl IntoIterator<Item = Range<u64>>) -> Vec<Range<u64>> {
     let mut holes = Vec::new();
-    let mut at = range.start;
-    for run in view.extents_within(inode, range.clone()) {
-        if page(run.file_offset) > at {
-            holes.push(at..page(run.file_offset));
+    let mut at = pages.start;
+    for run in held {
+        if page(run.start) > at {
+            holes.push(at..page(run.start));
         }
-        at = at.max((run.file_offset + run.len).next_multiple_of(BLOCK_SIZE));
+        at = at.max(run.end.next_multiple_of(BLOCK_SIZE));
     }
-    if at < range.end {
-        holes.push(at..range.end);
+    if at < pages.end {
+        holes.push(at..pages.end);
     }
     holes
+}
+
+/// Adds a range to others, in one piece with the last if it goes on where that ends.
+fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
+    match ranges.last_mut() {
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => ranges.push(range),
+    }
+}
+
+/// What is to become of a range that is made zeroes.
+#[derive(Debug, Default)]
+struct Zeroed {
+    /// What stays where it lies, in the file.
+    held: Vec<Range<u64>>,
+    /// What of it is in the range, in the image.
+    in_place: Vec<Range<u64>>,
+    /// What cannot be changed where it lies, in the file.
+    dropped: Vec<Range<u64>>,
+}
+
+fn punch(hole: &Range<u64>) -> Change {
+    Change::Punch { offset: hole.start, len: hole.end - hole.start }
+}
+
+/// The entry that makes a file as large as a range demands.
+fn grown(inode: &Inode, range: &Range<u64>, keep_size: bool) -> Option<Entry> {
+    let attributes = SetAttr { size: Some(range.end), ..SetAttr::default() };
+    (!keep_size && range.end > inode.size).then(|| (inode.ino, attributes.change()))
 }
 
 impl Operation<'_> {
@@ -108,22 +149,72 @@ impl Operation<'_> {
         let view = self.view()?;
         let inode = self.writable(&view, ino)?;
         expect_file(&inode)?;
-        // Whole pages: what lies behind the range in its last one must not be taken for a hole.
-        let pages = page(range.start)..range.end.next_multiple_of(BLOCK_SIZE);
-        let holes = holes(&view, &inode, pages);
+        let pages = pages(range);
+        let runs = view.extents_within(&inode, pages.clone());
+        let holes = holes(pages, runs.map(|run| run.file_offset..run.end()));
         drop(view);
-        let grown = !keep_size && range.end > inode.size;
-        let mut entries: Vec<Entry> = Vec::new();
+        self.log_filled(ino, Vec::new(), &holes, grown(&inode, range, keep_size))
+    }
+
+    fn zero_range(mut self, ino: u64, range: &Range<u64>, keep_size: bool) -> Result<()> {
+        let view = self.view()?;
+        let inode = self.writable(&view, ino)?;
+        expect_file(&inode)?;
+        let zeroed = self.plan_zeroes(&view, &inode, range)?;
+        drop(view);
+        let dropped = zeroed.dropped.iter().map(|hole| (ino, punch(hole))).collect();
+        let holes = holes(pages(range), zeroed.held);
+        self.log_filled(ino, dropped, &holes, grown(&inode, range, keep_size))?;
+        let region = &self.open.session.region;
+        for bytes in zeroed.in_place {
+            region.zero(bytes.start, bytes.end - bytes.start)?;
+            region.write_back(bytes.start, bytes.end - bytes.start)?;
+        }
+        region.fence();
+        Ok(())
+    }
+
+    fn plan_zeroes(&self, view: &View, inode: &Inode, range: &Range<u64>) -> Result<Zeroed> {
+        let mut zeroed = Zeroed::default();
+        for run in view.extents_within(inode, pages(range)) {
+            let mut at = run.file_offset;
+            while at < run.end() {
+                // A part is of one page, and in the range or beside it.
+                let ends = [page(at) + BLOCK_SIZE, range.start, range.end, run.end()];
+                let end = ends.into_iter().filter(|end| *end > at).min().expect("its page ends");
+                if !range.contains(&at) {
+                    push(&mut zeroed.held, at..end);
+                } else if let Place::Owned(image) = self.place(inode, &run, &(at..end))? {
+                    push(&mut zeroed.held, at..end);
+                    push(&mut zeroed.in_place, image..image + (end - at));
+                } else {
+                    push(&mut zeroed.dropped, at..end);
+                }
+                at = end;
+            }
+        }
+        Ok(zeroed)
+    }
+
+    /// Gives holes blocks of zeroes, and logs that between other entries about the file, or does
+    /// nothing.
+    fn log_filled(
+        &mut self,
+        ino: u64,
+        mut entries: Vec<Entry>,
+        holes: &[Range<u64>],
+        last: Option<Entry>,
+    ) -> Result<()> {
         let mut taken = Vec::new();
         let filled =
             holes.iter().try_for_each(|hole| self.fill_hole(ino, hole, &mut entries, &mut taken));
         let logged = filled.and_then(|()| {
-            if grown {
-                let attributes = SetAttr { size: Some(range.end), ..SetAttr::default() };
-                entries.push((ino, attributes.change()));
-            }
+            entries.extend(last);
             self.writer.tails.remove(&ino);
-            self.log(&entries, Purpose::Growth)
+            match entries.is_empty() {
+                true => self.open.touch(&mut self.writer, ino, self.time),
+                false => self.log(&entries, Purpose::Growth),
+            }
         });
         if logged.is_err() {
             self.writer.spare.give(taken);
@@ -147,7 +238,9 @@ impl Operation<'_> {
             session.region.zero(run.offset, run.len())?;
             session.region.write_back(run.offset, run.len())?;
             session.heap.persist(run)?;
-            entries.push((ino, extent(at, run.len(), run.offset, true)));
+            // The last page that a file can have is not whole.
+            let len = run.len().min(FILE_SIZE_MAX - at);
+            entries.push((ino, extent(at, len, run.offset, true)));
             at += run.len();
         }
         Ok(())
