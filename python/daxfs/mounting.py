@@ -7,6 +7,8 @@ import errno
 import os
 import re
 import select
+import subprocess
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,18 @@ __all__ = ["mount", "unmount"]
 
 # Longest wait for a server to end, in seconds; it may have a disk to wait for.
 _PATIENCE = 10.0
+
+# Longest wait for a server to say who it is, in seconds.
+_ANSWER = 5.0
+
+# Asks it. That is another process's work: nothing ends one that waits for a server in vain.
+_ASK = """
+import os, sys
+from fcntl import ioctl
+answer = bytearray(int(sys.argv[3]))
+ioctl(os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY), int(sys.argv[2]), answer)
+sys.stdout.buffer.write(answer)
+"""
 
 
 def mount(
@@ -137,7 +151,8 @@ def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:
     DaxfsError
         Nothing is mounted there, or it is in use.
     BranchBusyError
-        It is taken away, and the server goes on: the file system is mounted elsewhere, too.
+        It is taken away, and the server goes on: the file system is mounted elsewhere, too. Or
+        nothing is done, as the server does not answer.
     """
     with ExitStack() as stack:
         server = None if lazy else _server(os.fsdecode(os.fspath(mountpoint)), stack)
@@ -154,10 +169,19 @@ def _server(mountpoint: str, stack: ExitStack) -> int | None:
     """Get a handle on the process that serves a mount, if it is one that we can see."""
     from . import control
 
+    asking = [sys.executable, "-ISc", _ASK, mountpoint, str(control.TELL), str(control.INFO_SIZE)]
+    null = subprocess.DEVNULL
+    asker = subprocess.Popen(asking, stdin=null, stdout=subprocess.PIPE, stderr=null)
     try:
-        pid = control.info(mountpoint).server_pid
-        if pid in (None, os.getpid()):
-            return None
+        answer = asker.communicate(timeout=_ANSWER)[0]
+    except subprocess.TimeoutExpired:
+        asker.kill()
+        message = f"{mountpoint}: the server does not answer; -l takes the mount away all the same"
+        raise from_engine("Busy", errno.EBUSY, message, None, {}) from None
+    pid = control.told(answer).server_pid if answer else None
+    if pid in (None, os.getpid()):
+        return None
+    try:
         handle = os.pidfd_open(pid)
     except OSError:
         return None

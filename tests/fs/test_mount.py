@@ -266,6 +266,21 @@ def test_a_server_that_goes_on_is_told(mounts: Mounts, empty: Path) -> None:
         subprocess.run(["umount", other], check=True)
 
 
+def test_a_server_that_does_not_answer_is_told(mounts: Mounts, empty: Path) -> None:
+    point = mounts.mount(empty, "rw")
+    server = server_of(point)
+    os.kill(server, signal.SIGSTOP)
+    try:
+        said = mounts.run("daxfs", "umount", point, status=1)
+        assert "the server does not answer; -l takes the mount away" in said
+        assert str(point) in Path("/proc/mounts").read_text()
+        mounts.run("daxfs", "umount", "-l", point)
+        assert str(point) not in Path("/proc/mounts").read_text()
+    finally:
+        os.kill(server, signal.SIGCONT)
+    wait_for_end(server)
+
+
 def test_in_the_foreground_ctrl_c_ends_it(mounts: Mounts, tree: Path) -> None:
     image, point = mounts.build(tree), mounts.point()
     daxfs_command = str(Path(sys.executable).with_name("daxfs"))
