@@ -423,6 +423,17 @@ def test_options_of_mount_8(mounts: Mounts, tree: Path) -> None:
     assert "nosymfollow" in found[2]
 
 
+def test_reading_changes_no_access_time(mounts: Mounts, tree: Path) -> None:
+    (tree / "old").write_text("old")
+    os.utime(tree / "old", (1, 2))
+    point = mounts.mount(mounts.build(tree, "16M"), "rw,strictatime")
+    (point / "new").write_text("new")
+    os.utime(point / "new", (3, 4))
+    for name, time in (("old", 2), ("new", 3)):
+        (point / name).read_text()
+        assert (point / name).stat().st_atime == time
+
+
 def test_a_mount_is_taken_away_through_a_symbolic_link(
     mounts: Mounts, tree: Path, scratch: Path
 ) -> None:
