@@ -429,9 +429,9 @@ def test_reading_changes_no_access_time(mounts: Mounts, tree: Path) -> None:
     point = mounts.mount(mounts.build(tree, "16M"), "rw,strictatime")
     (point / "new").write_text("new")
     os.utime(point / "new", (3, 4))
-    for name, time in (("old", 2), ("new", 3)):
+    for name, accessed in (("old", 2), ("new", 3)):
         (point / name).read_text()
-        assert (point / name).stat().st_atime == time
+        assert (point / name).stat().st_atime == accessed
 
 
 def test_a_mount_is_taken_away_through_a_symbolic_link(

@@ -159,6 +159,7 @@ def test_no_space(tmp_path: Path, tree: Path) -> None:
 def test_what_the_machine_lacks_comes_with_advice(tree: Path) -> None:
     with pytest.raises(errors.BackingError) as caught:
         daxfs.build(tree, "heap:no-such-heap")
+    assert caught.value.advice
     assert caught.value.advice in str(caught.value)
 
 
