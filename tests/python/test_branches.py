@@ -249,6 +249,22 @@ class TestLife:
             assert told(reading) == told(image)
             assert [one.frozen for one in reading.branches] == [True, True, False]
 
+    def test_an_open_file_that_others_removed_is_not_found(
+        self, path: Path, image: daxfs.Image
+    ) -> None:
+        with image.branch("main") as main, daxfs.open(path, writable=True) as other:
+            main.write_text("goes", "text")
+            main.sync()
+            with other.open("goes") as file:
+                main.unlink("goes")
+                # Until main's log is begun anew, without it.
+                while other.branches["main"].layers < 2:
+                    for _ in range(500):
+                        main.write_text("comes", "text")
+                        main.unlink("comes")
+                with pytest.raises(FileNotFoundError):
+                    file.read()
+
     def test_another_process_sees_and_ends_it(self, path: Path, image: daxfs.Image) -> None:
         with image.branch("b", keep=True) as branch:
             branch.write_text("new", "1")

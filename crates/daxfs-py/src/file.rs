@@ -43,7 +43,7 @@ impl File {
             Content::Fixed(view, inode) => Ok((Arc::clone(view), *inode)),
             Content::Live(branch, ino, _) => {
                 let view = branch.view()?;
-                let inode = view.inode(*ino)?;
+                let inode = view.remaining_inode(*ino)?;
                 Ok((Arc::new(view), inode))
             }
         }
