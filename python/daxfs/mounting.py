@@ -18,6 +18,8 @@ from .errors import BranchBusyError, DaxfsError, InvalidError, from_engine
 if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
+    from .control import MountInfo
+
 __all__ = ["mount", "unmount"]
 
 # Longest wait for a server to end, in seconds; it may have a disk to wait for.
@@ -128,12 +130,24 @@ def _remount(mountpoint: str, options: list[str]) -> None:
 
 def _may_write(mountpoint: str) -> bool:
     """Ask the server; where none of ours is, what is there is told or refused by the kernel."""
+    told = _ask(mountpoint)
+    return told is None or told.writes
+
+
+def _ask(mountpoint: str, advice: str = "") -> MountInfo | None:
+    """Return what a mount tells of itself, if it is one of ours; do not wait for it for ever."""
     from . import control
 
+    asking = [sys.executable, "-ISc", _ASK, mountpoint, str(control.TELL), str(control.INFO_SIZE)]
+    null = subprocess.DEVNULL
+    asker = subprocess.Popen(asking, stdin=null, stdout=subprocess.PIPE, stderr=null)
     try:
-        return control.info(mountpoint).writes
-    except InvalidError:
-        return True
+        answer = asker.communicate(timeout=_ANSWER)[0]
+    except subprocess.TimeoutExpired:
+        asker.kill()
+        message = f"{mountpoint}: the server does not answer{advice}"
+        raise from_engine("Busy", errno.EBUSY, message, None, {}) from None
+    return control.told(answer) if answer else None
 
 
 def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:
@@ -167,18 +181,8 @@ def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:
 
 def _server(mountpoint: str, stack: ExitStack) -> int | None:
     """Get a handle on the process that serves a mount, if it is one that we can see."""
-    from . import control
-
-    asking = [sys.executable, "-ISc", _ASK, mountpoint, str(control.TELL), str(control.INFO_SIZE)]
-    null = subprocess.DEVNULL
-    asker = subprocess.Popen(asking, stdin=null, stdout=subprocess.PIPE, stderr=null)
-    try:
-        answer = asker.communicate(timeout=_ANSWER)[0]
-    except subprocess.TimeoutExpired:
-        asker.kill()
-        message = f"{mountpoint}: the server does not answer; -l takes the mount away all the same"
-        raise from_engine("Busy", errno.EBUSY, message, None, {}) from None
-    pid = control.told(answer).server_pid if answer else None
+    told = _ask(mountpoint, "; -l takes the mount away all the same")
+    pid = told and told.server_pid
     if pid in (None, os.getpid()):
         return None
     try:
