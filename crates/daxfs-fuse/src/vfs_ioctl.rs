@@ -81,6 +81,8 @@ impl Mounted {
         if command == LIST {
             return self.list(input).map(Ioctl::Answer).map_err(errno);
         }
+        // Without a party nobody takes orders.
+        self.party().map_err(errno)?;
         self.check_control(request)?;
         let name = |at: usize| name(&input[at * NAME_SIZE..][..NAME_SIZE]);
         Ok(Ioctl::Order(match command {
