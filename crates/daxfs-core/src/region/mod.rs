@@ -185,7 +185,7 @@ impl Region {
         &self.name
     }
 
-    /// How stores are made durable.
+    /// How stores are made durable; of a region for reading only, without meaning.
     pub fn durability(&self) -> Durability {
         self.durability
     }

@@ -29,20 +29,21 @@ pub(super) struct Acl(Vec<Entry>);
 impl Acl {
     /// Reads a list in text.
     pub(super) fn parse(text: &[u8]) -> Result<Self, String> {
-        let wrong = || format!("access control list {:?}", crate::error::show(text));
-        let text = std::str::from_utf8(text).map_err(|_| wrong())?;
+        // It may be long; what is wrong is told without it.
+        let wrong = |why: &str| format!("access control list: {why}");
+        let text = std::str::from_utf8(text).map_err(|_| wrong("not UTF-8"))?;
         let lines = text.split([',', '\n']).map(|line| line.split('#').next().unwrap_or_default());
         let mut entries = lines
             .map(str::trim)
             .filter(|line| !line.is_empty())
-            .map(|line| parse(line).map_err(|why| format!("{}: {why}", wrong())))
+            .map(|line| parse(line).map_err(wrong))
             .collect::<Result<Vec<Entry>, _>>()?;
         entries.sort_unstable();
         let count = |tag| entries.iter().filter(|entry| entry.0 == tag).count();
         let named = count(Tag::User) + count(Tag::Group);
         let whole = [Tag::Owner, Tag::OwningGroup, Tag::Other].iter().all(|tag| count(*tag) == 1);
         if !whole || count(Tag::Mask) > 1 || named > 0 && count(Tag::Mask) == 0 {
-            return Err(format!("{}: an entry is missing, or there twice", wrong()));
+            return Err(wrong("an entry is missing, or there twice"));
         }
         Ok(Self(entries))
     }

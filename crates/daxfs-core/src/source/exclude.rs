@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Shell patterns of what to leave out.
 
-use regex::RegexSet;
+use regex::{Regex, RegexSet};
 
 use crate::error::{Error, Result};
 
@@ -50,14 +50,18 @@ impl Patterns {
     fn new(patterns: &[&String]) -> Result<Self> {
         let (mut names, mut paths) = (Vec::new(), Vec::new());
         for pattern in patterns {
+            let wrong =
+                |error| Error::invalid(format!("exclude pattern {pattern:?}: {}", reason(&error)));
             let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
             let anchored = pattern.trim_end_matches('/').contains('/');
             let expression = translate(pattern.trim_matches('/'));
+            // Of a set nobody would know which one is wrong.
+            Regex::new(&expression).map_err(wrong)?;
             if anchored { &mut paths } else { &mut names }.push(expression);
         }
         let build = |expressions: Vec<String>| {
             RegexSet::new(&expressions)
-                .map_err(|error| Error::invalid(format!("exclude patterns: {error}")))
+                .map_err(|error| Error::invalid(format!("exclude patterns: {}", reason(&error))))
         };
         Ok(Self { names: build(names)?, paths: build(paths)? })
     }
@@ -69,6 +73,14 @@ impl Patterns {
     fn match_with(&self, path: &str) -> bool {
         let name = path.rsplit('/').next().unwrap_or(path);
         self.names.is_match(name) || self.paths.is_match(path)
+    }
+}
+
+/// What can be wrong with a pattern that was translated.
+fn reason(error: &regex::Error) -> &'static str {
+    match error {
+        regex::Error::CompiledTooBig(_) => "too long",
+        _ => "a range in brackets ends before it begins",
     }
 }
 
@@ -162,6 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused() {
-        assert!(Exclude::new(&["[z-a]".into()]).is_err());
+        let error = Exclude::new(&["*.o".into(), "[z-a]".into()]).unwrap_err().to_string();
+        assert_eq!(error, "exclude pattern \"[z-a]\": a range in brackets ends before it begins");
     }
 }
