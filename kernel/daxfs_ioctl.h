@@ -2,8 +2,9 @@
 /*
  * Control of branches through a mount: ioctls on the root directory of the mount.
  *
- * The FUSE server takes them. The kernel's module, which only reads base images, has none yet; it is
- * to take the same numbers and structures. Names are bytes that end with a NUL. Whoever may write to the root directory may call; others get EACCES.
+ * The FUSE server takes them. The kernel's module, which only reads base images, has none yet; it
+ * is to take the same numbers and structures. Names are bytes that end with a NUL. Whoever may write
+ * to the root directory may call; others get EACCES.
  *
  * Errors: ENOENT no such branch, EEXIST there is one of that name, EBUSY another party holds it or
  * it has children, EROFS mounted for reading, ESTALE it has ended, ENOSPC no record is free,
