@@ -8,7 +8,8 @@
  *
  * Errors: ENOENT no such branch, EEXIST there is one of that name, EBUSY another party holds it or
  * it has children, EROFS mounted for reading, ESTALE it has ended, ENOSPC no record is free,
- * EINVAL not a name, ENOTTY not the root of a daxfs mount.
+ * EINVAL not a name, EOPNOTSUPP the mount has no branches to control, ENOTTY not the root of a daxfs
+ * mount.
  */
 #ifndef _DAXFS_IOCTL_H
 #define _DAXFS_IOCTL_H

@@ -334,8 +334,8 @@ fn everything_that_cannot_be_taken_is_named() {
         "outside: sparse file whose pieces overlap or lie outside",
         "attributes: extended attributes in libarchive's form alone; write the archive with bsdtar \
          --options pax:xattrheader=SCHILY",
-        "list: access control list: names of users or groups without their numbers; write the archive with bsdtar --acls, \
-         which adds them",
+        "list: access control list: names of users or groups without their numbers; write the \
+         archive with bsdtar --acls, which adds them",
     ];
     assert_eq!(found[..expected.len()], expected);
     assert_eq!(found[15], format!("{long}: name of 129 bytes, at most 128 are possible"));
