@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # The kernel module's engine beside the Rust one, and a kernel that watches itself.
 
-.PHONY: test-parity test-kasan bench-kernel
+.PHONY: test-parity test-kasan test-arm64 bench-kernel
 
 test-parity: $(VENV)/.installed-test ## Compare the kernel's engine with the Rust engine
 	@command -v gcc >/dev/null || { $(APT_INSTALL) gcc libc6-dev; }
@@ -13,6 +13,17 @@ test-kasan: $(VENV)/.installed-test ## Run the kernel tests on a debug kernel, b
 	DAXFS_TEST_KERNELS=debug $(BIN)/python -m pytest \
 		tests/vm/test_kernel_hostile.py tests/vm/test_kernel_module.py \
 		tests/vm/test_kernel_trouble.py
+
+ARM64 := aarch64-unknown-linux-gnu
+
+# The emulator finds libraries where the cross compiler does. It has no userfaultfd.
+test-arm64: $(VENV)/.installed-test ## Run the engine's tests and the kernel module on emulated arm64 (half an hour)
+	$(BIN)/python tests/vm/setup.py --arm64
+	rustup target add $(ARM64)
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" \
+		cargo test -p daxfs-core -p daxfs-fuse --target $(ARM64) -- --skip region::fill::
+	$(BIN)/python -m pytest tests/vm/test_arm64.py
 
 bench-kernel: $(VENV)/.installed-test ## Measure the module beside tmpfs and erofs, in instructions
 	$(BIN)/python tests/vm/setup.py

@@ -49,6 +49,11 @@ RESERVED_ADDRESS = 1 << 30
 RESERVED_SIZE = 256 * MIB
 RESERVED = Device(append=(f"memmap={RESERVED_SIZE:#x}${RESERVED_ADDRESS:#x}",))
 
+# The same on arm64, whose memory begins at 1 GiB and which has no such parameter: the kernel never
+# hears of what lies beyond its own.
+HIDDEN_ADDRESS = 2 << 30
+HIDDEN = Device(append=(f"mem={HIDDEN_ADDRESS - (1 << 30):#x}",))
+
 # Let /dev/mem reach memory that has an owner in /proc/iomem.
 RELAXED = Device(append=("iomem=relaxed",))
 

@@ -3,7 +3,8 @@
 
 The guest sees the host's root read-only under a layer of its own memory, so every program and
 path of the host works inside. Its working directory is shared: it lies at the same path on both
-sides, holds the console log, and keeps the output of each command.
+sides, holds the console log, and keeps the output of each command. A guest of another
+architecture has busybox instead of the host's programs.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from architecture import Architecture
 from devices import INSIDE, Device
 from initramfs import Kernel, write_initramfs
 from vmconfig import DEBUG
 
-# The CPU that QEMU's emulation runs fastest.
-FAST_CPU = "Nehalem"
 KERNEL_FAULT = re.compile(
     r"Kernel panic|BUG:|Oops:|general protection fault|WARNING:|KASAN:|UBSAN:"
     r"|INFO: task .* blocked|possible (?:circular|recursive) locking|kmemleak: \d+ new"
@@ -85,7 +85,7 @@ class Guest:
         Seconds until a silent boot is given up.
     image, daxfs :
         Options with which the module, the file `daxfs`, mounts the guest's root, instead of the
-        host's. The working directory is then at /mnt.
+        host's. The working directory is then at /mnt. Without options it is only loaded.
     """
 
     def __init__(
@@ -110,15 +110,16 @@ class Guest:
         self._patience = 6 if kernel == DEBUG else 1
         initrd = self.workdir / "initramfs"
         write_initramfs(initrd, self.kernel, self.workdir, image, daxfs)
+        machine = self.kernel.architecture
         (self.workdir / "agent").write_bytes((INSIDE / "agent").read_bytes())
         parameters = (
-            *("console=ttyS0", "loglevel=5", "panic=-1", "mitigations=off", "nokaslr"),
+            *(f"console={machine.console}", "loglevel=5", "panic=-1", "mitigations=off", "nokaslr"),
             *(parameter for device in devices for parameter in device.append),
             *append,
         )
         command: list[str | Path] = [
-            *_machine(memory, cpus, devices),
-            *_share("root", Path("/"), readonly=True),
+            *_machine(machine, memory, cpus, devices),
+            *(_share("root", Path("/"), readonly=True) if machine.native else ()),
             *_share("share", self.workdir, readonly=False),
             *("-serial", f"file:{self.console}", "-serial", "stdio"),
             *("-kernel", self.kernel.image, "-initrd", initrd, "-append", " ".join(parameters)),
@@ -297,14 +298,14 @@ def run(
         return guest.run(command, timeout=timeout)
 
 
-def _machine(memory: str, cpus: int, devices: Sequence[Device]) -> list[str]:
-    machine = ["q35", *dict.fromkeys(part for device in devices for part in device.machine)]
+def _machine(of: Architecture, memory: str, cpus: int, devices: Sequence[Device]) -> list[str]:
+    machine = [of.machine, *dict.fromkeys(part for device in devices for part in device.machine)]
     sizes = [memory, *dict.fromkeys(part for device in devices for part in device.memory)]
-    cpu = next((device.cpu for device in devices if device.cpu), FAST_CPU)
+    cpu = next((device.cpu for device in devices if device.cpu), of.cpu)
     return [
         # QEMU shall not outlive who started it, however that ends.
         *("setpriv", "--pdeathsig", "KILL"),
-        *("qemu-system-x86_64", "-accel", "tcg", "-nodefaults", "-display", "none", "-no-reboot"),
+        *(of.emulator, "-accel", "tcg", "-nodefaults", "-display", "none", "-no-reboot"),
         *("-machine", ",".join(machine), "-m", ",".join(sizes), "-cpu", cpu, "-smp", str(cpus)),
         *(part for device in devices for part in device.qemu),
     ]

@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from architecture import Architecture, of_kernel
 from devices import INSIDE
 from vmconfig import kernel_cache
 
@@ -30,11 +31,17 @@ class Kernel:
         The directory that holds one directory of modules per release, as /lib/modules does.
     release :
         What ``uname -r`` says.
+    architecture :
+        The machine that it runs on.
+    busybox :
+        A static busybox for it.
     """
 
     image: Path
     modules: Path
     release: str
+    architecture: Architecture
+    busybox: Path
 
     @classmethod
     def find(cls, series: str) -> Kernel:
@@ -43,7 +50,12 @@ class Kernel:
         if not (root / "packages").is_file():
             raise FileNotFoundError(f"no kernel in {root}: run {Path(__file__).parent}/setup.py")
         (modules,) = (root / "lib/modules").iterdir()
-        return cls(root / f"boot/vmlinuz-{modules.name}", modules.parent, modules.name)
+        architecture = of_kernel(series)
+        busybox = shutil.which("busybox") if architecture.native else root / "bin/busybox"
+        if busybox is None:
+            raise FileNotFoundError(f"no busybox: run {Path(__file__).parent}/setup.py")
+        image = root / f"boot/vmlinuz-{modules.name}"
+        return cls(image, modules.parent, modules.name, architecture, Path(busybox))
 
     def load_order(self, names: tuple[str, ...]) -> list[Path]:
         """Return the files of modules `names` and of what they need, in loading order."""
@@ -65,16 +77,15 @@ def write_initramfs(
 ) -> None:
     """Write to `target` the file system from which `kernel` starts with `share` writable.
 
-    Without options of an `image`, which daxfs, the `module`, is to mount, the root is the host's.
+    Without options of an `image`, which daxfs, the `module`, is to mount, the root is the host's,
+    or stays this file system where the host's programs do not run.
     """
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        raise FileNotFoundError(f"no busybox: run {Path(__file__).parent}/setup.py")
+    root_is = "image" if image else "host" if kernel.architecture.native else "initramfs"
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         (root / "bin").mkdir()
         (root / "modules").mkdir()
-        shutil.copy(busybox, root / "bin/busybox")
+        shutil.copy(kernel.busybox, root / "bin/busybox")
         shutil.copy(INSIDE / "init", root / "init")
         (root / "init").chmod(0o755)
         names = []
@@ -89,7 +100,9 @@ def write_initramfs(
             f"modules={shlex.quote(' '.join(names))}\n"
             f"module_dir={shlex.quote(str(kernel.modules))}\n"
             f"share={shlex.quote(str(share))}\n"
+            f"root={root_is}\n"
             f"image={shlex.quote(image)}\n"
+            f"port={kernel.architecture.port}\n"
         )
         members = b"\0".join(bytes(path.relative_to(root)) for path in root.rglob("*"))
         with target.open("wb") as archive:

@@ -66,6 +66,7 @@ def _build(kernel: Kernel, files: list[Path], target: Path) -> None:
                 *("make", "-s", f"-j{os.cpu_count()}", "-C", scratch),
                 *("W=1", "C=2", "CF=-D__CHECK_ENDIAN__ -Wsparse-error"),
                 f"KDIR={kernel.modules / kernel.release / 'build'}",
+                f"CROSS_COMPILE={kernel.architecture.compiler}",
             ],
             capture_output=True,
             text=True,
@@ -79,11 +80,11 @@ def _build(kernel: Kernel, files: list[Path], target: Path) -> None:
         partial.rename(target)
 
 
-def build_program(name: str, directory: Path) -> Path:
-    """Compile one of the programs, statically, into `directory`."""
+def build_program(name: str, directory: Path, compiler: str = "") -> Path:
+    """Compile one of the programs, statically, into `directory`; `compiler` is a prefix of gcc."""
     target = directory / name
     if not target.exists():
-        command = ["gcc", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
+        command = [f"{compiler}gcc", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
         subprocess.run(
             [*command, "-static", "-pthread", "-o", target, PROGRAMS / f"{name}.c"], check=True
         )

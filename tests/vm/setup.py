@@ -16,10 +16,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from vmconfig import KERNELS, kernel_cache
+from architecture import ARM64, X86_64, Architecture, of_kernel
+from vmconfig import ARM64_KERNELS, KERNELS, kernel_cache
 
 # Program → the package that brings it.
 TOOLS = {
@@ -31,14 +33,22 @@ TOOLS = {
     "pahole": "pahole",
     "sparse": "sparse",
     "depmod": "kmod",
-    "qemu-system-x86_64": "qemu-system-x86",
+    X86_64.emulator: "qemu-system-x86",
+}
+ARM64_TOOLS = {
+    f"{ARM64.compiler}gcc-12": "gcc-12-aarch64-linux-gnu",
+    f"{ARM64.compiler}gcc": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    "qemu-aarch64-static": "qemu-user-static",
+    ARM64.emulator: "qemu-system-arm",
 }
 # QEMU learned CXL volatile memory in 8.1; Debian 12 itself has 7.2.
 OLDEST_QEMU = (8, 1)
 SOURCES = Path("/etc/apt/sources.list.d")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# Names of another architecture's packages have it behind, and are in brackets where it has none.
 KERNEL_PACKAGE = re.compile(
-    r"^\s*(?:Pre)?Depends: (linux-(?:image|headers|kbuild)-\S+)$", re.MULTILINE
+    r"^[ |]*(?:Pre)?Depends: <?(linux-(?:image|headers|kbuild)-(?!\S*-unsigned)[^\s:>]+)",
+    re.MULTILINE,
 )
 
 
@@ -85,34 +95,63 @@ def enable_backports() -> str:
     return suite
 
 
-def qemu_version() -> tuple[int, ...]:
-    """Return the version of the installed QEMU, or (0,) when there is none."""
-    if not shutil.which("qemu-system-x86_64"):
+def qemu_version(machine: Architecture) -> tuple[int, ...]:
+    """Return the version of the installed QEMU for a machine, or (0,) when there is none."""
+    if not shutil.which(machine.emulator):
         return (0,)
-    found = re.search(r"version (\d+)\.(\d+)", output("qemu-system-x86_64", "--version"))
+    found = re.search(r"version (\d+)\.(\d+)", output(machine.emulator, "--version"))
     return tuple(map(int, found.groups())) if found else (0,)
 
 
-def install_tools() -> None:
-    """Install the missing programs, QEMU from backports."""
-    missing = [package for tool, package in TOOLS.items() if not shutil.which(tool)]
-    if qemu_version() < OLDEST_QEMU:
+def install_tools(tools: Mapping[str, str] = TOOLS, machine: Architecture = X86_64) -> None:
+    """Install the missing programs, QEMU for a `machine` from backports."""
+    missing = {tool: package for tool, package in tools.items() if not shutil.which(tool)}
+    if qemu_version(machine) < OLDEST_QEMU:
         suite = enable_backports()
-        missing = [package for package in missing if package != TOOLS["qemu-system-x86_64"]]
-        apt_get("install", "--no-install-recommends", "-t", suite, TOOLS["qemu-system-x86_64"])
+        missing.pop(machine.emulator, None)
+        apt_get("install", "--no-install-recommends", "-t", suite, tools[machine.emulator])
     if missing:
-        apt_get("install", "--no-install-recommends", *missing)
+        apt_get("install", "--no-install-recommends", *" ".join(missing.values()).split())
 
 
-def kernel_packages(metapackage: str) -> set[str]:
-    """Return the packages that hold the files `metapackage` stands for."""
+@contextmanager
+def packages_of(architecture: Architecture) -> Iterator[None]:
+    """Have apt know the packages of an architecture, by lists of its own."""
+    if architecture.native:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for directory in ("lists/partial", "cache/archives/partial"):
+            Path(scratch, directory).mkdir(parents=True)
+        Path(scratch, "status").touch()
+        configuration = Path(scratch, "apt.conf")
+        configuration.write_text(
+            f'APT::Architectures {{"{X86_64.debian}"; "{architecture.debian}";}};\n'
+            f'Dir::State "{scratch}";\n'
+            f'Dir::State::lists "{scratch}/lists";\n'
+            f'Dir::State::status "{scratch}/status";\n'
+            f'Dir::Cache "{scratch}/cache";\n'
+        )
+        os.environ["APT_CONFIG"] = str(configuration)
+        try:
+            apt_get("update")
+            yield
+        finally:
+            del os.environ["APT_CONFIG"]
+
+
+def kernel_packages(start: str, architecture: Architecture) -> set[str]:
+    """Return package `start` and the kernel's packages that it needs, as apt-get takes them."""
     found: set[str] = set()
-    todo = [metapackage]
+    todo = [start]
     while todo:
         package = todo.pop()
-        depends = KERNEL_PACKAGE.findall(output("apt-cache", "depends", package))
-        found.update(depends)
-        todo += depends
+        # What headers have in common is for all, and what builds modules runs on this machine.
+        if not package.endswith("-common") and not package.startswith("linux-kbuild-"):
+            package = f"{package}:{architecture.debian}"
+        if package not in found:
+            found.add(package)
+            todo += KERNEL_PACKAGE.findall(output("apt-cache", "depends", package))
     return found
 
 
@@ -128,21 +167,25 @@ def relocate_headers(root: Path, target: Path, release: str) -> None:
     build.symlink_to(target / headers)
 
 
-def unpack_kernel(series: str, metapackages: Sequence[str], cache: Path) -> None:
+def unpack_kernel(series: str, names: Sequence[str], cache: Path) -> None:
     """Unpack a kernel into `cache`, complete or not at all."""
     target = cache / series
-    stamp = "\n".join([*metapackages, "relocated", ""])
+    stamp = "\n".join([*names, "relocated", ""])
     if (target / "packages").is_file() and (target / "packages").read_text() == stamp:
         return
     cache.mkdir(parents=True, exist_ok=True)
-    if not output("apt-cache", "search", "--names-only", f"^{metapackages[0]}$"):
-        apt_get("update")
-    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{series}-") as scratch:
+    architecture = of_kernel(series)
+    with (
+        packages_of(architecture),
+        tempfile.TemporaryDirectory(dir=cache, prefix=f".{series}-") as scratch,
+    ):
+        if not output("apt-cache", "search", "--names-only", f"^{names[0]}$"):
+            apt_get("update")
         downloads = Path(scratch, "downloads")
         root = Path(scratch, "root")
         downloads.mkdir()
         root.mkdir()
-        packages = set().union(*map(kernel_packages, metapackages))
+        packages = set().union(*(kernel_packages(name, architecture) for name in names))
         apt_get("download", *sorted(packages), cwd=downloads)
         for package in downloads.glob("*.deb"):
             output("dpkg", "-x", package, root)
@@ -160,10 +203,15 @@ def main() -> None:
     """Bring this machine up to what the tests need."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=kernel_cache(), help="where kernels go")
+    parser.add_argument("--arm64", action="store_true", help="what guests of arm64 need besides")
     arguments = parser.parse_args()
     install_tools()
-    for series, metapackages in KERNELS.items():
-        unpack_kernel(series, metapackages, arguments.cache)
+    kernels = KERNELS
+    if arguments.arm64:
+        install_tools(ARM64_TOOLS, ARM64)
+        kernels = KERNELS | ARM64_KERNELS
+    for series, names in kernels.items():
+        unpack_kernel(series, names, arguments.cache)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,16 @@ from pathlib import Path
 # Where the commands lie that are tested.
 BIN = Path(os.environ.get("DAXFS_BIN", Path(sys.prefix) / "bin"))
 
-# Kernel series → the Debian metapackages whose files are unpacked for it.
+# Kernel series → the Debian packages whose files are unpacked for it; metapackages stand for the
+# packages that they depend on.
 KERNELS = {
     "6.1": ["linux-image-amd64", "linux-headers-amd64"],
     "6.12": ["linux-image-6.12-amd64", "linux-headers-6.12-amd64"],
+}
+# Guests of another architecture cannot run the host's programs, so they bring their own.
+ARM64_KERNELS = {
+    "6.1-arm64": ["linux-image-arm64", "linux-headers-arm64", "busybox-static"],
+    "6.12-arm64": ["linux-image-6.12-arm64", "linux-headers-6.12-arm64", "busybox-static"],
 }
 
 # The kernel that debug_kernel.py builds.
