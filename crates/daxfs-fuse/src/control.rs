@@ -21,7 +21,6 @@ use fuser::{INodeNo, Notifier, ReplyIoctl};
 use rustix::io::Errno;
 
 use crate::tree::{Change, Node, Tree};
-use crate::vfs_ioctl::{not_a_branch, root};
 use crate::vfs_super::{Mounted, errno};
 
 /// Between two looks at what others do: how long the kernel may go on with what it remembers of a
@@ -207,7 +206,7 @@ impl Mounted {
                 Change::None => {}
                 Change::Changed => self.forget_data(&tree),
                 Change::Ended(last) => {
-                    let mounted = self.is_mounted_root(root(tree.tag));
+                    let mounted = self.is_mounted_root(Node::root(tree.tag));
                     // The mounted tree stays, stale, until something else is shown.
                     if last.is_some() || !mounted {
                         self.forget(&tree, last.as_ref(), mounted);
@@ -262,7 +261,7 @@ impl Mounted {
     /// Lets the kernel forget a tree: names, attributes, contents, mapped pages.
     fn forget(&self, tree: &Tree, last: Option<&View>, mounted: bool) {
         let Some(notifier) = self.notifier.get() else { return };
-        let top = if mounted { INodeNo::ROOT } else { self.number(root(tree.tag)) };
+        let top = if mounted { INodeNo::ROOT } else { self.number(Node::root(tree.tag)) };
         if let Some(view) = last
             && let Ok(directory) = view.inode(ROOT_INO)
         {
@@ -278,4 +277,9 @@ impl Mounted {
 
 fn forget_name(notifier: &Notifier, directory: INodeNo, name: &[u8]) {
     let _ = notifier.inval_entry(directory, OsStr::from_bytes(name));
+}
+
+/// The error for a request that only makes sense about a branch.
+fn not_a_branch() -> Error {
+    Error::invalid("main is what branches are committed to")
 }

@@ -18,6 +18,7 @@ mod place;
 mod readahead;
 pub mod session;
 mod tree;
+mod vfs_control;
 mod vfs_dir;
 mod vfs_file;
 mod vfs_inode;

@@ -32,6 +32,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// The root of a tree.
+    pub(crate) fn root(tag: u64) -> Self {
+        Self { tag, ino: ROOT_INO }
+    }
+
     /// The number that stands for the node. The root of the tree that is mounted is `1` whatever
     /// its tag, as the kernel demands.
     pub(crate) fn number(self, mounted: u64) -> u64 {
@@ -49,7 +54,7 @@ impl Node {
     /// The node that a number stands for.
     pub(crate) fn of(number: u64, mounted: u64) -> Self {
         if number == ROOT_INO {
-            return Self { tag: mounted, ino: ROOT_INO };
+            return Self::root(mounted);
         }
         Self { tag: number >> INO_BITS, ino: number & ((1 << INO_BITS) - 1) }
     }

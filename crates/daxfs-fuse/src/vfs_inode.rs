@@ -16,7 +16,7 @@ use fuser::{Errno, FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow}
 
 use crate::acl::{self, Acl};
 use crate::tree::{CONTROL, Node, Tree};
-use crate::vfs_ioctl::{CONTROL_NAME, LINK, LINK_TARGET};
+use crate::vfs_control::{CONTROL_NAME, LINK, LINK_TARGET};
 use crate::vfs_super::{Answer, Mounted, errno, stale};
 
 /// An attribute that gives a program privileges, and that goes with them.
@@ -58,7 +58,7 @@ impl Mounted {
             b"." => return self.attributes(parent),
             b".." => return self.attributes(self.parent(parent)),
             _ if self.is_control(parent, name) => {
-                let directory = Node { tag: CONTROL, ino: ROOT_INO };
+                let directory = Node::root(CONTROL);
                 return Ok((self.control_attributes(directory)?, Duration::ZERO));
             }
             _ => {}

@@ -1,29 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Control of branches through the mount: requests as `kernel/daxfs_ioctl.h` has them, and the
-//! control directory, in which every live branch is a directory `@NAME`.
+//! Control of branches through the mount: requests as `kernel/daxfs_ioctl.h` has them.
 
-use std::time::Duration;
-
-use daxfs_core::error::{Error, Result};
-use daxfs_core::format::{ROOT_INO, mode};
+use daxfs_core::error::Result;
+use daxfs_core::format::ROOT_INO;
 use daxfs_core::opener::Life;
-use daxfs_core::region::Access;
 use daxfs_core::session::BranchStatus;
-use daxfs_core::view::Entry;
 use fuser::{Errno, Request};
 
 use crate::control::Order;
-use crate::tree::{CONTROL, Node};
-use crate::vfs_inode::Lasting;
+use crate::tree::Node;
 use crate::vfs_super::{Answer, Mounted, errno};
-
-/// Name of the control directory in the root; no listing shows it.
-pub(crate) const CONTROL_NAME: &[u8] = b".daxfs";
-
-/// The mounted branch in the control directory: a link to the root.
-pub(crate) const LINK: Node = Node { tag: CONTROL, ino: ROOT_INO + 1 };
-/// Where it leads.
-pub(crate) const LINK_TARGET: &[u8] = b"..";
 
 const NAME_SIZE: usize = 32;
 const LIST_MAX: usize = 32;
@@ -134,55 +120,6 @@ impl Mounted {
         output.resize(LIST_SIZE, 0);
         Ok(output)
     }
-
-    /// A branch in the control directory.
-    pub(crate) fn look_up_branch(&self, name: &[u8]) -> Answer<Lasting> {
-        let branch = name.strip_prefix(b"@").and_then(|name| std::str::from_utf8(name).ok());
-        let branch = branch.ok_or(Errno::ENOENT)?;
-        if self.is_mounted_branch(branch) {
-            // A second tree of it would have a cache of its own.
-            return Ok((self.control_attributes(LINK)?, Duration::ZERO));
-        }
-        let shown = self.trees().into_iter().find(|tree| {
-            tree.name() == Some(branch) && !self.is_mounted_root(root(tree.tag)) && {
-                let alive = tree.view().is_ok();
-                if !alive {
-                    self.drop_tree(tree);
-                }
-                alive
-            }
-        });
-        let tree = match shown {
-            Some(tree) => tree,
-            None => {
-                let session = self.party().map_err(errno)?;
-                let branch = session.open_branch(branch, Access::Read).map_err(errno)?;
-                self.add_tree(branch, self.writes)
-            }
-        };
-        let (attr, _) = self.attributes(root(tree.tag))?;
-        // The name may be another branch's the next time.
-        Ok((attr, Duration::ZERO))
-    }
-
-    /// Whether the mount's root shows this branch, and it is alive.
-    fn is_mounted_branch(&self, name: &str) -> bool {
-        self.mounted_tree().is_ok_and(|tree| tree.name() == Some(name) && tree.view().is_ok())
-    }
-
-    /// What is in the control directory: directories, and a link to the root for its branch.
-    pub(crate) fn branch_entries(&self) -> Answer<Vec<Entry>> {
-        let branches = self.party().and_then(|session| session.branches()).map_err(errno)?;
-        let entry = |branch: BranchStatus| {
-            let name = format!("@{}", branch.name).into();
-            if self.is_mounted_branch(&branch.name) {
-                Entry { name, ino: LINK.ino, mode: mode::SYMLINK }
-            } else {
-                Entry { name, ino: ROOT_INO, mode: mode::DIRECTORY }
-            }
-        };
-        Ok(branches.into_iter().map(entry).collect())
-    }
 }
 
 /// Whether a process has a group beside its first. Of one that ended or is hidden nobody knows.
@@ -190,10 +127,6 @@ fn is_in_group(process: u32, group: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
     groups.is_some_and(|groups| groups.split_whitespace().any(|other| other.parse() == Ok(group)))
-}
-
-pub(crate) fn root(tag: u64) -> Node {
-    Node { tag, ino: ROOT_INO }
 }
 
 /// A name in a request; none if it is empty.
@@ -225,11 +158,6 @@ fn encode(branch: &BranchStatus, mounted: bool, output: &mut Vec<u8>) {
         field[..len].copy_from_slice(&name[..len]);
         output.extend_from_slice(&field);
     }
-}
-
-/// The error for a request that only makes sense about a branch.
-pub(crate) fn not_a_branch() -> Error {
-    Error::invalid("main is what branches are committed to")
 }
 
 #[cfg(test)]
