@@ -10,7 +10,7 @@ mod beside;
 mod control;
 pub mod daemon;
 mod fuse;
-pub mod journal;
+pub mod logger;
 pub mod mount;
 mod mountinfo;
 pub mod options;

@@ -158,7 +158,7 @@ impl Options {
                 "branch" | "parent" => return wrong("a name is missing"),
                 "threads" => match value.parse() {
                     Ok(threads @ 1..=THREADS_MAX) => self.threads = Some(threads),
-                    _ => return wrong("a number from 1 to 64 is needed"),
+                    _ => return wrong(&format!("a number from 1 to {THREADS_MAX} is needed")),
                 },
                 // The kernel shows these of every mount, and mount(8) hands them back.
                 "user_id" | "group_id" => {}

@@ -25,7 +25,7 @@ use crate::beside::{Beside, Until};
 use crate::control;
 use crate::daemon::{self, Failure, Waiting};
 use crate::fuse::Fuse;
-use crate::journal::Journal;
+use crate::logger::Logger;
 use crate::mount::attach;
 use crate::options::Options;
 use crate::place::Place;
@@ -35,7 +35,7 @@ use crate::vfs_super::{Mounted, Setup};
 
 /// Threads at most, if the options do not say: one for each processor, and one that waits for the
 /// next request while they answer. Nobody waits behind a reader whose memory is slow, then.
-const THREADS_MAX: usize = 16;
+const DEFAULT_THREADS_MAX: usize = 16;
 
 /// How long a server that was told to end waits for files that are still open.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ impl Mount {
         self.make_absolute().map_err(|error| Failure::from(&error))?;
         let keep = self.descriptor();
         daemon::background(keep, move |waiting| {
-            Journal::system().install();
+            Logger::system().install();
             self.serve(waiting)
         })
     }
@@ -72,7 +72,7 @@ impl Mount {
     /// Mounts and serves in this process until the mount is gone or a signal ends it.
     pub fn foreground(mut self) -> Result<()> {
         self.make_absolute()?;
-        Journal::Stderr.install();
+        Logger::Stderr.install();
         self.serve(Waiting::nobody())
     }
 
@@ -240,7 +240,7 @@ impl Mount {
 
     fn threads(&self) -> usize {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.options.threads.unwrap_or((processors + 1).min(THREADS_MAX))
+        self.options.threads.unwrap_or((processors + 1).min(DEFAULT_THREADS_MAX))
     }
 
     /// The source as /proc/mounts shows it.

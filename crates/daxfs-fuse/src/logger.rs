@@ -12,14 +12,14 @@ const DAEMON: u8 = 3 << 3;
 
 /// Where messages go.
 #[derive(Debug)]
-pub enum Journal {
+pub enum Logger {
     /// To standard error.
     Stderr,
     /// To the system's log.
     System(UnixDatagram),
 }
 
-impl Journal {
+impl Logger {
     /// The system's log, or standard error where there is none.
     pub fn system() -> Self {
         let socket = UnixDatagram::unbound().and_then(|socket| {
@@ -40,7 +40,7 @@ impl Journal {
     }
 }
 
-impl Log for Journal {
+impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= Level::Info
     }
