@@ -173,11 +173,9 @@ impl Options {
             "ro" => self.access = Access::ReadOnly,
             "rw" => self.access = Access::ReadWrite,
             "validate" => self.validate = true,
-            "novalidate" => self.validate = false,
             "invalidate" => self.invalidate = true,
             "allow_other" => self.allow_other = Some(true),
             "noallow_other" => self.allow_other = Some(false),
-            "control" => self.control = true,
             "nocontrol" => self.control = false,
             // Who may do what is always checked by the kernel.
             "default_permissions" => {}
