@@ -37,6 +37,8 @@ __all__ = [
     "dump",
     "extract",
     "extract_tar",
+    "is_mount_attribute",
+    "is_passed_over",
     "log",
     "module_sources",
     "mount_fuse",
@@ -50,6 +52,8 @@ __all__ = [
 __version__: str
 ERROR_NAMES: list[str]
 
+def is_mount_attribute(option: str, /) -> bool: ...
+def is_passed_over(option: str, /) -> bool: ...
 def module_sources() -> list[tuple[str, str]]: ...
 def mount_kernel(target: StrOrBytesPath, settings: list[tuple[str, str | None]], /) -> None: ...
 def parse_size(text: str, /) -> int: ...

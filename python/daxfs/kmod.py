@@ -38,24 +38,6 @@ __all__ = [
 Settings = list[tuple[str, str | None]]
 """What the file system is told: keys, with values or without."""
 
-# What mount(8) and fstab say that is not the file system's business, or changes nothing of one
-# that is only read.
-_GENERIC = frozenset(
-    (
-        *("auto", "comment", "defaults", "group", "noauto", "nofail", "nouser", "owner", "_netdev"),
-        *("ro", "rw", "user", "users"),
-        *("async", "dirsync", "iversion", "lazytime", "loud", "noiversion", "nolazytime", "nomand"),
-        *("silent", "sync"),
-    )
-)
-# What they say about the mount, whatever file system it shows.
-_ATTRIBUTES = frozenset(
-    (
-        *("dev", "exec", "nodev", "noexec", "nosuid", "nosymfollow", "suid", "symfollow"),
-        *("atime", "diratime", "noatime", "nodiratime", "norelatime", "nostrictatime"),
-        *("relatime", "strictatime"),
-    )
-)
 OPTIONS = frozenset(("dax", "dmabuf", "phys", "size", "validate"))
 """What the file system itself understands."""
 PLACES = frozenset(("dax", "dmabuf", "phys"))
@@ -111,7 +93,7 @@ def settings_of(source: str, options: Iterable[str] = ()) -> Settings | None:
     settings: Settings = []
     for option in options:
         key, equals, value = option.partition("=")
-        if key not in _GENERIC and not key.startswith(("x-", "X-")):
+        if not _daxfs.is_passed_over(option):
             settings.append((key, value if equals else None))
     if any(key in PLACES for key, _ in settings):
         return [("source", source or "none"), *settings]
@@ -237,8 +219,8 @@ def can_serve(source: str, options: Iterable[str] = ()) -> bool:
     settings = settings_of(source, options)
     if settings is None or beyond_it(options) is not None:
         return False
-    known = OPTIONS | _ATTRIBUTES | {"source"}
-    if any(key not in known for key, _ in settings):
+    known = OPTIONS | {"source"}
+    if not all(key in known or _daxfs.is_mount_attribute(key) for key, _ in settings):
         return False
     return is_available()
 

@@ -7,11 +7,12 @@ use std::path::Path;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
 use crate::error::{Error, Result, reason};
+use crate::mount_options;
 
 macro_rules! sources {
     ($($name:literal,)+) => {
@@ -83,28 +84,38 @@ pub fn mount(settings: &[Setting<'_>], target: &Path) -> Result<()> {
 
 /// What a word of mount(8) says about a mount: the bits that it decides, and what they become.
 fn attribute(word: &str) -> Option<(MountAttrFlags, MountAttrFlags)> {
-    let set = |flag| Some((flag, flag));
-    let clear = |flag| Some((flag, MountAttrFlags::empty()));
-    // When access times change is a number, of which relatime is zero.
-    let access_time = |value| Some((MountAttrFlags::MOUNT_ATTR__ATIME, value));
-    match word {
-        "nosuid" => set(MountAttrFlags::MOUNT_ATTR_NOSUID),
-        "suid" => clear(MountAttrFlags::MOUNT_ATTR_NOSUID),
-        "nodev" => set(MountAttrFlags::MOUNT_ATTR_NODEV),
-        "dev" => clear(MountAttrFlags::MOUNT_ATTR_NODEV),
-        "noexec" => set(MountAttrFlags::MOUNT_ATTR_NOEXEC),
-        "exec" => clear(MountAttrFlags::MOUNT_ATTR_NOEXEC),
-        "nosymfollow" => set(MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
-        "symfollow" => clear(MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
-        "nodiratime" => set(MountAttrFlags::MOUNT_ATTR_NODIRATIME),
-        "diratime" => clear(MountAttrFlags::MOUNT_ATTR_NODIRATIME),
-        "noatime" => access_time(MountAttrFlags::MOUNT_ATTR_NOATIME),
-        "strictatime" => access_time(MountAttrFlags::MOUNT_ATTR_STRICTATIME),
-        "atime" | "relatime" | "norelatime" | "nostrictatime" => {
-            access_time(MountAttrFlags::MOUNT_ATTR_RELATIME)
+    let (flag, set) = mount_options::flag(word)?;
+    let bit = match flag {
+        MountFlags::NOSUID => MountAttrFlags::MOUNT_ATTR_NOSUID,
+        MountFlags::NODEV => MountAttrFlags::MOUNT_ATTR_NODEV,
+        MountFlags::NOEXEC => MountAttrFlags::MOUNT_ATTR_NOEXEC,
+        MountFlags::NOSYMFOLLOW => MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW,
+        MountFlags::NODIRATIME => MountAttrFlags::MOUNT_ATTR_NODIRATIME,
+        // When access times change is a number, of which relatime is zero.
+        MountFlags::NOATIME | MountFlags::STRICTATIME | MountFlags::RELATIME => {
+            let value = match (flag, set) {
+                (MountFlags::NOATIME, true) => MountAttrFlags::MOUNT_ATTR_NOATIME,
+                (MountFlags::STRICTATIME, true) => MountAttrFlags::MOUNT_ATTR_STRICTATIME,
+                _ => MountAttrFlags::MOUNT_ATTR_RELATIME,
+            };
+            return Some((MountAttrFlags::MOUNT_ATTR__ATIME, value));
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some((bit, if set { bit } else { MountAttrFlags::empty() }))
+}
+
+/// Whether an option is a word of mount(8) about the mount, whatever file system it shows.
+pub fn is_attribute(option: &str) -> bool {
+    attribute(option).is_some()
+}
+
+/// Whether an option is not the file system's business, or changes nothing of one that is only
+/// read.
+pub fn is_passed_over(option: &str) -> bool {
+    matches!(option, "ro" | "rw")
+        || mount_options::is_for_others(option)
+        || (mount_options::flag(option).is_some() && !is_attribute(option))
 }
 
 /// What all of them say together: of two that contradict each other, the later.
@@ -123,7 +134,7 @@ fn attributes(settings: &[Setting<'_>]) -> MountAttrFlags {
 fn configure(context: &OwnedFd, settings: &[Setting<'_>]) -> rustix::io::Result<()> {
     for setting in settings {
         match setting {
-            Setting::Flag(key) if attribute(key).is_some() => {}
+            Setting::Flag(key) if is_attribute(key) => {}
             Setting::Flag(key) => fsconfig_set_flag(context.as_fd(), *key)?,
             Setting::Text(key, value) => fsconfig_set_string(context.as_fd(), *key, *value)?,
         }

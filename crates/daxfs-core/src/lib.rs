@@ -6,7 +6,7 @@
 //! [`merge`], [`opener`], [`validate`], [`image`]; the life of branches, [`branch`], [`view`],
 //! [`session`] and [`write`], which use one another, and [`paths`]; beside them what only tools need:
 //! [`source`], [`layout`], [`newfile`], [`build`], [`extract`], [`diff`], [`changes`], [`describe`],
-//! [`dump`], [`history`], [`kernel`]. `docs/architecture.md` says what each is for.
+//! [`dump`], [`history`], [`mount_options`], [`kernel`]. `docs/architecture.md` says what each is for.
 
 pub mod alloc;
 pub mod base;
@@ -33,6 +33,7 @@ pub mod layout;
 mod log;
 pub mod map;
 pub mod merge;
+pub mod mount_options;
 pub mod name;
 pub mod newfile;
 pub mod opener;

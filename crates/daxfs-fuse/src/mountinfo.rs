@@ -4,10 +4,9 @@
 use std::path::Path;
 
 use daxfs_core::error::{Error, Result};
+use daxfs_core::mount_options::flag;
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::mount::MountFlags;
-
-use crate::options::named_flag;
 
 const TABLE: &str = "/proc/self/mountinfo";
 
@@ -40,7 +39,7 @@ fn find(table: &str, id: u64) -> Option<MountInfo> {
     let (kind, _, more) = (file_system.next()?, file_system.next()?, file_system.next()?);
     let mut flags = MountFlags::empty();
     for option in options.split(',').chain(more.split(',')) {
-        match (option, named_flag(option)) {
+        match (option, flag(option)) {
             ("ro", _) => flags |= MountFlags::RDONLY,
             (_, Some((flag, true))) => flags |= flag,
             _ => {}

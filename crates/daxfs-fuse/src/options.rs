@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use daxfs_core::error::{Error, Result};
+use daxfs_core::mount_options::{flag, is_for_others};
 use rustix::mount::MountFlags;
 
 /// What may be done through a mount.
@@ -63,53 +64,9 @@ impl Default for Options {
 /// Most threads that a mount is served by.
 const THREADS_MAX: usize = 64;
 
-/// Flags of mount(2) by the names that mount(8) has for them: what it sets or clears.
-const FLAGS: [(&str, MountFlags, bool); 26] = [
-    ("suid", MountFlags::NOSUID, false),
-    ("nosuid", MountFlags::NOSUID, true),
-    ("dev", MountFlags::NODEV, false),
-    ("nodev", MountFlags::NODEV, true),
-    ("exec", MountFlags::NOEXEC, false),
-    ("noexec", MountFlags::NOEXEC, true),
-    ("symfollow", MountFlags::NOSYMFOLLOW, false),
-    ("nosymfollow", MountFlags::NOSYMFOLLOW, true),
-    ("atime", MountFlags::NOATIME, false),
-    ("noatime", MountFlags::NOATIME, true),
-    ("diratime", MountFlags::NODIRATIME, false),
-    ("nodiratime", MountFlags::NODIRATIME, true),
-    ("relatime", MountFlags::RELATIME, true),
-    ("norelatime", MountFlags::RELATIME, false),
-    ("strictatime", MountFlags::STRICTATIME, true),
-    ("nostrictatime", MountFlags::STRICTATIME, false),
-    ("lazytime", MountFlags::LAZYTIME, true),
-    ("nolazytime", MountFlags::LAZYTIME, false),
-    ("iversion", I_VERSION, true),
-    ("noiversion", I_VERSION, false),
-    ("sync", MountFlags::SYNCHRONOUS, true),
-    ("async", MountFlags::SYNCHRONOUS, false),
-    ("dirsync", MountFlags::DIRSYNC, true),
-    ("silent", MountFlags::SILENT, true),
-    ("loud", MountFlags::SILENT, false),
-    ("nomand", MountFlags::PERMIT_MANDATORY_FILE_LOCKING, false),
-];
-
-/// `MS_I_VERSION`.
-const I_VERSION: MountFlags = MountFlags::from_bits_retain(1 << 23);
-
 /// When access times change: one of these.
 const ACCESS_TIMES: MountFlags =
     MountFlags::NOATIME.union(MountFlags::RELATIME).union(MountFlags::STRICTATIME);
-
-/// The flag of mount(2) that a word sets or, if the second is false, clears.
-pub(crate) fn named_flag(word: &str) -> Option<(MountFlags, bool)> {
-    FLAGS.iter().find(|(name, ..)| *name == word).map(|(_, flag, set)| (*flag, *set))
-}
-
-/// What mount(8) reads itself, in /etc/fstab and on its command line.
-const FOR_OTHERS: [&str; 11] = [
-    "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev", "defaults",
-    "remount",
-];
 
 impl FromStr for Options {
     type Err = Error;
@@ -146,6 +103,9 @@ fn split(text: &str) -> Vec<String> {
 
 impl Options {
     fn add(&mut self, option: &str) -> Result<()> {
+        if is_for_others(option) {
+            return Ok(());
+        }
         let (name, value) = match option.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (option, None),
@@ -162,9 +122,6 @@ impl Options {
                 },
                 // The kernel shows these of every mount, and mount(8) hands them back.
                 "user_id" | "group_id" => {}
-                // Who may unmount it, as mount(8) notes it down.
-                "user" => {}
-                _ if name.starts_with("x-") || name.starts_with("X-") || name == "comment" => {}
                 _ => return wrong("not known"),
             }
             return Ok(());
@@ -182,16 +139,10 @@ impl Options {
             "branch" | "parent" | "threads" => {
                 return wrong("a value is missing, as in NAME=VALUE");
             }
-            _ => {
-                if let Some((flag, set)) = named_flag(name) {
-                    self.set_flag(flag, set);
-                } else if !FOR_OTHERS.contains(&name)
-                    && !name.starts_with("x-")
-                    && !name.starts_with("X-")
-                {
-                    return wrong("not known");
-                }
-            }
+            _ => match flag(name) {
+                Some((flag, set)) => self.set_flag(flag, set),
+                None => return wrong("not known"),
+            },
         }
         Ok(())
     }

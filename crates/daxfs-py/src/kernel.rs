@@ -25,6 +25,20 @@ pub(crate) fn mount_kernel(
     Ok(py.detach(|| kernel::mount(&settings, &target.0))?)
 }
 
+/// Whether a mount option is a word of mount(8) about the mount, whatever file system it shows.
+#[pyfunction]
+#[pyo3(signature = (option, /))]
+pub(crate) fn is_mount_attribute(option: &str) -> bool {
+    kernel::is_attribute(option)
+}
+
+/// Whether a mount option is not the business of the kernel's module, or changes nothing there.
+#[pyfunction]
+#[pyo3(signature = (option, /))]
+pub(crate) fn is_passed_over(option: &str) -> bool {
+    kernel::is_passed_over(option)
+}
+
 /// The sources of the kernel's module: names and texts.
 #[pyfunction]
 pub(crate) fn module_sources() -> Vec<(&'static str, &'static str)> {

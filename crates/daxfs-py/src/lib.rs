@@ -37,7 +37,7 @@ mod _daxfs {
     #[pymodule_export]
     use super::image::{Image, Maintained, Span};
     #[pymodule_export]
-    use super::kernel::{module_sources, mount_kernel};
+    use super::kernel::{is_mount_attribute, is_passed_over, module_sources, mount_kernel};
     #[pymodule_export]
     use super::mount::{mount_fuse, remount, unmount};
     #[pymodule_export]
