@@ -636,6 +636,22 @@ def test_extract_and_compare(image: daxfs.Image, tree: Path, tmp_path: Path) -> 
     image.extract(tmp_path / "out", force=True)
 
 
+def test_what_is_there_is_replaced_by_an_argument(
+    image: daxfs.Image, image_path: Path, tree: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "there"
+    there.touch()
+    for make in (
+        lambda: daxfs.build(tree, there),
+        lambda: image.extract_tar(there),
+        lambda: daxfs.compact(image_path, there),
+    ):
+        with pytest.raises(errors.ExistsError) as refused:
+            make()
+        assert str(refused.value) == f"{there}: exists; `force` replaces it"
+        assert refused.value.filename == str(there)
+
+
 def test_archives_go_both_ways(image: daxfs.Image, tmp_path: Path) -> None:
     image.extract_tar(tmp_path / "x.tar")
     daxfs.build(tmp_path / "x.tar", tmp_path / "x.daxfs", tar=True)

@@ -119,7 +119,7 @@ pub enum Error {
     )]
     NoRecord,
     /// The output exists.
-    #[error("{}: exists; --force replaces it", path.display())]
+    #[error("{}: exists; `force` replaces it", path.display())]
     Exists {
         /// File concerned.
         path: PathBuf,

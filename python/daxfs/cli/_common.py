@@ -132,8 +132,11 @@ def _tell(name: str, error: OSError) -> None:
 
 def message_of(error: OSError) -> str:
     """Return what an error says, one line for each thing that is wrong."""
-    from ..errors import DaxfsError
+    from ..errors import DaxfsError, ExistsError
 
+    if isinstance(error, ExistsError):
+        # The argument of a call is an option here.
+        return str(error).replace("`force`", "--force")
     if isinstance(error, DaxfsError) or error.strerror is None:
         return str(error)
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
