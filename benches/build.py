@@ -13,15 +13,17 @@ import mmap
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+import cases
 import results
 import setting
 import trees
+from cases import Case
 from measure import BenchError, Competitor, Stopwatch, compile_c, race
 from setting import GIB
 from trees import MIB, Tree
@@ -104,15 +106,6 @@ class Bench:
         _remove(self.tree)
         samples = race(competitors, self.rounds, self.stopwatch, self.console.log)
         return results.command_rows(case, samples, PROVERS[:1], tree.files, tree.size)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One question, the memory that answering it takes, and how it is answered."""
-
-    question: str
-    need: int
-    run: Callable[[Bench], list[results.Row]]
 
 
 def small(bench: Bench) -> list[results.Row]:
@@ -211,8 +204,7 @@ def _debian_root() -> Path:
 
 
 def _options() -> argparse.Namespace:
-    parser = setting.parser("How fast is an image made and proved?")
-    parser.add_argument("--only", action="append", choices=CASES, help="run this case; repeatable")
+    parser = cases.parser("How fast is an image made and proved?", CASES)
     parser.add_argument("--root", type=Path, help="measure this tree in the case 'debian'")
     parser.add_argument("--mkfs-erofs", help="another mkfs.erofs than the installed one")
     parser.add_argument("--fsck-erofs", help="another fsck.erofs than the installed one")
@@ -220,27 +212,5 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
-    """Run the chosen cases, show their tables, write the record."""
-    options = _options()
-    console = setting.console()
-    try:
-        with setting.workspace(options.directory) as work:
-            bench = Bench(options, work, Console(stderr=True))
-            for name in options.only or CASES:
-                case = CASES[name]
-                bench.console.log(f"{name}: {case.question}")
-                setting.require_memory(work, GIB if options.quick else case.need)
-                rows = case.run(bench)
-                bench.result.rows += rows
-                bench.result.show(console, rows[0].case)
-                if options.json:
-                    bench.result.write(options.json)
-    except BenchError as error:
-        print(f"build: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cases.main(_options(), CASES, Bench))

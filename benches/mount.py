@@ -24,10 +24,12 @@ from time import perf_counter, sleep
 
 from rich.console import Console
 
+import cases
 import erofs
 import results
 import setting
 import trees
+from cases import Case
 from measure import BenchError, Sample, fetch, stolen, undisturbed
 from setting import GIB
 from trees import MIB
@@ -314,38 +316,15 @@ def write(bench: Bench) -> list[results.Row]:
     return rows
 
 
-CASES: dict[str, Callable[[Bench], list[results.Row]]] = {
-    "answer": answer,
-    "walk": walk,
-    "read": read,
-    "sequential": sequential,
-    "scattered": scattered,
-    "write": write,
+CASES = {
+    "answer": Case("mounting, until the mount answers", 8 * GIB, answer),
+    "walk": Case("walking a tree", 8 * GIB, walk),
+    "read": Case("reading every file", 8 * GIB, read),
+    "sequential": Case("reading a large file", 8 * GIB, sequential),
+    "scattered": Case("reading at random", 8 * GIB, scattered),
+    "write": Case("writing many files", 8 * GIB, write),
 }
 
-
-def main() -> int:
-    """Run the chosen cases, show their tables, write the record."""
-    parser = setting.parser("How fast is a mounted image?")
-    parser.add_argument("--only", action="append", choices=CASES, help="run this case; repeatable")
-    options = parser.parse_args()
-    console = setting.console()
-    try:
-        with setting.workspace(options.directory) as work:
-            setting.require_memory(work, GIB if options.quick else 8 * GIB)
-            bench = Bench(options, work, Console(stderr=True))
-            for name in options.only or CASES:
-                rows = CASES[name](bench)
-                bench.result.rows += rows
-                for case in dict.fromkeys(row.case for row in rows):
-                    bench.result.show(console, case)
-                if options.json:
-                    bench.result.write(options.json)
-    except BenchError as error:
-        print(f"mount: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    options = cases.parser("How fast is a mounted image?", CASES)
+    sys.exit(cases.main(options.parse_args(), CASES, Bench))

@@ -22,10 +22,12 @@ from time import perf_counter_ns
 import numpy as np
 from rich.console import Console
 
+import cases
 import daxfs
 import results
 import setting
 import trees
+from cases import Case
 from measure import BenchError, Competitor, Stopwatch, race
 from setting import GIB
 from trees import MIB
@@ -153,34 +155,12 @@ def start_up(bench: Bench) -> list[results.Row]:
     return results.command_rows("start-up", samples, [click])
 
 
-CASES: dict[str, Callable[[Bench], list[results.Row]]] = {
-    "lookup": lookup,
-    "view": view,
-    "startup": start_up,
+CASES = {
+    "lookup": Case("finding paths", 4 * GIB, lookup),
+    "view": Case("opening an image and viewing a file", 4 * GIB, view),
+    "startup": Case("starting a command", 4 * GIB, start_up),
 }
 
-
-def main() -> int:
-    """Run the chosen cases, show their tables, write the record."""
-    parser = setting.parser("How fast is an image read in process?")
-    parser.add_argument("--only", action="append", choices=CASES, help="run this case; repeatable")
-    options = parser.parse_args()
-    console = setting.console()
-    try:
-        with setting.workspace(options.directory) as work:
-            setting.require_memory(work, GIB if options.quick else 4 * GIB)
-            bench = Bench(options, work, Console(stderr=True))
-            for name in options.only or CASES:
-                rows = CASES[name](bench)
-                bench.result.rows += rows
-                bench.result.show(console, rows[0].case)
-                if options.json:
-                    bench.result.write(options.json)
-    except BenchError as error:
-        print(f"read: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    options = cases.parser("How fast is an image read in process?", CASES)
+    sys.exit(cases.main(options.parse_args(), CASES, Bench))
