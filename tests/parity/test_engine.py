@@ -266,17 +266,22 @@ def mutate(pristine: bytes, random_: random.Random) -> bytes:
     return bytes(image)
 
 
+def mutants_of(image: Path, count: int, directory: Path) -> list[Path]:
+    """Write damaged copies of an image, the same ones each time."""
+    random_ = random.Random(image.name)
+    pristine = image.read_bytes()
+    mutants = [directory / f"{number}.daxfs" for number in range(count)]
+    for mutant in mutants:
+        mutant.write_bytes(mutate(pristine, random_))
+    return mutants
+
+
 @pytest.mark.parametrize("name", ["static", "plain", "summed", "large"])
 def test_changed_images_get_the_same_verdict(
     engine: Path, images: dict[str, Path], name: str, tmp_path: Path
 ) -> None:
     """The first contradiction that C finds is one of all that Rust finds, or there is none."""
-    random_ = random.Random(name)
-    pristine = images[name].read_bytes()
-    mutants = []
-    for number in range(MUTANTS // 4):
-        mutants.append(tmp_path / f"{number}.daxfs")
-        mutants[-1].write_bytes(mutate(pristine, random_))
+    mutants = mutants_of(images[name], MUTANTS // 4, tmp_path)
     for start in range(0, len(mutants), 100):
         for image in assert_agreement(engine, mutants[start : start + 100]):
             with daxfs.open(image) as opened:
@@ -294,12 +299,8 @@ def test_changed_images_with_branches_do_no_harm(
     engine: Path, images: dict[str, Path], name: str, tmp_path: Path
 ) -> None:
     """Where only the base tree counts, C accepts no base that Rust rejects."""
-    random_ = random.Random(name)
     pristine = images[name].read_bytes()
-    mutants = []
-    for number in range(200):
-        mutants.append(tmp_path / f"{number}.daxfs")
-        mutants[-1].write_bytes(mutate(pristine, random_))
+    mutants = mutants_of(images[name], 200, tmp_path)
     base = int.from_bytes(pristine[24:32], "little")
     end = base + int.from_bytes(pristine[32:40], "little")
     for image, said in zip(mutants, c_verdicts(engine, mutants), strict=True):

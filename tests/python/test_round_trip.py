@@ -157,14 +157,21 @@ def test_an_empty_tree(tmp_path: Path) -> None:
     assert_round_trip(tree, image, tmp_path / "out")
 
 
-def test_a_huge_sparse_file(tmp_path: Path) -> None:
-    tree, image = tmp_path / "tree", tmp_path / "image.daxfs"
+@pytest.fixture
+def sparse(tmp_path: Path) -> Path:
+    """Make a tree of one huge file that is nearly all hole."""
+    tree = tmp_path / "tree"
     tree.mkdir()
     with (tree / "sparse").open("wb") as file:
         file.truncate(64 << 30)
         file.seek(40 << 30)
         file.write(b"far out")
-    daxfs.build(tree, image)
+    return tree
+
+
+def test_a_huge_sparse_file(sparse: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image.daxfs"
+    daxfs.build(sparse, image)
     assert image.stat().st_blocks * 512 < 64 << 20
     with daxfs.open(image) as opened:
         view = opened.view("sparse")
@@ -173,15 +180,9 @@ def test_a_huge_sparse_file(tmp_path: Path) -> None:
         assert not any(view[: 1 << 16])
 
 
-def test_a_huge_sparse_file_of_an_archive(tmp_path: Path) -> None:
-    tree, image = tmp_path / "tree", tmp_path / "image.daxfs"
-    tree.mkdir()
-    with (tree / "sparse").open("wb") as file:
-        file.truncate(64 << 30)
-        file.seek(40 << 30)
-        file.write(b"far out")
-    archive = tmp_path / "sparse.tar"
-    subprocess.run(["tar", "--sparse", "-C", tree, "-cf", archive, "."], check=True)
+def test_a_huge_sparse_file_of_an_archive(sparse: Path, tmp_path: Path) -> None:
+    image, archive = tmp_path / "image.daxfs", tmp_path / "sparse.tar"
+    subprocess.run(["tar", "--sparse", "-C", sparse, "-cf", archive, "."], check=True)
     daxfs.build(archive, image, tar=True)
     assert image.stat().st_blocks * 512 < 64 << 20
     with daxfs.open(image) as opened:

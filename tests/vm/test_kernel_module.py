@@ -412,15 +412,8 @@ def test_the_commands_mount_physical_memory(mounted: Mounted) -> None:
     guest, where = mounted.guest, "/run/command"
     guest.check(["mkdir", "-p", where])
     command: list[str | Path] = [
-        BIN / "mkdaxfs",
-        "-q",
-        "-d",
-        INSIDE,
-        "-p",
-        f"{SPARE:#x}",
-        "-s",
-        "1M",
-        "--force",
+        *(BIN / "mkdaxfs", "-q", "-d", INSIDE, "--force"),
+        *("-p", f"{SPARE:#x}", "-s", "1M"),
     ]
     guest.check([*command, "-m", where])
     guest.check(["diff", "-r", INSIDE, where])
@@ -437,15 +430,8 @@ def test_the_commands_choose_who_mounts(mounted: Mounted) -> None:
     place = f"phys={SPARE:#x},size=4M"
     guest.check(["mkdir", "-p", where])
     build: list[str | Path] = [
-        BIN / "mkdaxfs",
-        "-q",
-        "-d",
-        INSIDE,
-        "--force",
-        "-w",
-        "--delta-size",
-        "1M",
-        "-o",
+        *(BIN / "mkdaxfs", "-q", "-d", INSIDE, "--force"),
+        *("-w", "--delta-size", "1M", "-o"),
     ]
     guest.check([*build, source])
 
