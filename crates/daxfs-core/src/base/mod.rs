@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The read-only tree: inode table, dirent arrays, file data, extended attributes.
 
-use std::cmp::Ordering;
+mod lookup;
+mod xattr;
+
 use std::collections::HashMap;
-use std::mem::offset_of;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock, RwLock};
 
-use zerocopy::little_endian::{U16, U32};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+pub use xattr::parse_xattrs;
+use zerocopy::IntoBytes;
 
 use crate::error::{Error, Result};
 use crate::format::{
     BASE_MAGIC, BLOCK_SIZE, BaseInode, BaseSuperblock, DIRENT_SIZE, INODE_SIZE, INODES_MAX,
-    NAME_MAX, ROOT_INO, RawDirent, Superblock, TARGET_MAX, VERSION, XATTR_NAME_MAX, XATTR_SET_MAX,
-    XATTR_VALUE_MAX, XattrEntry, XattrSet, feature, mode,
+    NAME_MAX, ROOT_INO, RawDirent, Superblock, TARGET_MAX, VERSION, feature, mode,
 };
 use crate::region::Region;
 
@@ -355,77 +355,6 @@ impl Base {
             .map(move |position| self.dirent(&directory, position))
     }
 
-    /// The number of the inode that a name in a directory stands for, by binary search.
-    pub fn lookup(&self, directory: &Inode, name: &[u8]) -> Result<Option<u64>> {
-        let count = self.dirent_count(directory);
-        if self.has(feature::SORTED_DIRS) {
-            self.search(directory, name, count, |position| position)
-        } else {
-            let order = self.order(directory)?;
-            self.search(directory, name, count, |position| order[position as usize].into())
-        }
-    }
-
-    fn search(
-        &self,
-        directory: &Inode,
-        name: &[u8],
-        count: u64,
-        position_of: impl Fn(u64) -> u64,
-    ) -> Result<Option<u64>> {
-        let wanted = prefix(name);
-        let at = |index| directory.data + position_of(index) * DIRENT_SIZE;
-        let middle_of = |part: &Range<u64>| part.start + (part.end - part.start) / 2;
-        let mut part = 0..count;
-        while !part.is_empty() {
-            let middle = middle_of(&part);
-            let (before, after) = (part.start..middle, middle + 1..part.end);
-            // Whichever of them is next, its middle is on its way by then.
-            for half in [&before, &after] {
-                if !half.is_empty() {
-                    self.region.prefetch::<Head>(at(middle_of(half)));
-                }
-            }
-            // The first bytes of a name mostly decide, and cost one cache line instead of three.
-            let head: Head = self.region.read(at(middle))?;
-            let order = match head.prefix().cmp(&wanted) {
-                // Then they are all that there is of the name.
-                Ordering::Equal if name.len() <= PREFIX && name.len() == head.name_len() => {
-                    return Ok(Some(head.ino.get().into()));
-                }
-                Ordering::Equal => {
-                    let entry = self.dirent(directory, position_of(middle))?;
-                    match entry.name().cmp(name) {
-                        Ordering::Equal => return Ok(Some(entry.ino())),
-                        order => order,
-                    }
-                }
-                order => order,
-            };
-            part = if order == Ordering::Less { after } else { before };
-        }
-        Ok(None)
-    }
-
-    /// Positions of an unsorted directory's entries in order of names, made once.
-    fn order(&self, directory: &Inode) -> Result<Arc<[u32]>> {
-        if let Some(order) = self.orders.read().expect("no panic holds it").get(&directory.ino) {
-            // The count is of this load of the inode; a peer may have changed it since.
-            if order.len() as u64 == self.dirent_count(directory) {
-                return Ok(Arc::clone(order));
-            }
-        }
-        let mut names = Vec::new();
-        for entry in self.dirents(*directory) {
-            names.push((entry?.name().to_vec(), names.len() as u32));
-        }
-        names.sort_unstable();
-        let order: Arc<[u32]> = names.into_iter().map(|(_, position)| position).collect();
-        let mut orders = self.orders.write().expect("no panic holds it");
-        orders.insert(directory.ino, Arc::clone(&order));
-        Ok(order)
-    }
-
     /// Copies a file's bytes from `offset` on; returns how many, 0 at the end.
     pub fn read(&self, file: &Inode, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let len = file.size.saturating_sub(offset).min(buffer.len() as u64);
@@ -439,70 +368,6 @@ impl Base {
     pub fn readlink(&self, link: &Inode) -> Result<Vec<u8>> {
         self.region.read_vec(link.data, link.size)
     }
-
-    /// An inode's extended attributes.
-    pub fn xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>> {
-        if inode.xattrs == 0 {
-            return Ok(Vec::new());
-        }
-        let (header, bytes) = self.xattr_set(inode.xattrs)?;
-        parse_xattrs(inode.xattrs, &header, &bytes)
-    }
-
-    /// The header at an attribute set's image offset, and all bytes of the set.
-    pub fn xattr_set(&self, at: u64) -> Result<(XattrSet, Vec<u8>)> {
-        let header: XattrSet = self.region.read(at)?;
-        let size = u64::from(header.size.get());
-        let room = self.xattrs.end.saturating_sub(at).min(XATTR_SET_MAX as u64);
-        if size < size_of::<XattrSet>() as u64 || size > room || !size.is_multiple_of(8) {
-            let limit = format!("a multiple of 8 from 16 to {room}");
-            return Err(Error::corrupt("size of an attribute set", at, limit, size));
-        }
-        let bytes = self.region.read_vec(at, size)?;
-        // One copy is judged and used: the header is taken from it, and must still say its size.
-        let (header, _) = XattrSet::read_from_prefix(&bytes).expect("at least a header");
-        if header.size.get() as usize != bytes.len() {
-            return Err(Error::corrupt("size of an attribute set", at, size, header.size));
-        }
-        Ok((header, bytes))
-    }
-}
-
-/// Bytes of a name that are compared as one number.
-const PREFIX: usize = size_of::<u128>();
-
-/// What a search looks at: a [`RawDirent`] up to the first bytes of its name.
-#[derive(FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct Head {
-    ino: U32,
-    mode: U32,
-    name_len: U16,
-    reserved: [u8; 6],
-    name: [u8; PREFIX],
-}
-
-const _: () = assert!(offset_of!(Head, name_len) == offset_of!(RawDirent, name_len));
-const _: () = assert!(offset_of!(Head, name) == offset_of!(RawDirent, name));
-
-impl Head {
-    fn name_len(&self) -> usize {
-        self.name_len.get().into()
-    }
-
-    /// As [`prefix`] of the whole name. Plain v3 leaves what it likes behind a name.
-    fn prefix(&self) -> u128 {
-        let bits = 8 * self.name_len().min(PREFIX) as u32;
-        u128::from_be_bytes(self.name) & !u128::MAX.checked_shr(bits).unwrap_or(0)
-    }
-}
-
-/// The first bytes of a name as a number that is ordered as names are, which have no NUL.
-fn prefix(name: &[u8]) -> u128 {
-    let mut bytes = [0; PREFIX];
-    let len = name.len().min(PREFIX);
-    bytes[..len].copy_from_slice(&name[..len]);
-    u128::from_be_bytes(bytes)
 }
 
 /// The root of an image that has no base image.
@@ -520,44 +385,3 @@ const EMPTY_ROOT: Inode = Inode {
     data: 0,
     xattrs: 0,
 };
-
-/// The attributes in the copy of a set that lies at image offset `at`.
-pub fn parse_xattrs(at: u64, header: &XattrSet, bytes: &[u8]) -> Result<Vec<Xattr>> {
-    let wrong = |position: usize, expected: &str, found: String| {
-        Error::corrupt("extended attribute", at + position as u64, expected, found)
-    };
-    let mut xattrs: Vec<Xattr> = Vec::new();
-    let mut position = size_of::<XattrSet>();
-    for _ in 0..header.count.get() {
-        let Ok((entry, rest)) = XattrEntry::read_from_prefix(&bytes[position..]) else {
-            return Err(wrong(position, "an entry", "the end of the set".into()));
-        };
-        let (name_len, value_len) =
-            (usize::from(entry.name_len.get()), entry.value_len.get() as usize);
-        if name_len == 0 || name_len > XATTR_NAME_MAX || value_len > XATTR_VALUE_MAX {
-            let found = format!("name of {name_len} bytes, value of {value_len}");
-            return Err(wrong(position, "a name of 1 to 255 bytes, a value of 65536", found));
-        }
-        let stored = (name_len + value_len).next_multiple_of(8);
-        if stored > rest.len() {
-            return Err(wrong(position, "an entry inside the set", format!("{stored} bytes")));
-        }
-        let name = rest[..name_len].to_vec();
-        let padding = &rest[name_len + value_len..stored];
-        if name.contains(&0)
-            || entry.reserved != [0; 2]
-            || padding.iter().any(|byte| *byte != 0)
-            || xattrs.last().is_some_and(|(last, _)| *last >= name)
-        {
-            let found = crate::error::show(&name);
-            return Err(wrong(position, "names in ascending order, zero padding", found));
-        }
-        xattrs.push((name, rest[name_len..name_len + value_len].to_vec()));
-        position += size_of::<XattrEntry>() + stored;
-    }
-    if position != bytes.len() || header.reserved != [0; 4] {
-        let found = format!("{} bytes of {}", position, bytes.len());
-        return Err(wrong(position, "entries that fill the set", found));
-    }
-    Ok(xattrs)
-}
