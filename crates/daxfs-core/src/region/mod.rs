@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod backing;
+mod copy;
 mod dmabuf;
 mod fill;
 mod fork;
@@ -20,7 +21,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
@@ -28,6 +28,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 pub(crate) use backing::is_tmpfs;
 pub use backing::{Access, Source, parse_size};
+use copy::{copy_in, copy_out};
 pub use dmabuf::allocate as allocate_dma_heap;
 pub(crate) use fill::HoleFiller;
 pub(crate) use fork::generation;
@@ -443,85 +444,4 @@ impl DataView {
     pub fn region(&self) -> &Arc<Region> {
         &self.region
     }
-}
-
-/// Copies out of shared memory, each byte once.
-///
-/// # Safety
-///
-/// Both ranges must be valid for `len` bytes, and `to` must not be shared.
-#[inline]
-unsafe fn copy_out(from: *mut u8, to: *mut u8, len: usize) {
-    // SAFETY: the caller vouches for both ranges.
-    unsafe {
-        if string_copy(from, to, len) {
-            return;
-        }
-        let mut at = 0;
-        while at < len && !from.add(at).addr().is_multiple_of(8) {
-            to.add(at).write(AtomicU8::from_ptr(from.add(at)).load(Ordering::Relaxed));
-            at += 1;
-        }
-        while at + 8 <= len {
-            let word = AtomicU64::from_ptr(from.add(at).cast()).load(Ordering::Relaxed);
-            to.add(at).cast::<u64>().write_unaligned(word);
-            at += 8;
-        }
-        while at < len {
-            to.add(at).write(AtomicU8::from_ptr(from.add(at)).load(Ordering::Relaxed));
-            at += 1;
-        }
-    }
-}
-
-/// Copies into shared memory, each byte once.
-///
-/// # Safety
-///
-/// Both ranges must be valid for `len` bytes, and `from` must not be shared.
-unsafe fn copy_in(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: the caller vouches for both ranges.
-    unsafe {
-        if string_copy(from, to, len) {
-            return;
-        }
-        let mut at = 0;
-        while at < len && !to.add(at).addr().is_multiple_of(8) {
-            AtomicU8::from_ptr(to.add(at)).store(from.add(at).read(), Ordering::Relaxed);
-            at += 1;
-        }
-        while at + 8 <= len {
-            let word = from.add(at).cast::<u64>().read_unaligned();
-            AtomicU64::from_ptr(to.add(at).cast()).store(word, Ordering::Relaxed);
-            at += 8;
-        }
-        while at < len {
-            AtomicU8::from_ptr(to.add(at)).store(from.add(at).read(), Ordering::Relaxed);
-            at += 1;
-        }
-    }
-}
-
-/// Long copies by the processor's string move: as fast as memcpy, and opaque to the compiler,
-/// which therefore cannot assume anything about racing stores. Returns whether it copied.
-///
-/// # Safety
-///
-/// Both ranges must be valid for `len` bytes.
-#[inline]
-unsafe fn string_copy(from: *const u8, to: *mut u8, len: usize) -> bool {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if len >= 256 {
-        // SAFETY: the direction flag is clear by the ABI; the caller vouches for the ranges.
-        unsafe {
-            std::arch::asm!(
-                "rep movsb",
-                inout("rcx") len => _, inout("rsi") from => _, inout("rdi") to => _,
-                options(nostack, preserves_flags)
-            );
-        }
-        return true;
-    }
-    let _ = (from, to, len);
-    false
 }
