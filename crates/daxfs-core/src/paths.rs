@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Paths whose last name is to be made, moved or removed.
+//! Paths in a tree: what they lead to, and where their last name is to be made, moved or removed.
+
+use std::borrow::Cow;
 
 use crate::base::Inode;
 use crate::error::{Error, Result, show};
-use crate::view::{LINKS_MAX, Links, View};
+use crate::format::ROOT_INO;
+use crate::view::{Links, View};
+
+/// Most symbolic links followed on one path, as in Linux.
+const LINKS_MAX: usize = 40;
 
 /// Where a name is, or can be made.
 #[derive(Debug, Clone)]
@@ -15,6 +21,70 @@ pub struct Place {
 }
 
 impl View {
+    /// The inode at `path`, which is taken from the root whether or not it begins with a slash.
+    pub fn resolve(&self, path: &[u8], links: Links) -> Result<Inode> {
+        let mut at = self.inode(ROOT_INO)?;
+        // Directories walked through, for `..`.
+        let mut parents: Vec<Inode> = Vec::new();
+        let mut followed = 0;
+        // Owned once a symlink has been followed, borrowed until then.
+        let mut pending: Cow<'_, [u8]> = path.into();
+        let mut start = 0;
+        loop {
+            while pending.get(start) == Some(&b'/') {
+                start += 1;
+            }
+            if start == pending.len() {
+                return Ok(at);
+            }
+            let rest = &pending[start..];
+            let len = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+            let name = &rest[..len];
+            if !at.is_dir() {
+                return Err(Error::NotDirectory { path: path.to_vec() });
+            }
+            let next = match name {
+                b"." => {
+                    start += len;
+                    continue;
+                }
+                b".." => {
+                    at = parents.pop().unwrap_or(at);
+                    start += len;
+                    continue;
+                }
+                _ => self.lookup(&at, name)?,
+            };
+            let Some(next) = next else {
+                return Err(Error::NotFound { path: path.to_vec() });
+            };
+            // As in POSIX, a trailing slash asks for what the link points to.
+            let last = len == rest.len();
+            if next.is_symlink() && (!last || links == Links::Follow) {
+                followed += 1;
+                if followed > LINKS_MAX {
+                    return Err(Error::Loop { path: path.to_vec() });
+                }
+                let mut target = self.readlink(&next)?;
+                if target.first() == Some(&b'/') {
+                    at = self.inode(ROOT_INO)?;
+                    parents.clear();
+                }
+                target.extend_from_slice(&rest[len..]);
+                pending = target.into();
+                start = 0;
+                continue;
+            }
+            start += len;
+            let slash = start < pending.len();
+            if slash && !next.is_dir() {
+                return Err(Error::NotDirectory { path: path.to_vec() });
+            }
+            parents.push(at);
+            at = next;
+        }
+    }
+
     /// The place of a path's last name, which is not followed if it is a link's. Links on the way
     /// are, inside the image.
     pub fn place(&self, path: &[u8]) -> Result<Place> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A branch chain as one tree: look-up, directories, reading, paths.
+//! A branch chain as one tree: look-up, directories, reading, walks.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -19,9 +19,6 @@ use crate::image::Image;
 use crate::index::{DEPTH_MAX, Directory, Index};
 use crate::opener::Pin;
 use crate::region::DataView;
-
-/// Most symbolic links followed on one path, as in Linux.
-pub(crate) const LINKS_MAX: usize = 40;
 
 /// Fewest bytes of an image that a name takes: a dirent has 144, a log entry at least 49.
 pub(crate) const BYTES_PER_NAME: u64 = 48;
@@ -380,70 +377,6 @@ impl View {
                 Ok(xattrs.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect())
             }
             None => self.image.base().xattrs(inode),
-        }
-    }
-
-    /// The inode at `path`, which is taken from the root whether or not it begins with a slash.
-    pub fn resolve(&self, path: &[u8], links: Links) -> Result<Inode> {
-        let mut at = self.inode(ROOT_INO)?;
-        // Directories walked through, for `..`.
-        let mut parents: Vec<Inode> = Vec::new();
-        let mut followed = 0;
-        // Owned once a symlink has been followed, borrowed until then.
-        let mut pending: std::borrow::Cow<'_, [u8]> = path.into();
-        let mut start = 0;
-        loop {
-            while pending.get(start) == Some(&b'/') {
-                start += 1;
-            }
-            if start == pending.len() {
-                return Ok(at);
-            }
-            let rest = &pending[start..];
-            let len = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
-            let name = &rest[..len];
-            if !at.is_dir() {
-                return Err(Error::NotDirectory { path: path.to_vec() });
-            }
-            let next = match name {
-                b"." => {
-                    start += len;
-                    continue;
-                }
-                b".." => {
-                    at = parents.pop().unwrap_or(at);
-                    start += len;
-                    continue;
-                }
-                _ => self.lookup(&at, name)?,
-            };
-            let Some(next) = next else {
-                return Err(Error::NotFound { path: path.to_vec() });
-            };
-            // As in POSIX, a trailing slash asks for what the link points to.
-            let last = len == rest.len();
-            if next.is_symlink() && (!last || links == Links::Follow) {
-                followed += 1;
-                if followed > LINKS_MAX {
-                    return Err(Error::Loop { path: path.to_vec() });
-                }
-                let mut target = self.readlink(&next)?;
-                if target.first() == Some(&b'/') {
-                    at = self.inode(ROOT_INO)?;
-                    parents.clear();
-                }
-                target.extend_from_slice(&rest[len..]);
-                pending = target.into();
-                start = 0;
-                continue;
-            }
-            start += len;
-            let slash = start < pending.len();
-            if slash && !next.is_dir() {
-                return Err(Error::NotDirectory { path: path.to_vec() });
-            }
-            parents.push(at);
-            at = next;
         }
     }
 
