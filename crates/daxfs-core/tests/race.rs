@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Sender, channel};
 
 use branching::ops::{self, Kind, Op};
 use daxfs_core::error::{Error, Result};
@@ -19,8 +19,8 @@ use daxfs_core::view::View;
 
 const RACERS: usize = 16;
 const IMAGE: &str = "DAXFS_RACE_IMAGE";
-/// How long the race takes, in seconds.
-const SECONDS: &str = "DAXFS_RACE_SECONDS";
+/// How many racers are killed.
+const KILLS: &str = "DAXFS_RACE_KILLS";
 
 fn open(path: &Path) -> Arc<Region> {
     Arc::new(Region::open(&Source::Path(path.into()), Access::Write).expect("an image"))
@@ -63,7 +63,8 @@ fn racer() {
             // One write, so that it is whole or not there.
             Ok(number) => println!("won {number}"),
             Err(Error::Stale { .. } | Error::Busy { .. } | Error::ReadOnly { .. }) => {}
-            Err(Error::NoSpace { .. }) => {
+            // Who is slow to be given a processor keeps what is to go: records run out, too.
+            Err(Error::NoSpace { .. } | Error::NoRecord) => {
                 session.maintain().expect("maintained");
             }
             // Another racer of this number was killed; its branch dies with the next commit.
@@ -78,13 +79,19 @@ fn racer() {
     }
 }
 
+/// What a racer is heard of.
+enum News {
+    Won,
+    Ended,
+}
+
 struct Racer {
     process: Child,
     wins: std::thread::JoinHandle<Vec<u64>>,
 }
 
 impl Racer {
-    fn start(image: &Path) -> Self {
+    fn start(image: &Path, news: Sender<News>) -> Self {
         let mut process = Command::new(std::env::current_exe().expect("this test"))
             .args(["--exact", "racer", "--nocapture", "--test-threads=1"])
             .env(IMAGE, image)
@@ -93,9 +100,16 @@ impl Racer {
             .expect("a process");
         let output = BufReader::new(process.stdout.take().expect("piped"));
         let wins = std::thread::spawn(move || {
-            let lines = output.lines().map_while(std::io::Result::ok);
-            // The name of the test may come before the first.
-            lines.filter_map(|line| line.split_once("won ")?.1.parse().ok()).collect()
+            let mut wins = Vec::new();
+            for line in output.lines().map_while(std::io::Result::ok) {
+                // The name of the test may come before the first.
+                if let Some((_, number)) = line.split_once("won ") {
+                    wins.push(number.parse().expect("a number"));
+                    let _ = news.send(News::Won);
+                }
+            }
+            let _ = news.send(News::Ended);
+            wins
         });
         Self { process, wins }
     }
@@ -124,17 +138,27 @@ fn one_winner_each_round() {
     ops::apply(&main, &Op::Make(name("history"), Kind::File)).expect("made");
     drop(main);
 
-    let seconds = std::env::var(SECONDS).ok().and_then(|text| text.parse().ok()).unwrap_or(60);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut racers: Vec<Racer> = (0..RACERS).map(|_| Racer::start(&image)).collect();
-    let (mut won, mut kills, mut random) = (Vec::new(), 0, 0x9e37_79b9_u64);
-    while Instant::now() < end {
+    let rounds = std::env::var(KILLS).ok().and_then(|text| text.parse().ok()).unwrap_or(150);
+    let (tell, news) = channel();
+    let start = || Racer::start(&image, tell.clone());
+    let mut racers: Vec<Racer> = (0..RACERS).map(|_| start()).collect();
+    let (mut won, mut kills, mut ended, mut random) = (Vec::new(), 0, 0, 0x9e37_79b9_u64);
+    while kills < rounds {
         random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        std::thread::sleep(Duration::from_millis(random >> 32 & 127));
+        // From now on: what was told while a racer was started counts for nothing.
+        ended += news.try_iter().filter(|news| matches!(news, News::Ended)).count();
+        let mut races = random >> 32 & 127;
+        while races > 0 {
+            match news.recv().expect("they are there") {
+                News::Won => races -= 1,
+                News::Ended => ended += 1,
+            }
+            assert!(ended <= kills, "a racer gave up");
+        }
         let racer = racers.swap_remove(random as usize % RACERS);
         won.extend(racer.kill());
         kills += 1;
-        racers.push(Racer::start(&image));
+        racers.push(start());
     }
     for racer in racers {
         won.extend(racer.kill());
@@ -173,5 +197,4 @@ fn one_winner_each_round() {
     let untold = numbers.len() - won.len();
     println!("{} commits, {kills} killed, {untold} of them before they could tell", numbers.len());
     assert!(untold <= kills, "{untold} commits that nobody knows of");
-    assert!(won.len() > RACERS, "hardly any race was run");
 }
