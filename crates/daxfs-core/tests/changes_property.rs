@@ -3,6 +3,8 @@
 //! gives, and a base image made of one shows its tree.
 
 mod branching;
+#[path = "common/listing.rs"]
+mod listing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,47 +28,22 @@ fn changes(before: &View, after: &View) -> Vec<PathChange> {
 }
 
 /// What each path shows, but for times and numbers.
-fn listing(view: &View) -> BTreeMap<Vec<u8>, String> {
+fn shown(view: &View) -> BTreeMap<Vec<u8>, String> {
     let walk = view.walk(view.inode(ROOT_INO).expect("a root"));
     walk.map(|found| {
         let (path, inode) = found.expect("a tree");
-        let mut bytes = Vec::new();
-        if inode.is_file() {
-            bytes.resize(inode.size as usize, 0);
-            assert_eq!(view.read(&inode, 0, &mut bytes).expect("a file"), bytes.len());
-        } else if inode.is_symlink() {
-            bytes = view.readlink(&inode).expect("a link");
-        }
         let mut xattrs = view.xattrs(&inode).expect("attributes");
         xattrs.sort();
         let owner = (inode.uid, inode.gid);
-        let bytes = branching::show(&bytes);
+        let bytes = branching::show(&listing::held(view, &inode));
         (path, format!("{:o} {owner:?} {} {bytes} {xattrs:?}", inode.mode, inode.rdev))
     })
     .collect()
 }
 
-fn expected(before: &View, after: &View) -> BTreeMap<Vec<u8>, &'static str> {
-    let (old, new) = (listing(before), listing(after));
-    let mut kinds = BTreeMap::new();
-    for path in old.keys().chain(new.keys()) {
-        let kind = match (old.get(path), new.get(path)) {
-            (Some(old), Some(new)) if old == new => continue,
-            (Some(_), Some(_)) => "changed",
-            (None, _) => "added",
-            (_, None) => "removed",
-        };
-        kinds.insert(path.clone(), kind);
-    }
-    kinds
-}
-
 fn check(before: &View, after: &View, apart: &View) {
     let found = changes(before, after);
-    let kinds: BTreeMap<_, _> =
-        found.iter().map(|change| (change.path.clone(), change.kind())).collect();
-    assert_eq!(kinds, expected(before, after));
-    assert_eq!(kinds.len(), found.len());
+    assert_eq!(listing::kinds(&found), listing::expected(&shown(before), &shown(after)));
     // The same tree, not known to share a base.
     assert_eq!(changes(apart, after), found);
 }
@@ -80,9 +57,7 @@ proptest! {
         second in vec(ops::op(), 1..40),
         other in vec(ops::op(), 0..20),
     ) {
-        let (bytes, _) = branching::image(DELTA);
-        let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
-        let session = branching::session(&region).expect("an image with branches");
+        let (region, session) = branching::fresh(DELTA);
         let work = |name: &str, parent: &str, steps: &[Op]| {
             let branch = session.create(name, parent).expect("a branch");
             for step in steps {

@@ -17,9 +17,7 @@ use daxfs_core::session::Session;
 use daxfs_core::view::View;
 
 static IMAGE: LazyLock<Arc<[u8]>> = LazyLock::new(|| {
-    let (bytes, _) = branching::image(320 << 10);
-    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
-    let session = branching::session(&region).expect("it opens");
+    let (region, session) = branching::fresh(320 << 10);
     let main = session.open_branch("main", Access::Write).expect("to be written");
     ops::apply(&main, &Op::Make(path("history"), Kind::File)).expect("made");
     drop((main, session));

@@ -26,9 +26,7 @@ struct Party {
 
 /// A region and a party that writes to a branch.
 fn party() -> Party {
-    let (bytes, _) = branching::image(HEAP);
-    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
-    let session = branching::session(&region).expect("it opens");
+    let (region, session) = branching::fresh(HEAP);
     let branch = session.create("b", "main").expect("a branch");
     Party { region, session, branch }
 }
@@ -304,9 +302,7 @@ fn a_branch_gets_the_room_of_one_that_was_aborted() {
 
 #[test]
 fn main_takes_many_times_the_entries_that_there_is_room_for() {
-    let (bytes, _) = branching::image(HEAP);
-    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
-    let session = branching::session(&region).expect("it opens");
+    let (region, session) = branching::fresh(HEAP);
     let reader = branching::session(&region).expect("it opens");
     let follows = reader.open_branch("main", Access::Read).expect("main");
     let main = session.open_branch("main", Access::Write).expect("main");
@@ -337,9 +333,7 @@ fn main_takes_many_times_the_entries_that_there_is_room_for() {
 
 #[test]
 fn a_file_in_use_without_a_name_survives_until_the_log_can_be_begun_anew() {
-    let (bytes, _) = branching::image(HEAP);
-    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
-    let session = branching::session(&region).expect("it opens");
+    let (region, session) = branching::fresh(HEAP);
     let main = session.open_branch("main", Access::Write).expect("main");
     make(&main, "open");
     write(&main, "open", b'o', 9000).expect("room");
@@ -362,9 +356,7 @@ fn a_file_in_use_without_a_name_survives_until_the_log_can_be_begun_anew() {
 
 #[test]
 fn files_that_came_and_went_are_forgotten_with_the_log() {
-    let (bytes, _) = branching::image(HEAP);
-    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
-    let session = branching::session(&region).expect("it opens");
+    let (region, session) = branching::fresh(HEAP);
     let main = session.open_branch("main", Access::Write).expect("main");
     make(&main, "stays");
     write(&main, "stays", b's', 5000).expect("room");

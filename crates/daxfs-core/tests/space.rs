@@ -15,13 +15,6 @@ use daxfs_core::session::Session;
 
 const HEAP: u64 = 4 << 20;
 
-fn party(heap: u64) -> (Arc<Region>, Arc<Session>) {
-    let (bytes, _) = branching::image(heap);
-    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
-    let session = branching::session(&region).expect("it opens");
-    (region, session)
-}
-
 fn path(name: &str) -> Path {
     vec![name.as_bytes().to_vec()]
 }
@@ -54,7 +47,7 @@ fn is_empty_again(region: &Arc<Region>, session: &Arc<Session>) {
 
 #[test]
 fn files_that_fill_main_are_removed_in_a_branch() {
-    let (region, session) = party(HEAP);
+    let (region, session) = branching::fresh(HEAP);
     let branch = session.create("fill", "main").expect("a branch");
     let names: Vec<String> = (0..)
         .map(|number| format!("file {number}"))
@@ -74,7 +67,7 @@ fn files_that_fill_main_are_removed_in_a_branch() {
 
 #[test]
 fn a_branch_full_of_its_own_history_is_emptied_and_committed() {
-    let (region, session) = party(HEAP);
+    let (region, session) = branching::fresh(HEAP);
     let branch = session.create("churn", "main").expect("a branch");
     let rounds = (0..100_000).take_while(|_| !full(&put(&branch, "file", 100))).count();
     assert!(rounds > 10_000, "{rounds} rounds");
@@ -90,7 +83,7 @@ fn a_branch_full_of_its_own_history_is_emptied_and_committed() {
 
 #[test]
 fn generations_take_no_more_than_two_of_them() {
-    let (region, session) = party(HEAP);
+    let (region, session) = branching::fresh(HEAP);
     for generation in 0..30 {
         let branch = session.create("next", "main").expect("a branch");
         for name in ["a", "b", "c", "d"] {
@@ -103,7 +96,7 @@ fn generations_take_no_more_than_two_of_them() {
 
 #[test]
 fn main_is_rewritten_for_as_long_as_one_likes() {
-    let (region, session) = party(HEAP);
+    let (region, session) = branching::fresh(HEAP);
     let main = session.open_branch("main", Access::Write).expect("nobody else's");
     for round in 0..15_000 {
         put(&main, ["a", "b", "c"][round % 3], 100_000)
@@ -115,7 +108,7 @@ fn main_is_rewritten_for_as_long_as_one_likes() {
 
 #[test]
 fn main_is_not_begun_anew_under_a_mapping() {
-    let (region, session) = party(HEAP);
+    let (region, session) = branching::fresh(HEAP);
     let main = session.open_branch("main", Access::Write).expect("nobody else's");
     put(&main, "mapped", 100_000).expect("room");
     let view = main.view().expect("alive");

@@ -2,6 +2,9 @@
 //! Protects the way from a tree to an image: any tree gives a sound image that shows that tree,
 //! and the same one gives the same bytes, in whatever order it was made.
 
+#[path = "common/listing.rs"]
+mod listing;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -307,13 +310,7 @@ fn read(image: Vec<u8>) -> BTreeMap<Vec<u8>, Shown> {
     let mut firsts = BTreeMap::new();
     for step in view.walk(view.inode(ROOT_INO).expect("a root")) {
         let (path, inode) = step.expect("a sound tree");
-        let mut content = Vec::new();
-        if inode.is_file() {
-            content.resize(inode.size as usize, 0xee);
-            assert_eq!(view.read(&inode, 0, &mut content).expect("read"), content.len());
-        } else if inode.is_symlink() {
-            content = view.readlink(&inode).expect("a target");
-        }
+        let content = listing::held(&view, &inode);
         let first: &mut Vec<u8> = firsts.entry(inode.ino).or_insert_with(|| path.clone());
         if path < *first {
             first.clone_from(&path);

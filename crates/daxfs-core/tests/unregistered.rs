@@ -4,11 +4,8 @@
 
 mod branching;
 
-use std::sync::Arc;
-
 use branching::ops::{self, Kind, Op};
 use daxfs_core::error::Error;
-use daxfs_core::region::Region;
 use daxfs_core::view::View;
 
 fn name(text: &str) -> Vec<Vec<u8>> {
@@ -17,9 +14,7 @@ fn name(text: &str) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_reader_hears_that_space_was_given_back() {
-    let (bytes, _) = branching::image(1 << 20);
-    let region = Arc::new(Region::from_bytes(&bytes).expect("memory"));
-    let session = branching::session(&region).expect("an image with branches");
+    let (region, session) = branching::fresh(1 << 20);
     let branch = session.create("b", "main").expect("a branch");
     ops::apply(&branch, &Op::Make(name("f"), Kind::File)).expect("made");
     ops::apply(&branch, &Op::Write(name("f"), 0, vec![1; 5000])).expect("written");

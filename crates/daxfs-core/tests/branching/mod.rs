@@ -60,6 +60,13 @@ pub(crate) fn session(region: &Arc<Region>) -> Result<Arc<Session>> {
     Session::open(open(region)?)
 }
 
+/// A new image in memory with `delta` bytes for branches, and a party that uses it.
+pub(crate) fn fresh(delta: u64) -> (Arc<Region>, Arc<Session>) {
+    let region = Arc::new(Region::from_bytes(&image(delta).0).expect("memory"));
+    let session = session(&region).expect("an image with branches");
+    (region, session)
+}
+
 pub(crate) fn findings(region: &Arc<Region>) -> Findings {
     validate(region, Depth::Metadata).expect("an image").findings
 }
