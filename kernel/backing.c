@@ -201,10 +201,28 @@ static const struct dax_holder_operations block_holder = {
 	.notify_failure = block_failure,
 };
 
+static bool has_pages(u64 phys)
+{
+	struct dev_pagemap *pagemap = compat_get_dev_pagemap(PHYS_PFN(phys));
+
+	put_dev_pagemap(pagemap);
+	return pagemap;
+}
+
+/* A device made of others, as device mapper's are, is not told when the memory below it leaves. */
+static bool is_of_another(const struct daxfs_backing *backing)
+{
+	struct dev_pagemap *pagemap = compat_get_dev_pagemap(PHYS_PFN(backing->phys));
+	bool another = pagemap && pagemap->owner != dax_get_private(backing->dax);
+
+	put_dev_pagemap(pagemap);
+	return another;
+}
+
 static int block_open(struct daxfs_backing *backing, struct block_device *bdev,
 		      struct fs_context *fc)
 {
-	unsigned long pfn;
+	unsigned long pfn = 0;
 	long found;
 	int lock;
 
@@ -226,6 +244,9 @@ static int block_open(struct daxfs_backing *backing, struct block_device *bdev,
 	if (found < PHYS_PFN(backing->size))
 		return invalf(fc, "daxfs: %pg: its memory is in several pieces", bdev);
 	backing->phys = PFN_PHYS(pfn);
+	if (is_of_another(backing))
+		return invalf(fc, "daxfs: %pg: its memory is that of another device, which can leave; mount that one",
+			      bdev);
 	return check_range(backing, fc);
 }
 
@@ -289,8 +310,8 @@ int daxfs_backing_map(struct daxfs_backing *backing, struct fs_context *fc)
 		       backing->phys);
 		return -ENOMEM;
 	}
-	backing->pages = compat_device_has_pages(PHYS_PFN(backing->phys)) &&
-			 compat_device_has_pages(PHYS_PFN(backing->phys + backing->size - 1));
+	backing->pages = has_pages(backing->phys) &&
+			 has_pages(backing->phys + backing->size - 1);
 	return backing->device ? watch_device(backing, fc) : 0;
 }
 

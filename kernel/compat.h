@@ -121,18 +121,14 @@ static inline void compat_set_uuid(struct super_block *sb, const u8 *uuid)
 #define compat_dma_buf_vunmap dma_buf_vunmap
 #endif
 
-/* Whether device memory at @pfn has struct pages. */
-static inline bool compat_device_has_pages(unsigned long pfn)
+/* What the struct pages of device memory at @pfn belong to; NULL where there are none. */
+static inline struct dev_pagemap *compat_get_dev_pagemap(unsigned long pfn)
 {
-	struct dev_pagemap *pagemap;
-
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
-	pagemap = get_dev_pagemap(pfn);
+	return get_dev_pagemap(pfn);
 #else
-	pagemap = get_dev_pagemap(pfn, NULL);
+	return get_dev_pagemap(pfn, NULL);
 #endif
-	put_dev_pagemap(pagemap);
-	return pagemap;
 }
 
 /* Where in physical memory the first page of a DAX device lies, and how many pages follow it. */

@@ -27,6 +27,7 @@ from vmconfig import ARM64_KERNELS, KERNELS, kernel_cache
 TOOLS = {
     "busybox": "busybox-static",
     "cpio": "cpio",
+    "dmsetup": "dmsetup",
     "gcc-12": "gcc-12",
     "make": "make",
     "mkfs.erofs": "erofs-utils",

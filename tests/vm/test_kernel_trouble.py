@@ -27,7 +27,7 @@ from devices import (
 )
 from guest import Guest
 from module import build_program, guest_with_module
-from vmconfig import BIN, module_kernels
+from vmconfig import BIN, DEBUG, module_kernels
 
 KERNELS = module_kernels()
 # Where the partition begins that the tests make, behind the image on the whole device.
@@ -40,6 +40,11 @@ everywhere = pytest.mark.parametrize("guest", KERNELS, indirect=True)
 # The older kernel has no DMA buffers.
 with_heaps = pytest.mark.parametrize(
     "guest", [series for series in KERNELS if series != "6.1"], indirect=True
+)
+
+# The debug kernel has no device mapper.
+with_mapper = pytest.mark.parametrize(
+    "guest", [series for series in KERNELS if series != DEBUG], indirect=True
 )
 
 
@@ -204,6 +209,23 @@ def test_only_devices_are_opened(guest: Guest) -> None:
     guest.check("mkfifo /run/fifo")
     # It would be waited for, until 124.
     assert guest.run(f"timeout 20 mount -t daxfs /run/fifo {WHERE}").status == 32
+
+
+@with_mapper
+def test_a_device_made_of_others_is_refused(guest: Guest) -> None:
+    """Nobody would tell that the driver of the memory leaves it."""
+    quietly = "--noudevrules --noudevsync"
+    guest.check(
+        "modprobe dm-mod && size=$(blockdev --getsz /dev/pmem0) && "
+        f'dmsetup {quietly} create linear --table "0 $size linear /dev/pmem0 0" && '
+        f"dmsetup {quietly} mknodes"
+    )
+    try:
+        refused = guest.run(f"mount -t daxfs /dev/mapper/linear {WHERE}; dmesg | tail -n 1")
+        assert guest.run(f"mountpoint -q {WHERE}").status
+        assert "is that of another device" in refused.stdout
+    finally:
+        guest.check(f"umount {WHERE} 2>/dev/null; dmsetup {quietly} remove linear")
 
 
 @everywhere
