@@ -2,6 +2,7 @@
 /*
  * Mounting: options to memory, memory to image, image to superblock.
  */
+#include <linux/ctype.h>
 #include <linux/exportfs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
@@ -45,12 +46,23 @@ int daxfs_report(struct super_block *sb, int ret, const struct daxfs_error *err)
 /* Numbers as people write them: 0x100000000, 256M. */
 static int parse_amount(struct fs_context *fc, const struct fs_parameter *param, u64 *value)
 {
-	char *end;
+	static const char suffixes[] = "kmgtp";
+	char *last = param->string + strlen(param->string) - 1, letter = *last;
+	const char *suffix = strchr(suffixes, tolower(letter));
+	int shift = suffix ? 10 * (suffix - suffixes + 1) : 0;
+	int base = strncasecmp(param->string, "0x", 2) ? 10 : 16, ret;
 
-	*value = memparse(param->string, &end);
-	if (end == param->string || *end)
+	if (suffix)
+		*last = 0;
+	ret = kstrtoull(param->string, base, value);
+	*last = letter;
+	if (ret == -ERANGE || (!ret && *value > U64_MAX >> shift))
+		return invalf(fc, "daxfs: %s=%s: does not fit into 64 bits", param->key,
+			      param->string);
+	if (ret)
 		return invalf(fc, "daxfs: %s=%s: not a number of bytes", param->key,
 			      param->string);
+	*value <<= shift;
 	return 0;
 }
 
