@@ -109,7 +109,8 @@ static int device_event(struct notifier_block *notifier, unsigned long event, vo
 static int open_device_file(struct daxfs_backing *backing, const char *path,
 			    struct fs_context *fc)
 {
-	struct file *file = filp_open(path, O_RDONLY | O_LARGEFILE, 0);
+	/* Whatever it is, nobody is waited for. */
+	struct file *file = filp_open(path, O_RDONLY | O_LARGEFILE | O_NONBLOCK, 0);
 
 	if (IS_ERR(file)) {
 		if (PTR_ERR(file) == -ENOENT || PTR_ERR(file) == -ENXIO)

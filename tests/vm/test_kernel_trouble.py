@@ -209,6 +209,7 @@ def test_only_devices_are_opened(guest: Guest) -> None:
     guest.check("mkfifo /run/fifo")
     # It would be waited for, until 124.
     assert guest.run(f"timeout 20 mount -t daxfs /run/fifo {WHERE}").status == 32
+    assert guest.run(f"timeout 20 mount -t daxfs -o dax=/run/fifo none {WHERE}").status == 32
 
 
 @with_mapper
