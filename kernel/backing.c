@@ -44,6 +44,11 @@ int daxfs_phys_open(struct daxfs_backing *backing, struct fs_context *fc)
 	void *start;
 	int ret;
 
+	/* As for /dev/mem: who may mount need not be one who may reach all memory. */
+	if (!capable(CAP_SYS_RAWIO)) {
+		errorf(fc, "daxfs: phys= needs CAP_SYS_RAWIO");
+		return -EPERM;
+	}
 	if (!size)
 		backing->size = PAGE_SIZE;
 	ret = check_range(backing, fc);

@@ -212,6 +212,16 @@ def test_only_devices_are_opened(guest: Guest) -> None:
     assert guest.run(f"timeout 20 mount -t daxfs -o dax=/run/fifo none {WHERE}").status == 32
 
 
+@everywhere
+def test_physical_memory_is_for_those_who_may_reach_it(guest: Guest, image: Path) -> None:
+    """As through /dev/mem: a container that may mount need not be one of them."""
+    where = f"of=/dev/mem bs=1M seek={RESERVED_ADDRESS // MIB} conv=notrunc"
+    guest.check(f"dd if={image} {where}")
+    mounting = f"mount -t daxfs -o phys={RESERVED_ADDRESS:#x} none {WHERE}"
+    assert guest.run(f"setpriv --bounding-set=-sys_rawio {mounting}").status
+    guest.check(f"setpriv --bounding-set=-sys_time {mounting} && umount {WHERE}")
+
+
 @with_mapper
 def test_a_device_made_of_others_is_refused(guest: Guest) -> None:
     """Nobody would tell that the driver of the memory leaves it."""
