@@ -283,18 +283,19 @@ static int map_dmabuf(struct daxfs_backing *backing, struct fs_context *fc)
 	return 0;
 }
 
+/* The lock is held as long as a driver takes to leave: it is told, or seen to be gone. */
 static int watch_device(struct daxfs_backing *backing, struct fs_context *fc)
 {
 	int ret;
 
+	device_lock(backing->device);
 	backing->notifier.notifier_call = device_event;
 	ret = bus_register_notifier(backing->device->bus, &backing->notifier);
-	if (ret)
-		return ret;
 	/* Of a driver that left before, nobody told; and what came after it may be the kernel. */
-	if (!READ_ONCE(backing->device->driver))
-		return invalf(fc, "daxfs: %s: its driver has left it", dev_name(backing->device));
-	return check_range(backing, fc);
+	if (!ret && !backing->device->driver)
+		ret = invalf(fc, "daxfs: %s: its driver has left it", dev_name(backing->device));
+	device_unlock(backing->device);
+	return ret ?: check_range(backing, fc);
 }
 
 /* Maps the memory into the kernel; of what has no owner yet we become it. */

@@ -607,3 +607,18 @@ def test_memory_that_is_taken_away_is_not_served(mounted: Mounted) -> None:
     mounted.probe("gone", f"echo {name} >{drivers}/unbind")
     assert mounted.guest.run(["ls", f"{mounted.where}/usr/share"]).status
     mounted.guest.check(["umount", mounted.where])
+
+
+@pytest.mark.parametrize("mounted", on_cxl[:1], indirect=True, ids="-".join, scope="module")
+def test_what_is_mounted_while_the_driver_leaves_is_not_served(mounted: Mounted) -> None:
+    guest = mounted.guest
+    guest.run(["umount", mounted.where])
+    # After the test before, it has left.
+    guest.run("echo dax0.0 >/sys/bus/dax/drivers/device_dax/bind")
+    device = guest.wait_for("/dev/dax*")
+    program = INSIDE / "mount-while-leaving"
+    mounts, served = guest.check(
+        [BIN / "python", program, device, mounted.where, "etc/debian_version", "40"], timeout=300
+    ).split()
+    assert int(mounts) > 0
+    assert served == "0"
