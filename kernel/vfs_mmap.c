@@ -203,12 +203,15 @@ static const struct vm_operations_struct daxfs_vm_operations = {
 int daxfs_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	const struct inode *inode = file_inode(file);
+	u64 data = DAXFS_I(inode)->data, end = data + inode->i_size;
 
 	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == (VM_SHARED | VM_MAYWRITE))
 		return -EINVAL;
-	/* Sound images have every file on a block of its own, which larger pages may not be. */
-	if (!PAGE_ALIGNED(DAXFS_I(inode)->data))
-		return IS_ALIGNED(DAXFS_I(inode)->data, DAXFS_BLOCK_SIZE) ? -ENODEV : -EUCLEAN;
+	if (!IS_ALIGNED(data, DAXFS_BLOCK_SIZE))
+		return -EUCLEAN;
+	/* Of larger pages, another file may have the rest, which is not for everybody to see. */
+	if (!PAGE_ALIGNED(data) || round_up(end, DAXFS_BLOCK_SIZE) != PAGE_ALIGN(end))
+		return -ENODEV;
 	vma->vm_ops = &daxfs_vm_operations;
 	compat_vm_flags_set(vma, compat_mapping_flags(vma));
 	return 0;
