@@ -385,7 +385,12 @@ class Report:
     def data_bytes(self) -> int: ...
 
 def validate(
-    source: StrOrBytesPath | int, /, *, data: bool = False, invalidate: bool = False
+    source: StrOrBytesPath | int,
+    /,
+    *,
+    data: bool = False,
+    invalidate: bool = False,
+    progress: Callable[[Progress], object] | None = None,
 ) -> Report: ...
 
 @final

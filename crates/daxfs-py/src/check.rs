@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use crate::error::Result;
 use crate::paths::ImageSource;
-use crate::workers::share;
+use crate::progress::watch;
 
 /// One contradiction between an image and the format.
 #[pyclass(frozen, module = "daxfs._daxfs")]
@@ -93,6 +93,9 @@ pub(crate) struct Report {
 ///     Also check what files hold, where the image has checksums of it.
 /// invalidate : bool, optional
 ///     First drop what this processor has cached of the memory.
+/// progress : callable, optional
+///     Called some times a second with a `Progress`. What it raises stops the proof, as
+///     `KeyboardInterrupt` does.
 ///
 /// Returns
 /// -------
@@ -105,21 +108,24 @@ pub(crate) struct Report {
 ///     It is no image that this version knows.
 /// NotFoundError, AccessError, BackingError
 ///     It cannot be opened.
+/// CancelledError
+///     `progress` cancelled the proof.
 #[pyfunction]
-#[pyo3(signature = (source, /, *, data=false, invalidate=false))]
+#[pyo3(signature = (source, /, *, data=false, invalidate=false, progress=None))]
 pub(crate) fn validate(
     py: Python<'_>,
     source: ImageSource,
     data: bool,
     invalidate: bool,
+    progress: Option<Py<PyAny>>,
 ) -> Result<Report> {
-    let report = py.detach(|| {
+    let report = watch(py, progress, |progress| {
         let region = Arc::new(Region::open(&source.0, Access::Read)?);
         if invalidate {
             region.invalidate();
         }
         let depth = if data { Depth::Data } else { Depth::Metadata };
-        share(|| engine::validate(&region, depth))
+        engine::validate_watched(&region, depth, progress)
     })?;
     let findings = report.findings.list().iter();
     let findings: PyResult<_> = findings.map(|found| Py::new(py, Finding::from(found))).collect();

@@ -18,6 +18,7 @@ from ._common import (
     version_option,
 )
 from ._files import byte_count, count_of, maintained
+from ._progress import Bar
 
 if TYPE_CHECKING:
     from .._daxfs import Maintained, Report
@@ -67,13 +68,13 @@ def command(
     from .._daxfs import validate
 
     try:
-        with naming(source):
-            report = validate(source, data=data)
+        with naming(source), Bar("Checking", quiet=quiet) as bar:
+            report = validate(source, data=data, progress=bar)
             done = None
             if not report.errors and (repair or (preen and not read_only)):
                 done = _repair(source, must=repair)
                 if done is not None:
-                    report = validate(source, data=data)
+                    report = validate(source, data=data, progress=bar)
     except OSError as error:
         fail(click.get_current_context().command_path, message_of(error))
         return _OPERATIONAL_ERROR

@@ -153,7 +153,12 @@ def command(
     if validate and not dry_run:
         from .._daxfs import validate as prove
 
-        report = prove(output if result.fd is None else result.fd, data=data_checksums)  # type: ignore[arg-type]
+        with Bar("Checking", quiet=quiet) as bar:
+            report = prove(
+                output if result.fd is None else result.fd,  # type: ignore[arg-type]
+                data=data_checksums,
+                progress=bar,
+            )
     # Standard output is the program's, if one is to run.
     stream = sys.stderr if program else sys.stdout
     if as_json:

@@ -13,6 +13,7 @@ use crate::finding::Findings;
 use crate::format::{
     BLOCK_SIZE, BaseInode, DIRENT_SIZE, INODE_SIZE, ROOT_INO, Superblock, feature, mode,
 };
+use crate::progress::Progress;
 
 /// Inodes judged by one task.
 const BATCH: u32 = 2048;
@@ -62,11 +63,19 @@ struct Batch {
     xattrs: Vec<(u64, u64)>,
 }
 
-pub(super) fn check(superblock: &Superblock, base: &Base, depth: Depth, report: &mut Report) {
+/// Judges the base image; where `progress` says to stop, not all of it.
+pub(super) fn check(
+    superblock: &Superblock,
+    base: &Base,
+    depth: Depth,
+    progress: &Progress,
+    report: &mut Report,
+) {
     let findings = &mut report.findings;
     let (mut extents, set_starts) = check_header(superblock, base, findings);
 
     let count = base.inode_count();
+    progress.begin(count.into(), 0);
     let mut seen = Vec::new();
     let mut directories = Vec::new();
     let mut files = Vec::new();
@@ -76,6 +85,7 @@ pub(super) fn check(superblock: &Superblock, base: &Base, depth: Depth, report: 
         let batches: Vec<Batch> =
             wave.into_par_iter().map(|batch| check_batch(base, batch * BATCH, depth)).collect();
         for batch in batches {
+            progress.advance(batch.counts.inodes, 0);
             findings.merge(batch.findings);
             report.counts.add(&batch.counts);
             seen.extend(batch.seen);
@@ -89,15 +99,17 @@ pub(super) fn check(superblock: &Superblock, base: &Base, depth: Depth, report: 
                 }
             }
         }
-        if findings.errors() >= Findings::KEPT as u64 {
+        if findings.errors() >= Findings::KEPT as u64 || progress.is_cancelled() {
             return;
         }
     }
     let errors = findings.errors();
     check_overlaps(extents, findings);
     // Contents that overlap could be summed as often as there are inodes.
-    if findings.errors() == errors {
-        let judge = |(file, checksum): &(Inode, u32)| check_data(base, file, *checksum);
+    if findings.errors() == errors && !files.is_empty() {
+        let bytes = files.iter().fold(0_u64, |sum, (file, _)| sum.saturating_add(file.size));
+        progress.begin(files.len() as u64, bytes);
+        let judge = |(file, checksum): &(Inode, u32)| check_data(base, file, *checksum, progress);
         let judged: Vec<Findings> = files.par_iter().map(judge).collect();
         for found in judged {
             findings.merge(found);
@@ -124,6 +136,9 @@ pub(super) fn check(superblock: &Superblock, base: &Base, depth: Depth, report: 
     let table = Table { base, strict, seen, names: zeroes(), parents: zeroes() };
     report.counts.dirents = claimed;
     for wave in directories.chunks(DIRECTORIES_PER_WAVE) {
+        if progress.is_cancelled() {
+            return;
+        }
         let judged: Vec<Findings> =
             wave.par_iter().map(|found| directory::check(&table, found)).collect();
         for found in judged {
@@ -342,14 +357,16 @@ fn check_symlink(base: &Base, link: &Inode, checksum: u32, findings: &mut Findin
 }
 
 /// Compares a file's bytes with its checksum; the pieces of large files are summed in parallel.
-fn check_data(base: &Base, file: &Inode, checksum: u32) -> Findings {
+fn check_data(base: &Base, file: &Inode, checksum: u32, progress: &Progress) -> Findings {
     let mut findings = Findings::of_task();
     let pieces: Result<Vec<(u32, usize)>> = (0..file.size.div_ceil(PIECE))
         .into_par_iter()
         .map(|piece| {
+            progress.check()?;
             let offset = piece * PIECE;
             let mut buffer = vec![0; (file.size - offset).min(PIECE) as usize];
             let len = base.read(file, offset, &mut buffer)?;
+            progress.advance(0, len as u64);
             Ok((crc32c::crc32c(&buffer[..len]), len))
         })
         .collect();
@@ -359,6 +376,7 @@ fn check_data(base: &Base, file: &Inode, checksum: u32) -> Findings {
             let sum = pieces.into_iter().fold(0, join);
             let at = base.inode_offset(file.ino) + 56;
             findings.equal("checksum of a file", at, sum, checksum);
+            progress.advance(1, 0);
         }
         Err(error) => findings.absorb(error),
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::base::Base;
 use crate::finding::Findings;
 use crate::format::Superblock;
+use crate::progress::Progress;
 use crate::region::Region;
 
 /// How often branches are looked at again that change all the time, and after what pause.
@@ -61,16 +62,27 @@ pub struct Report {
 /// Fails only when the region does not hold an image that this version knows; whatever is wrong
 /// inside is in the report.
 pub fn validate(region: &Arc<Region>, depth: Depth) -> crate::error::Result<Report> {
+    validate_watched(region, depth, &Progress::default())
+}
+
+/// As [`validate`], while somebody watches how far it has come and may stop it.
+pub fn validate_watched(
+    region: &Arc<Region>,
+    depth: Depth,
+    progress: &Progress,
+) -> crate::error::Result<Report> {
     let superblock = Superblock::read(region)?;
     let mut report = Report::default();
     superblock.check(region.len(), &mut report.findings);
     // Without sound bounds there is nothing to stand on.
     if report.findings.errors() == 0 {
         match Base::open(Arc::clone(region), &superblock) {
-            Ok(base) => check_opened(&superblock, &base, depth, &mut report),
+            Ok(base) => check_opened(&superblock, &base, depth, progress, &mut report),
             Err(error) => report.findings.absorb(error),
         }
     }
+    // What was stopped has not looked at everything.
+    progress.check()?;
     Ok(report)
 }
 
@@ -79,13 +91,22 @@ pub(crate) fn validate_opened(superblock: &Superblock, base: &Base, depth: Depth
     let mut report = Report::default();
     superblock.check(base.region().len(), &mut report.findings);
     if report.findings.errors() == 0 {
-        check_opened(superblock, base, depth, &mut report);
+        check_opened(superblock, base, depth, &Progress::default(), &mut report);
     }
     report
 }
 
-fn check_opened(superblock: &Superblock, base: &Base, depth: Depth, report: &mut Report) {
-    self::base::check(superblock, base, depth, report);
+fn check_opened(
+    superblock: &Superblock,
+    base: &Base,
+    depth: Depth,
+    progress: &Progress,
+    report: &mut Report,
+) {
+    self::base::check(superblock, base, depth, progress, report);
+    if progress.is_cancelled() {
+        return;
+    }
     report.findings.merge(check_branches(superblock, base));
 }
 
