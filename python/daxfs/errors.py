@@ -253,7 +253,7 @@ class InputError(DaxfsError):
 
 
 class BackingError(DaxfsError):
-    """The machine lacks what the memory behind the image needs.
+    """The machine lacks what the memory behind the image needs, or starts no threads.
 
     Attributes
     ----------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -121,13 +122,13 @@ def test_every_unreadable_file_is_named(tree: Path, tmp_path: Path) -> None:
         assert len(opened.listdir("03")) == 50
 
 
-def as_nobody(work: Callable[[], object]) -> str:
+def as_nobody(work: Callable[[], object], user: int = 65534) -> str:
     """Do something as a user without rights; return the error's text, or nothing."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.setgroups([])
-        os.setgid(65534)
-        os.setuid(65534)
+        os.setgid(user)
+        os.setuid(user)
         try:
             work()
         except daxfs.DaxfsError as error:
@@ -147,6 +148,32 @@ def test_files_of_others() -> None:
         top = Path(directory)
         top.chmod(0o777)
         tree, image = top / "tree", top / "image.daxfs"
+@needs_root
+def test_a_limit_on_processes(tmp_path: Path) -> None:
+    """As containers have one: there may be room for few threads, or for none, which is an error."""
+    (tmp_path / "tree").mkdir()
+    daxfs.build(tmp_path / "tree", tmp_path / "image")
+
+    def within(limit: int, work: Callable[[], object]) -> str:
+        def limited() -> None:
+            resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+            work()
+
+        # A user who has no other processes.
+        return as_nobody(limited, user=54321)
+
+    with daxfs.open(tmp_path / "image") as opened, (tmp_path / "image").open("rb") as file:
+        works: list[Callable[[], object]] = [
+            lambda: daxfs.open(file.fileno()),
+            lambda: daxfs.validate(file.fileno()),
+            lambda: opened.compare("/"),
+        ]
+        for work in works:
+            assert within(1, work).startswith("cannot start a thread: Resource temporarily")
+        assert within(1, lambda: daxfs.open(file.fileno(), trusted=True)) == ""
+        assert within(2, works[0]) == ""
+
+
         for name in ("open/file", "closed/file"):
             (tree / name).parent.mkdir(parents=True)
             (tree / name).write_text(name)

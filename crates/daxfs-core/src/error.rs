@@ -136,7 +136,7 @@ pub enum Error {
         /// Every problem found.
         problems: Vec<InputProblem>,
     },
-    /// The machine lacks what the backing needs.
+    /// The machine lacks memory or threads that the work needs.
     #[error("{what}; {advice}")]
     Backing {
         /// What failed.
@@ -298,6 +298,16 @@ impl Error {
     /// A request makes no sense.
     pub fn invalid(what: impl Into<String>) -> Self {
         Self::Invalid { what: what.into() }
+    }
+
+    /// The system starts no thread.
+    pub fn no_thread(error: &std::io::Error) -> Self {
+        Self::Backing {
+            what: format!("cannot start a thread: {}", reason(error)),
+            advice: "raise the limits on processes (ulimit -u, pids.max) and memory (ulimit -v)"
+                .into(),
+            errno: error.raw_os_error().unwrap_or(Errno::AGAIN.raw_os_error()),
+        }
     }
 
     /// The errno that stands for this error, here and in the kernel.

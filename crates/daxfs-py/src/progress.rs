@@ -6,7 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use daxfs_core::progress;
+use daxfs_core::{Error, progress};
 use pyo3::prelude::*;
 
 use crate::error::{Failure, Result};
@@ -64,11 +64,12 @@ pub(crate) fn watch<T: Send>(
     py.detach(|| {
         thread::scope(|scope| {
             let (sender, receiver) = channel();
-            let worker = scope.spawn(move || {
+            let worker = thread::Builder::new().spawn_scoped(scope, move || {
                 let result = share(|| work(progress));
                 let _ = sender.send(());
                 result
             });
+            let worker = worker.map_err(|error| Error::no_thread(&error))?;
             let mut interruption = None;
             // A worker that panicked has dropped the sender.
             while receiver.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
