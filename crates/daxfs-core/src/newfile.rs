@@ -1,27 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Files that take their name when they are whole.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use rustix::fs::{AtFlags, CWD};
+use tempfile::{Builder, NamedTempFile};
 
 use crate::error::{Error, Result};
 
 /// Bytes of the final name in the temporary one, which has a dozen more.
 const NAME_PART: usize = 200;
+/// Permissions of a new file, less what the umask takes.
+const MODE: u32 = 0o666;
 
-/// A file under a temporary name beside its final one. Dropped before it is finished, it leaves
-/// nothing behind.
+/// A file on its way to its final name. Dropped before it is finished, it leaves nothing behind.
 #[derive(Debug)]
 pub struct NewFile {
-    file: NamedTempFile,
+    file: Content,
     path: PathBuf,
     force: bool,
+}
+
+#[derive(Debug)]
+enum Content {
+    /// Without a name: the system frees it with the process, however that ends. In shared memory
+    /// nothing else would, when a builder is killed because memory runs out.
+    Unnamed(File),
+    /// Under a temporary name beside the final one, where there are no files without one.
+    Named(NamedTempFile),
 }
 
 impl NewFile {
@@ -47,40 +59,38 @@ impl NewFile {
                 path.display()
             )));
         }
-        let name = path
-            .file_name()
-            .ok_or_else(|| Error::invalid(format!("{}: not the name of a file", path.display())))?
-            .as_bytes();
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
+        if path.file_name().is_none() {
+            return Err(Error::invalid(format!("{}: not the name of a file", path.display())));
+        }
+        let (directory, name) = split(path);
+        let open = |path: &Path| {
+            File::options().read(true).write(true).create_new(true).mode(MODE).open(path)
         };
-        let prefix = [b".", &name[..name.len().min(NAME_PART)], b"."].concat();
-        let file = tempfile::Builder::new()
-            .prefix(&OsString::from_vec(prefix))
-            .suffix(".tmp")
-            // What is opened here fails with the system's error, without more words around it.
-            .make_in(directory, |path| {
-                File::options().read(true).write(true).create_new(true).mode(0o666).open(path)
-            })
-            .map_err(Error::io("create a file in the directory", directory))?;
+        let file = match unnamed(directory) {
+            Some(file) => Content::Unnamed(file),
+            None => Content::Named(
+                beside((directory, name), open)
+                    .map_err(Error::io("create a file in the directory", directory))?,
+            ),
+        };
+        let new = Self { file, path: path.to_owned(), force };
         if let Some(replaced) = replaced {
             // Only root can give files away, and others need not: the permissions are what counts.
-            let _ = std::os::unix::fs::fchown(
-                file.as_file(),
-                Some(replaced.uid()),
-                Some(replaced.gid()),
-            );
-            file.as_file()
+            let _ =
+                std::os::unix::fs::fchown(new.file(), Some(replaced.uid()), Some(replaced.gid()));
+            new.file()
                 .set_permissions(replaced.permissions())
                 .map_err(Error::io("set the permissions of", path))?;
         }
-        Ok(Self { file, path: path.to_owned(), force })
+        Ok(new)
     }
 
     /// The file itself.
     pub fn file(&self) -> &File {
-        self.file.as_file()
+        match &self.file {
+            Content::Unnamed(file) => file,
+            Content::Named(file) => file.as_file(),
+        }
     }
 
     /// The name that it will have.
@@ -90,12 +100,64 @@ impl NewFile {
 
     /// Brings the file to the disk and gives it its name.
     pub fn finish(self) -> Result<()> {
+        self.file().sync_all().map_err(Error::io("write to disk", &self.path))?;
         let Self { file, path, force } = self;
-        file.as_file().sync_all().map_err(Error::io("write to disk", &path))?;
-        let named = if force { file.persist(&path) } else { file.persist_noclobber(&path) };
-        named.map(drop).map_err(|failure| match failure.error.kind() {
+        let named = match file {
+            Content::Named(file) if force => file.persist(&path).map_err(io::Error::from).map(drop),
+            Content::Named(file) => {
+                file.persist_noclobber(&path).map_err(io::Error::from).map(drop)
+            }
+            Content::Unnamed(file) if force => replace(&file, &path),
+            Content::Unnamed(file) => name(&file, &path),
+        };
+        named.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => Error::Exists { path },
-            _ => Error::io("rename the finished file to", &path)(failure.error),
+            _ => Error::io("name the finished file", &path)(error),
         })
     }
+}
+
+/// A file in a directory that has no name, if the file system has such files and there is a way to
+/// name it later.
+fn unnamed(directory: &Path) -> Option<File> {
+    let mut how = File::options();
+    let file = how.read(true).write(true).mode(MODE).custom_flags(libc::O_TMPFILE).open(directory);
+    file.ok().filter(|file| handle(file).exists())
+}
+
+/// A path to an open file.
+fn handle(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// Gives a file without a name one that nothing has.
+fn name(file: &File, path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::linkat(CWD, handle(file), CWD, path, AtFlags::SYMLINK_FOLLOW)?)
+}
+
+/// Puts a file without a name in the place of what has the name, which only one with a name can
+/// take.
+fn replace(file: &File, path: &Path) -> io::Result<()> {
+    let named = beside(split(path), |path| name(file, path))?;
+    Ok(named.into_temp_path().persist(path)?)
+}
+
+/// The directory of a path, and its last name.
+fn split(path: &Path) -> (&Path, &OsStr) {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    (directory, path.file_name().unwrap_or_default())
+}
+
+/// Makes something under a temporary name beside a final one; what fails, fails with the system's
+/// error, without more words around it.
+fn beside<T>(
+    (directory, name): (&Path, &OsStr),
+    make: impl FnMut(&Path) -> io::Result<T>,
+) -> io::Result<NamedTempFile<T>> {
+    let name = name.as_bytes();
+    let prefix = [b".", &name[..name.len().min(NAME_PART)], b"."].concat();
+    Builder::new().prefix(&OsString::from_vec(prefix)).suffix(".tmp").make_in(directory, make)
 }

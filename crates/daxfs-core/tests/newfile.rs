@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Protects: a file that is not whole has no name, so that nothing of it outlives its writer, and
+//! what takes a name takes it from nobody who did not agree.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use daxfs_core::error::Error;
+use daxfs_core::newfile::NewFile;
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn begin(path: &Path, force: bool, text: &str) -> Result<NewFile, Error> {
+    let new = NewFile::create(path, force)?;
+    new.file().write_all(text.as_bytes()).unwrap();
+    Ok(new)
+}
+
+#[test]
+fn a_file_has_its_name_when_it_is_whole() {
+    let shared = tempfile::tempdir_in("/dev/shm").unwrap();
+    let (directory, path) = (shared.path(), shared.path().join("file"));
+    let new = begin(&path, false, "first").unwrap();
+    assert!(names(directory).is_empty());
+    new.finish().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"first");
+    assert!(matches!(begin(&path, false, ""), Err(Error::Exists { .. })));
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let new = begin(&path, true, "second").unwrap();
+    assert_eq!(names(directory), ["file"]);
+    assert_eq!(fs::read(&path).unwrap(), b"first");
+    new.finish().unwrap();
+    assert_eq!(names(directory), ["file"]);
+    assert_eq!(fs::read(&path).unwrap(), b"second");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn who_was_faster_keeps_the_name() {
+    let shared = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = shared.path().join("file");
+    let new = begin(&path, false, "ours").unwrap();
+    fs::write(&path, "theirs").unwrap();
+    assert!(matches!(new.finish(), Err(Error::Exists { .. })));
+    assert_eq!(fs::read(&path).unwrap(), b"theirs");
+    assert_eq!(names(shared.path()), ["file"]);
+}
