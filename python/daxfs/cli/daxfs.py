@@ -50,11 +50,16 @@ def command() -> None:
     IMAGE is a file, a DAX or block device, phys:ADDRESS[+SIZE], fd:N or dmabuf:N. Paths are taken
     from the root of the image. In JSON, bytes of a name that are not UTF-8 are written as
     \udc80 to \udcff.
+
+    The exit status is 0 if all went well, 1 if something failed, 2 for wrong usage, 130 after
+    Ctrl-C; of diff and fsck, what their help says.
     """
 
 
 # As in fsck(8), where 1 says that errors were put right.
 _FSCK = {"failed_status": 8, "usage_status": 16, "cancelled_status": 32}
+# As in diff(1), where 1 says that something differs.
+_DIFF = {"failed_status": 2}
 
 
 def main() -> NoReturn:

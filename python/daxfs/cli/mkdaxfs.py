@@ -107,6 +107,9 @@ def command(
     The same tree gives the same bytes. If SOURCE_DATE_EPOCH is set, later modification times
     become that one. A DMA buffer lives as long as somebody holds it: a mount, or PROGRAM, which
     inherits it as the descriptor that DAXFS_FD says.
+
+    The exit status is 0 if the image was built, 1 if not, or if it is not sound, 2 for wrong
+    usage, 130 after Ctrl-C.
     """
     name = click.get_current_context().command_path
     if (directory is None) == (tar is None):

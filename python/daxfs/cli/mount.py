@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from ._common import Terminated, fail, naming
+from ._common import Terminated, fail, naming, version_option
 
 
 @click.command()
@@ -45,12 +45,15 @@ def command(source: str, mountpoint: str, options: tuple[str, ...], foreground: 
 @click.command()
 @click.argument("source", metavar="SOURCE")
 @click.argument("mountpoint", metavar="MOUNTPOINT")
-@click.option("-o", "options", metavar="OPTIONS", multiple=True)
+@click.option(
+    "-o", "options", metavar="OPTIONS", multiple=True, help="Mount options, separated by commas."
+)
 @click.option("-s", "sloppy", is_flag=True, help="Accepted, without effect.")
 @click.option("-v", "verbose", is_flag=True, help="Accepted, without effect.")
 @click.option("-n", "no_mtab", is_flag=True, help="Accepted, without effect.")
 @click.option("-f", "fake", is_flag=True, help="Do everything but mount.")
 @click.option("-t", "kind", metavar="TYPE", help="Accepted, without effect.")
+@version_option
 def helper(
     source: str,
     mountpoint: str,
