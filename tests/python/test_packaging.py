@@ -20,7 +20,8 @@ def test_a_source_distribution_holds_everything(tmp_path: Path) -> None:
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
     needed = ("LICENSES/*", "kernel/*.[ch]", "kernel/K*", "kernel/Makefile", "kernel/dkms.conf")
-    for pattern in (*needed, "python/**/*.py*", "Cargo.lock"):
+    # The last are what the README leads to.
+    for pattern in (*needed, "python/**/*.py*", "Cargo.lock", "docs/*.md", "C*.md"):
         files = [path for path in REPOSITORY.glob(pattern) if "__pycache__" not in path.parts]
         assert {str(path.relative_to(REPOSITORY)) for path in files} - names == set(), pattern
         assert files
