@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import stat
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -490,3 +491,32 @@ def test_open_files_outlive_their_names(world: Path) -> None:
     assert outcome(lambda: os.open("new", C | W, dir_fd=descriptor)) == "ENOENT"
     assert outcome(lambda: os.mkdir("new", dir_fd=descriptor)) == "ENOENT"
     os.close(descriptor)
+
+
+def handle_of(path: str) -> bytes:
+    handle = ctypes.create_string_buffer(struct.pack("II", 128, 0), 136)
+    mount = ctypes.c_int()
+    if LIBC.name_to_handle_at(-100, path.encode(), handle, ctypes.byref(mount), 0):
+        raise OSError(ctypes.get_errno(), "name_to_handle_at")
+    return handle.raw
+
+
+def open_by_handle(handle: bytes) -> int:
+    directory = os.open(".", R)
+    file: int = LIBC.open_by_handle_at(directory, handle, R)
+    error = ctypes.get_errno()
+    os.close(directory)
+    if file < 0:
+        raise OSError(error, "open_by_handle_at")
+    return file
+
+
+def test_handles_lead_to_what_has_a_name(world: Path) -> None:
+    handle, directory = handle_of("file"), handle_of("dir")
+    file = open_by_handle(handle)
+    assert os.read(file, 10) == b"file"
+    os.close(file)
+    os.unlink("file")
+    os.rmdir("dir")
+    assert outcome(lambda: open_by_handle(handle)) == "ESTALE"
+    assert outcome(lambda: open_by_handle(directory)) == "ESTALE"

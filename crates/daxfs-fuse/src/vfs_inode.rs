@@ -55,7 +55,7 @@ impl Mounted {
         }
         // The kernel asks for these two only to find its way back to what it has forgotten.
         match name {
-            b"." => return self.attributes(parent),
+            b"." => return self.come_back(parent),
             b".." => return self.attributes(self.parent(parent)),
             _ if self.is_control(parent, name) => {
                 let directory = Node::root(CONTROL);
@@ -73,6 +73,19 @@ impl Mounted {
             None if parent.ino == ROOT_INO && !self.immutable => Err(Errno::ENOENT),
             None => Ok((NOTHING, ttl)),
         }
+    }
+
+    /// What the kernel has forgotten and has the number of, as from a file handle. Were a file
+    /// without names still open, it would not have been forgotten.
+    fn come_back(&self, node: Node) -> Answer<Lasting> {
+        let (attr, ttl) = self.attributes(node)?;
+        if attr.nlink == 0 {
+            return Err(Errno::ESTALE);
+        }
+        if attr.kind != FileType::Directory {
+            self.tell(node);
+        }
+        Ok((attr, ttl))
     }
 
     pub(crate) fn is_mounted_root(&self, node: Node) -> bool {
