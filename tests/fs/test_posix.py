@@ -216,6 +216,10 @@ ERRORS = {
     "get an attribute without name": Case(lambda: os.getxattr("file", "user."), "EINVAL"),
     "remove an attribute without name": Case(lambda: os.removexattr("file", "user."), "EINVAL"),
     "an attribute without namespace": Case(lambda: os.setxattr("file", "a", b"x"), "ENOTSUP"),
+    "get an attribute without namespace": Case(lambda: os.getxattr("file", "a.b"), "ENOTSUP"),
+    "remove an attribute without namespace": Case(
+        lambda: os.removexattr("file", "system.b"), "ENOTSUP"
+    ),
     "an attribute of users on a link": Case(
         lambda: os.setxattr("link", "user.a", b"x", follow_symlinks=False), "EPERM"
     ),

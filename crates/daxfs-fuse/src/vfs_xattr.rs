@@ -46,7 +46,7 @@ impl Mounted {
     fn xattr(&self, node: Node, name: &[u8]) -> Answer<Vec<u8>> {
         check_name(name)?;
         let found = self.xattrs(node)?.into_iter().find(|(other, _)| other == name);
-        Ok(found.ok_or(Errno::NO_XATTR)?.1)
+        Ok(found.ok_or_else(|| missing(name))?.1)
     }
 
     pub(crate) fn list_xattrs(&self, node: Node, size: u32, reply: ReplyXattr) {
@@ -78,7 +78,7 @@ impl Mounted {
             let set = self.writer(node)?.set_xattr(node.ino, name, &list, XattrMode::Either);
             return set.map_err(errno);
         }
-        if !NAMESPACES.iter().any(|namespace| name.starts_with(namespace)) {
+        if !is_known(name) {
             return Err(Errno::EOPNOTSUPP);
         }
         check_name(name)?;
@@ -124,7 +124,23 @@ impl Mounted {
         if name == acl::ACCESS || name == acl::DEFAULT {
             return remove_list(&branch, node.ino, name);
         }
-        branch.remove_xattr(node.ino, name).map_err(errno)
+        branch.remove_xattr(node.ino, name).map_err(|error| match error {
+            Error::NoAttribute { .. } => missing(name),
+            error => errno(error),
+        })
+    }
+}
+
+fn is_known(name: &[u8]) -> bool {
+    NAMESPACES.iter().any(|namespace| name.starts_with(namespace))
+}
+
+/// The error for an attribute that is not there, or that none can be called.
+fn missing(name: &[u8]) -> Errno {
+    if is_known(name) || name == acl::ACCESS || name == acl::DEFAULT {
+        Errno::NO_XATTR
+    } else {
+        Errno::EOPNOTSUPP
     }
 }
 
