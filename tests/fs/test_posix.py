@@ -361,6 +361,12 @@ def test_set_id_bits(world: Path) -> None:
     assert (made.st_uid, made.st_gid, made.st_mode & stat.S_ISGID) == (USER, GROUP, 0)
 
 
+def test_users_are_not_shown_trusted_attributes(world: Path) -> None:
+    os.setxattr("mine", "trusted.a", b"x")
+    assert os.listxattr("mine") == ["trusted.a"]
+    assert as_user(lambda: [os.getxattr("mine", name) for name in os.listxattr("mine")]) == "OK"
+
+
 def times(path: str) -> tuple[int, int]:
     status = os.lstat(path)
     return status.st_mtime_ns, status.st_ctime_ns

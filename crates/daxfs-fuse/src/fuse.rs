@@ -401,8 +401,8 @@ impl Filesystem for Fuse {
         self.mounted.get_xattr(self.mounted.node(number), name, size, reply);
     }
 
-    fn listxattr(&self, _: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
-        self.mounted.list_xattrs(self.mounted.node(number), size, reply);
+    fn listxattr(&self, request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
+        self.mounted.list_xattrs(request, self.mounted.node(number), size, reply);
     }
 
     fn setxattr(

@@ -16,7 +16,10 @@ use crate::tree::{CONTROL, Node};
 use crate::vfs_super::{Answer, Mounted, errno, stale};
 
 /// What attributes can be set, beside lists of access control.
-const NAMESPACES: [&[u8]; 3] = [b"security.", b"trusted.", b"user."];
+const NAMESPACES: [&[u8]; 3] = [b"security.", TRUSTED, b"user."];
+
+/// The namespace that ordinary users are not shown.
+const TRUSTED: &[u8] = b"trusted.";
 
 const BOTH: i32 = libc::XATTR_CREATE | libc::XATTR_REPLACE;
 
@@ -49,11 +52,12 @@ impl Mounted {
         Ok(found.ok_or_else(|| missing(name))?.1)
     }
 
-    pub(crate) fn list_xattrs(&self, node: Node, size: u32, reply: ReplyXattr) {
+    pub(crate) fn list_xattrs(&self, request: &Request, node: Node, size: u32, reply: ReplyXattr) {
         let names = self.xattrs(node).map(|xattrs| {
+            let shown = |name: &[u8]| request.uid() == 0 || !name.starts_with(TRUSTED);
             let mut names = Vec::new();
-            for (name, _) in xattrs {
-                names.extend_from_slice(&name);
+            for (name, _) in xattrs.iter().filter(|(name, _)| shown(name)) {
+                names.extend_from_slice(name);
                 names.push(0);
             }
             names
