@@ -20,7 +20,8 @@ from support.mounts import Mounts
 
 ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
 OWNER, USER, GROUP, NAMED_GROUP, MASK, OTHER = 1, 2, 4, 8, 16, 32
-NOBODY, A_GROUP = 65534, 65533
+NOBODY, A_GROUP, OTHER_GROUP = 65534, 65533, 65535
+IN_A_GROUP = f"--groups={A_GROUP}"
 
 
 def acl(*entries: tuple[int, int] | tuple[int, int, int]) -> bytes:
@@ -65,9 +66,11 @@ def as_nobody(path: Path, flags: int, group: int) -> str:
     return run_as_nobody(group, program, path, str(flags)).strip()
 
 
-def run_as_nobody(group: int, program: str, *arguments: str | Path) -> str:
+def run_as_nobody(
+    group: int, program: str, *arguments: str | Path, others: str = "--clear-groups"
+) -> str:
     """Run a program of Python as an ordinary user in a group; return what it prints."""
-    user = ["setpriv", f"--reuid={NOBODY}", f"--regid={group}", "--clear-groups"]
+    user = ["setpriv", f"--reuid={NOBODY}", f"--regid={group}", others]
     command: list[str | Path] = [*user, "/usr/bin/python3", "-c", program, *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -144,15 +147,18 @@ def inheritance(top: Path) -> list[object]:
 
 
 def set_group_id(top: Path) -> list[object]:
-    """Set a list, as an owner who is not of the group, of a file that runs as the group."""
+    """Set a list of a file that runs as a group, as an owner who is of the group or is not."""
     top.chmod(0o777)
     file = make(top / "file", 0o2755, A_GROUP)
     os.chown(file, NOBODY, A_GROUP)
-    file.chmod(0o2755)
     program = "import os, sys; os.setxattr(sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3]))"
-    for group in (A_GROUP, A_GROUP + 1):
-        run_as_nobody(group, program, file, ACCESS, MASKED.hex())
-    return state(top)
+    states: list[object] = []
+    clear = "--clear-groups"
+    for group, others in ((A_GROUP, clear), (OTHER_GROUP, clear), (OTHER_GROUP, IN_A_GROUP)):
+        file.chmod(0o2755)
+        run_as_nobody(group, program, file, ACCESS, MASKED.hex(), others=others)
+        states += state(top)
+    return states
 
 
 @pytest.mark.parametrize("work", [permissions, changes, inheritance, set_group_id])

@@ -89,7 +89,7 @@ impl Mounted {
         let root = tree.view().and_then(|view| view.inode(ROOT_INO)).map_err(errno)?;
         let bit = match request {
             _ if request.uid() == root.uid => libc::S_IWUSR,
-            _ if request.gid() == root.gid || is_in_group(request.pid(), root.gid) => libc::S_IWGRP,
+            _ if has_group(request, root.gid) => libc::S_IWGRP,
             _ => libc::S_IWOTH,
         };
         if root.mode & bit != 0 { Ok(()) } else { Err(Errno::EACCES) }
@@ -122,9 +122,14 @@ impl Mounted {
     }
 }
 
-/// Whether a process has a group beside its first. Of one that ended or is hidden nobody knows.
-fn is_in_group(process: u32, group: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+/// Whether whoever asks has a group. Beside the first, only of processes that live and are not
+/// hidden anybody knows.
+pub(crate) fn has_group(request: &Request, group: u32) -> bool {
+    if request.gid() == group {
+        return true;
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", request.pid()));
+    let status = status.unwrap_or_default();
     let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
     groups.is_some_and(|groups| groups.split_whitespace().any(|other| other.parse() == Ok(group)))
 }

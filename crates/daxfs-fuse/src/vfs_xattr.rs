@@ -13,6 +13,7 @@ use fuser::{Errno, ReplyXattr, Request};
 
 use crate::acl::{self, Acl};
 use crate::tree::{CONTROL, Node};
+use crate::vfs_ioctl::has_group;
 use crate::vfs_super::{Answer, Mounted, errno, stale};
 
 /// What attributes can be set, beside lists of access control.
@@ -103,9 +104,8 @@ impl Mounted {
         let branch = self.writer(node)?;
         let inode = branch.view().and_then(|view| view.remaining_inode(node.ino)).map_err(errno)?;
         let mut mode = list.mode(inode.mode);
-        // As with chmod, set-group-ID is not for others to give. Of a caller's groups a request
-        // tells one.
-        if request.uid() != 0 && request.gid() != inode.gid {
+        // As with chmod, set-group-ID is not for others to give.
+        if mode & libc::S_ISGID != 0 && request.uid() != 0 && !has_group(request, inode.gid) {
             mode &= !libc::S_ISGID;
         }
         if list.is_a_mode() {
