@@ -315,6 +315,11 @@ impl Spare {
         Ok(taken)
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Keeps runs for later.
     pub(crate) fn give(&mut self, runs: Vec<Run>) {
         self.0.extend(runs);

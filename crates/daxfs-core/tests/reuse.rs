@@ -117,6 +117,24 @@ fn a_full_branch_says_what_it_has_room_for() {
     write(&branch, "more", 2, BIG).expect("room again");
 }
 
+/// Nor does it wait for those who read.
+#[test]
+fn asking_for_the_room_again_does_nothing() {
+    let Party { region, branch, .. } = party();
+    make(&branch, "big");
+    write(&branch, "big", 1, BIG).expect("room");
+    let kept = branch.keep(ino(&branch, "big"));
+    remove(&branch, "big");
+    let free = || branch.free_blocks().expect("a count");
+    let before = free();
+    drop(kept);
+    assert_eq!(free(), before + BIG as u64 / BLOCK_SIZE);
+    let bytes = || region.read_vec(0, region.len()).expect("readable");
+    let (before, memory) = (free(), bytes());
+    assert_eq!(free(), before);
+    assert!(bytes() == memory);
+}
+
 #[test]
 fn who_takes_the_branch_over_finds_the_room() {
     let Party { region, session, branch } = party();

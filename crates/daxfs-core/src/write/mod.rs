@@ -57,6 +57,9 @@ pub(crate) struct Writer {
     /// The segments of the log, from the first search for unused blocks on.
     segments: Vec<Range<u64>>,
     pieces: Vec<data::Piece>,
+    /// The record and the end of its log when all had been given back that ever could be of what
+    /// came before.
+    collected: Option<(u64, u64)>,
     /// How long the log may get before it is tried again to begin it anew.
     renewed_to: u64,
     merged: Merged,

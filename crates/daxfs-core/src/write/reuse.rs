@@ -52,7 +52,7 @@ impl Branch {
     pub fn free_blocks(&self) -> Result<u64> {
         if self.open.is_held() {
             // One that has ended has nothing to give back.
-            let _ = self.open.collect();
+            let _ = self.open.collect_new();
         }
         let writer = &mut *self.open.lock_writer();
         let (free, keep) =
@@ -98,6 +98,19 @@ impl Open {
         self.collect_for(&mut self.lock_writer())
     }
 
+    /// The same, unless nothing came since that was done: it takes time, and keeps others from
+    /// writing meanwhile.
+    fn collect_new(&self) -> Result<()> {
+        let mut writer = self.lock_writer();
+        let state = self.write_state();
+        let end = (state.id, state.cursor.position);
+        drop(state);
+        if writer.collected == Some(end) && writer.spare.is_empty() {
+            return Ok(());
+        }
+        self.collect_for(&mut writer).map(drop)
+    }
+
     pub(super) fn collect_for(&self, writer: &mut Writer) -> Result<u64> {
         self.ensure_held(writer, Intent::Write)?;
         // CollectPublish: what is to be overwritten is named by nothing that a crash brings back.
@@ -110,7 +123,9 @@ impl Open {
         if !self.wait_for_readers(stamp)? {
             return Ok(0);
         }
-        let Writer { orphans, spare, segments, .. } = writer;
+        // What is in use yet becomes free without any entry.
+        let whole = mapped.is_empty();
+        let Writer { orphans, spare, segments, collected, .. } = writer;
         // CollectFree: what nobody published goes as well.
         *spare = Default::default();
         let mut state = self.write_state();
@@ -123,7 +138,9 @@ impl Open {
         }
         let files = state.index.stored().map(|run| run.image_offset..run.image_offset + run.len);
         let used = files.chain(segments.iter().cloned()).chain(mapped);
-        self.session.heap.free_unused(state.id, used)
+        let freed = self.session.heap.free_unused(state.id, used)?;
+        *collected = (whole && orphans.is_empty()).then_some((state.id, state.cursor.position));
+        Ok(freed)
     }
 
     /// CollectMoveOn, CollectPins: whether nobody reads at an epoch of up to `stamp` any more, or soon.
