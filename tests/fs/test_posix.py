@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -348,6 +349,11 @@ def test_set_id_bits(world: Path) -> None:
     os.chmod("mine", 0o6755)
     os.chown("mine", USER, GROUP)
     assert stat.S_IMODE(os.stat("mine").st_mode) == 0o755
+    # A superuser may be without the capability to leave them.
+    for options, left in (((), 0o6755), (("--bounding-set=-fsetid",), 0o755)):
+        os.chmod("mine", 0o6755)
+        subprocess.run(["setpriv", *options, "truncate", "--size=1", "mine"], check=True)
+        assert stat.S_IMODE(os.stat("mine").st_mode) == left
     # Who is not in the group of a file cannot make it one that runs as that group.
     assert as_user(lambda: os.chmod("mine", 0o2755)) == "OK"
     assert stat.S_IMODE(os.stat("mine").st_mode) == 0o755
