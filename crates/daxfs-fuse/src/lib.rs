@@ -7,6 +7,7 @@
 
 mod acl;
 mod beside;
+mod caller;
 mod control;
 pub mod daemon;
 mod fuse;

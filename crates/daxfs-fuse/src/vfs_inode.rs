@@ -15,15 +15,13 @@ use daxfs_core::write::{NewInode, Rename, SetAttr, XattrMode};
 use fuser::{Errno, FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 
 use crate::acl::{self, Acl};
+use crate::caller::{CAP_FSETID, has_capability};
 use crate::tree::{CONTROL, Node, Tree};
 use crate::vfs_control::{CONTROL_NAME, LINK, LINK_TARGET};
 use crate::vfs_super::{Answer, Mounted, errno, stale};
 
 /// An attribute that gives a program privileges, and that goes with them.
 const CAPABILITY: &[u8] = b"security.capability";
-
-/// The capability that leaves set-user-ID and set-group-ID where they are (capabilities(7)).
-const CAP_FSETID: u32 = 4;
 
 /// Attributes, and how long they hold.
 pub(crate) type Lasting = (FileAttr, Duration);
@@ -311,7 +309,7 @@ impl Mounted {
             wanted.uid.is_some() || wanted.gid.is_some() || attributes == SetAttr::default();
         let mode = without_privileges(inode.mode);
         let cut = wanted.size.is_some()
-            && (request.uid() != 0 || mode != inode.mode && !may_leave_privileges(request));
+            && (request.uid() != 0 || mode != inode.mode && !has_capability(request, CAP_FSETID));
         if chown || cut {
             if attributes.mode.is_none() && mode != inode.mode {
                 attributes.mode = Some(mode);
@@ -369,17 +367,6 @@ fn without_privileges(mode: u32) -> u32 {
     }
     let group_runs = mode & libc::S_IXGRP != 0;
     mode & !(libc::S_ISUID | if group_runs { libc::S_ISGID } else { 0 })
-}
-
-/// Whether a superuser has the capability CAP_FSETID. That a request comes without it is said by a
-/// flag that the library does not pass on.
-fn may_leave_privileges(request: &Request) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", request.pid()));
-    let status = status.unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-    // Of one that is hidden nobody knows.
-    effective.is_some_and(|set| set >> CAP_FSETID & 1 == 1)
 }
 
 fn check_name(name: &[u8]) -> Answer<()> {

@@ -7,6 +7,7 @@ use daxfs_core::opener::Life;
 use daxfs_core::session::BranchStatus;
 use fuser::{Errno, Request};
 
+use crate::caller::has_group;
 use crate::control::Order;
 use crate::tree::Node;
 use crate::vfs_super::{Answer, Mounted, errno};
@@ -120,18 +121,6 @@ impl Mounted {
         output.resize(LIST_SIZE, 0);
         Ok(output)
     }
-}
-
-/// Whether whoever asks has a group. Beside the first, only of processes that live and are not
-/// hidden anybody knows.
-pub(crate) fn has_group(request: &Request, group: u32) -> bool {
-    if request.gid() == group {
-        return true;
-    }
-    let status = std::fs::read_to_string(format!("/proc/{}/status", request.pid()));
-    let status = status.unwrap_or_default();
-    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"));
-    groups.is_some_and(|groups| groups.split_whitespace().any(|other| other.parse() == Ok(group)))
 }
 
 /// A name in a request; none if it is empty.

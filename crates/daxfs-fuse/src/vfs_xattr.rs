@@ -12,8 +12,8 @@ use daxfs_core::write::{SetAttr, XattrMode};
 use fuser::{Errno, ReplyXattr, Request};
 
 use crate::acl::{self, Acl};
+use crate::caller::has_group;
 use crate::tree::{CONTROL, Node};
-use crate::vfs_ioctl::has_group;
 use crate::vfs_super::{Answer, Mounted, errno, stale};
 
 /// What attributes can be set, beside lists of access control.
