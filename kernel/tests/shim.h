@@ -59,6 +59,7 @@ typedef int64_t s64;
 #define PTR_ERR(ptr)	((long)(ptr))
 #define IS_ERR(ptr)	((unsigned long)(ptr) >= (unsigned long)-MAX_ERRNO)
 
+#define barrier()	asm volatile("" : : : "memory")
 #define cond_resched()	do { } while (0)
 #define fatal_signal_pending(task) false
 
