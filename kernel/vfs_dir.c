@@ -92,6 +92,10 @@ static int daxfs_iterate(struct file *file, struct dir_context *ctx)
 	for (; ctx->pos - 2 < count; ctx->pos++) {
 		u64 position = ctx->pos - 2;
 
+		/* Who listens inside the kernel may have room for millions of names. */
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
 		if (daxfs_is_gone(dir->i_sb))
 			return -EIO;
 		ret = daxfs_base_dirent(base, &node, position, &entry, &err);
