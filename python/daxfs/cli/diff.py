@@ -26,8 +26,8 @@ def command(
 ) -> int:
     """Compare an image with a directory: contents and attributes.
 
-    The exit status is 0 if all is the same, and 1 if something differs. Times are not compared
-    with images that keep none.
+    The exit status is 0 if all is the same, and 1 if something differs or they cannot be compared,
+    which standard error says. Times are not compared with images that keep none.
     """
     with open_image(source, branch, trusted) as image, Bar("Comparing") as bar:
         found = image.compare(directory, path, progress=bar, **ignored)
