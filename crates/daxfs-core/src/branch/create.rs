@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::handle::{Branch, Open};
 use super::hold::Intent;
 use super::record::{Name, NewRecord, holder};
-use crate::clock;
+use crate::clock::{self, Patience};
 use crate::error::{Error, Result};
 use crate::format::{MAIN_NAME, OWNER_FROZEN, RENEWAL_NAME, state};
 use crate::opener::{Life, Pin};
@@ -22,7 +22,6 @@ const TRIES: usize = 8;
 
 /// Longest wait for a record that can be had.
 const PATIENCE: Duration = Duration::from_millis(500);
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// The name of a branch made only to be committed, as records hold it.
 fn renewal_field() -> Name {
@@ -69,7 +68,7 @@ impl Session {
         encoded: &Name,
         parent: &str,
     ) -> Result<Branch> {
-        let (mut tries, mut full_since) = (0, None::<Instant>);
+        let (mut tries, mut patience) = (0, None);
         while tries < TRIES {
             let pin = self.opener.pin()?;
             let parent = self.freeze(parent)?;
@@ -81,12 +80,13 @@ impl Session {
                 }
                 Outcome::NoSlot => {
                     drop(pin);
-                    if full_since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+                    let patience = patience.get_or_insert_with(|| Patience::new(PATIENCE));
+                    if patience.is_over() {
                         return Err(Error::NoRecord);
                     }
                     // Others may be at it, or still read what is to go.
                     if self.maintain()?.records == 0 {
-                        std::thread::sleep(PAUSE);
+                        patience.pause();
                     }
                 }
             }

@@ -8,18 +8,18 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Operation, Purpose, Writer};
 use crate::branch::handle::{Branch, Open};
 use crate::branch::hold::Intent;
+use crate::clock::Patience;
 use crate::delta::{self, Step};
 use crate::error::{Error, Result};
 
 /// Longest wait for those who read: they hold what they read for the length of one request, unless
 /// they keep it for good.
 const PATIENCE: Duration = Duration::from_millis(100);
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// A use of a file: should it lose its last name, it is there until this is dropped, or the branch
 /// goes into other hands.
@@ -145,7 +145,7 @@ impl Open {
 
     /// CollectMoveOn, CollectPins: whether nobody reads at an epoch of up to `stamp` any more, or soon.
     fn wait_for_readers(&self, stamp: u64) -> Result<bool> {
-        let end = Instant::now() + PATIENCE;
+        let mut patience = Patience::new(PATIENCE);
         loop {
             for open in self.session.all_open() {
                 // A branch that has ended lets go by this; that it has is no error here.
@@ -154,10 +154,10 @@ impl Open {
             if !self.session.openers.is_pinned(stamp)? {
                 return Ok(true);
             }
-            if Instant::now() >= end {
+            if patience.is_over() {
                 return Ok(false);
             }
-            std::thread::sleep(PAUSE);
+            patience.pause();
         }
     }
 
