@@ -45,7 +45,7 @@ impl Unvalidated {
     pub fn validate(self) -> Result<Image> {
         // The superblocks that were read are those that are judged and used: never read twice.
         let depth = validate::Depth::Metadata;
-        let findings = validate::validate_opened(&self.superblock, &self.base, depth).findings;
+        let findings = validate::validate_opened(&self.superblock, &self.base, depth)?.findings;
         match findings.first_error() {
             None => Ok(self.trust()),
             Some(first) => {

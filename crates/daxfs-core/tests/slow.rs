@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Protects those who are slow: who waits, and is not given a processor for long, is not told that
-//! what he could have had is not there.
+//! Protects those who are slow: others do what they like while somebody looks or waits, and he is
+//! neither told that what merely changes is wrong, nor that what he could have had is not there.
 
 mod branching;
 
@@ -8,8 +8,13 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use branching::ops::{self, Op};
+use branching::script::path;
+use daxfs_core::error::Error;
 use daxfs_core::format::BRANCH_RECORDS;
 use daxfs_core::region::{Access, Region};
+use daxfs_core::session::Session;
+use daxfs_core::validate::{Depth, validate};
 
 type Event = Box<dyn FnMut()>;
 
@@ -38,6 +43,31 @@ fn happen(every: u64, event: impl FnMut() + 'static) {
 
 fn image(delta: u64) -> Arc<Region> {
     Arc::new(Region::interleaved(&branching::image(delta).0, step).expect("memory"))
+}
+
+/// A change of main that leaves nothing of what main was but its content.
+fn move_on(session: &Arc<Session>) {
+    let branch = session.create("next", "main").expect("a branch");
+    ops::apply(&branch, &Op::Append(path("base"), vec![1])).expect("written");
+    branch.commit().expect("nobody else commits");
+    for _ in 0..3 {
+        session.maintain_to(0).expect("maintained");
+    }
+}
+
+#[test]
+fn what_changes_all_the_time_is_not_wrong() {
+    let region = image(320 << 10);
+    let session = branching::session(&region).expect("an image with branches");
+    move_on(&session);
+    happen(60, move || move_on(&session));
+    let proof = validate(&region, Depth::Metadata);
+    NEXT.take();
+    match proof {
+        Err(Error::Busy { .. }) => {}
+        proof => assert_eq!(proof.expect("an image").findings.errors(), 0),
+    }
+    branching::expect_clean(&region);
 }
 
 #[test]

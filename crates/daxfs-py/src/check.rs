@@ -108,6 +108,8 @@ pub(crate) struct Report {
 ///     It is no image that this version knows.
 /// NotFoundError, AccessError, BackingError
 ///     It cannot be opened.
+/// BranchBusyError
+///     Others change its branches faster than they can be looked at.
 /// CancelledError
 ///     `progress` cancelled the proof.
 #[pyfunction]

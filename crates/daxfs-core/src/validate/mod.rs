@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Base;
+use crate::error::{Error, Result};
 use crate::finding::Findings;
 use crate::format::Superblock;
 use crate::progress::Progress;
@@ -59,25 +60,21 @@ pub struct Report {
 
 /// Proves everything that the format demands of an image.
 ///
-/// Fails only when the region does not hold an image that this version knows; whatever is wrong
-/// inside is in the report.
-pub fn validate(region: &Arc<Region>, depth: Depth) -> crate::error::Result<Report> {
+/// Fails only when the region does not hold an image that this version knows, or when its branches
+/// change so fast that nothing can be told of them; whatever is wrong inside is in the report.
+pub fn validate(region: &Arc<Region>, depth: Depth) -> Result<Report> {
     validate_watched(region, depth, &Progress::default())
 }
 
 /// As [`validate`], while somebody watches how far it has come and may stop it.
-pub fn validate_watched(
-    region: &Arc<Region>,
-    depth: Depth,
-    progress: &Progress,
-) -> crate::error::Result<Report> {
+pub fn validate_watched(region: &Arc<Region>, depth: Depth, progress: &Progress) -> Result<Report> {
     let superblock = Superblock::read(region)?;
     let mut report = Report::default();
     superblock.check(region.len(), &mut report.findings);
     // Without sound bounds there is nothing to stand on.
     if report.findings.errors() == 0 {
         match Base::open(Arc::clone(region), &superblock) {
-            Ok(base) => check_opened(&superblock, &base, depth, progress, &mut report),
+            Ok(base) => check_opened(&superblock, &base, depth, progress, &mut report)?,
             Err(error) => report.findings.absorb(error),
         }
     }
@@ -87,13 +84,17 @@ pub fn validate_watched(
 }
 
 /// Proves an image from the superblocks that were read when it was opened.
-pub(crate) fn validate_opened(superblock: &Superblock, base: &Base, depth: Depth) -> Report {
+pub(crate) fn validate_opened(
+    superblock: &Superblock,
+    base: &Base,
+    depth: Depth,
+) -> Result<Report> {
     let mut report = Report::default();
     superblock.check(base.region().len(), &mut report.findings);
     if report.findings.errors() == 0 {
-        check_opened(superblock, base, depth, &Progress::default(), &mut report);
+        check_opened(superblock, base, depth, &Progress::default(), &mut report)?;
     }
-    report
+    Ok(report)
 }
 
 fn check_opened(
@@ -102,12 +103,18 @@ fn check_opened(
     depth: Depth,
     progress: &Progress,
     report: &mut Report,
-) {
+) -> Result<()> {
     self::base::check(superblock, base, depth, progress, report);
     if progress.is_cancelled() {
-        return;
+        return Ok(());
     }
-    report.findings.merge(check_branches(superblock, base));
+    match check_branches(superblock, base) {
+        Ok(findings) => report.findings.merge(findings),
+        // What is wrong with the base says enough.
+        Err(_) if report.findings.errors() > 0 => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// The superblock as it is now, if it is still sound.
@@ -119,8 +126,8 @@ fn reread(region: &Region) -> Option<Box<Superblock>> {
 }
 
 /// Branches may be written to meanwhile, and what others have done by half is no error: what is
-/// wrong with an image is found again.
-fn check_branches(superblock: &Superblock, base: &Base) -> Findings {
+/// wrong with an image is found again. Where each look finds something else, nothing is told.
+fn check_branches(superblock: &Superblock, base: &Base) -> Result<Findings> {
     let look = |superblock: &Superblock| {
         let mut findings = Findings::default();
         delta::check_branches(base.region(), superblock, base, &mut findings);
@@ -131,15 +138,15 @@ fn check_branches(superblock: &Superblock, base: &Base) -> Findings {
     for _ in 0..LOOKS {
         if last.errors() == 0 {
             // Only such a look goes as far as to the replay.
-            return last;
+            return Ok(last);
         }
         // Its counters change; whoever changes the rest of it has to stand for the last look.
-        let Some(superblock) = reread(base.region()) else { break };
+        let Some(superblock) = reread(base.region()) else { return Ok(last) };
         let again = look(&superblock);
         let found = findings.errors();
         findings.retain_also_in(&again);
         if findings.errors() > 0 && findings.errors() == found {
-            return findings;
+            return Ok(findings);
         }
         if findings.errors() == 0 {
             findings = again.clone();
@@ -147,5 +154,8 @@ fn check_branches(superblock: &Superblock, base: &Base) -> Findings {
         last = again;
         std::thread::sleep(PAUSE);
     }
-    last
+    Err(Error::Busy {
+        name: base.region().name().display().to_string(),
+        why: "others change it all the time, faster than it can be looked at; try again".into(),
+    })
 }
