@@ -434,3 +434,21 @@ fn extraction_stops_when_asked() {
         Err(Error::Interrupted)
     ));
 }
+
+/// ext4 gives the attributes of a file one block.
+#[test]
+fn attributes_too_large_for_the_file_system_are_counted() {
+    let out = TempDir::new().unwrap();
+    let archive = out.path().join("archive");
+    let mut tar = tar::Builder::new(fs::File::create(&archive).unwrap());
+    tar.append_pax_extensions([("SCHILY.xattr.user.large", &[b'x'; 60_000][..])]).unwrap();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(0);
+    tar.append_data(&mut header, "file", &b""[..]).unwrap();
+    tar.into_inner().unwrap();
+    let view = build_image(Input::Archive(Some(archive)), out.path().join("image"));
+    let copy = out.path().join("copy");
+    let summary = extract(&view, "/", &copy, ExtractOptions::default()).unwrap();
+    let held = rustix::fs::getxattr(copy.join("file"), "user.large", &mut [0; 60_000][..]).is_ok();
+    assert_eq!(summary.unrestored, u64::from(!held));
+}
