@@ -87,3 +87,21 @@ fn a_record_that_can_be_had_is_waited_for() {
     next.expect("all others are dead");
     drop(main);
 }
+
+/// Whatever moment of making a branch somebody else commits at.
+#[test]
+fn a_branch_is_made_beside_commits() {
+    for moment in (0..400).step_by(3) {
+        let region = image(320 << 10);
+        let (maker, other) =
+            [(); 2].map(|()| branching::session(&region).expect("it opens")).into();
+        let rival = other.create("rival", "main").expect("a branch");
+        let mut rival = Some(rival);
+        happen(moment, move || {
+            rival.take().into_iter().for_each(|rival| rival.commit().expect("alone"))
+        });
+        let made = maker.create("made", "main");
+        NEXT.take();
+        made.unwrap_or_else(|error| panic!("{moment}: {error}"));
+    }
+}

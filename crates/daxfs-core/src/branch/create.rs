@@ -11,13 +11,14 @@ use super::handle::{Branch, Open};
 use super::hold::Intent;
 use super::record::{Name, NewRecord, holder};
 use crate::clock::{self, Patience};
+use crate::delta::Cursor;
 use crate::error::{Error, Result};
 use crate::format::{MAIN_NAME, OWNER_FROZEN, RENEWAL_NAME, state};
-use crate::opener::{Life, Pin};
+use crate::opener::Life;
 use crate::region::Access;
 use crate::session::{Session, encode_name};
 
-/// Times that another's unfinished branch of the same name is waited out.
+/// Times that it is tried, while what others do at the same time is in the way.
 const TRIES: usize = 8;
 
 /// Longest wait for a record that can be had.
@@ -31,8 +32,7 @@ fn renewal_field() -> Name {
 }
 
 /// A parent as a child is made of it.
-struct Parent<'a> {
-    name: &'a str,
+struct Parent {
     slot: u64,
     id: u64,
     size: u64,
@@ -42,7 +42,8 @@ struct Parent<'a> {
 /// What came of a try.
 enum Outcome {
     Made(u64, u64),
-    Busy,
+    /// Not now, and why.
+    Busy(&'static str),
     NoSlot,
 }
 
@@ -69,13 +70,22 @@ impl Session {
         parent: &str,
     ) -> Result<Branch> {
         let (mut tries, mut patience) = (0, None);
-        while tries < TRIES {
+        loop {
             let pin = self.opener.pin()?;
             let parent = self.freeze(parent)?;
             match self.try_create(name, encoded, &parent)? {
-                Outcome::Made(slot, id) => return self.open_made(name, slot, id, &parent, pin),
-                Outcome::Busy => {
+                Outcome::Made(slot, id) => {
+                    let (_, index) = self.tree(parent.slot, parent.id)?;
+                    let start = Cursor::default();
+                    let open =
+                        Open::new(self, name, slot, id, parent.head, start, index, pin, true);
+                    return Ok(Branch::new(self.register(id, open), Access::Write));
+                }
+                Outcome::Busy(why) => {
                     tries += 1;
+                    if tries == TRIES {
+                        return Err(Error::Busy { name: name.into(), why: why.into() });
+                    }
                     std::thread::yield_now();
                 }
                 Outcome::NoSlot => {
@@ -91,8 +101,6 @@ impl Session {
                 }
             }
         }
-        let why = "somebody else is making one of this name, or one to be committed".into();
-        Err(Error::Busy { name: name.into(), why })
     }
 
     /// Ends a branch that was made only to be committed, and whose maker died before: main could
@@ -122,7 +130,7 @@ impl Session {
     }
 
     /// CreateFind, CreateFreeze, CreateMeasure.
-    fn freeze<'a>(&self, name: &'a str) -> Result<Parent<'a>> {
+    fn freeze(&self, name: &str) -> Result<Parent> {
         let (records, me) = (&self.records, self.opener.id);
         let head = records.head()?;
         let (slot, id) = self.find(name, head)?;
@@ -148,10 +156,10 @@ impl Session {
                 }
             }
         }
-        Ok(Parent { name, slot, id, size: records.size(slot)?, head })
+        Ok(Parent { slot, id, size: records.size(slot)?, head })
     }
 
-    fn try_create(&self, name: &str, encoded: &Name, parent: &Parent<'_>) -> Result<Outcome> {
+    fn try_create(&self, name: &str, encoded: &Name, parent: &Parent) -> Result<Outcome> {
         let (records, me) = (&self.records, self.opener.id);
         let Some(slot) = self.claim_slot(false)? else { return Ok(Outcome::NoSlot) };
         let back_out = || {
@@ -178,7 +186,7 @@ impl Session {
         if *encoded != renewal_field() && self.renewal(parent.head)?.is_some_and(|(_, lives)| lives)
         {
             back_out()?;
-            return Ok(Outcome::Busy);
+            return Ok(Outcome::Busy("somebody is about to commit one to main"));
         }
         // CreateRecheck…
         let same = records.id(parent.slot)? == parent.id
@@ -188,8 +196,7 @@ impl Session {
             && records.head()? == parent.head;
         if !same {
             back_out()?;
-            let why = "it changed just now; try again".into();
-            return Err(Error::Busy { name: parent.name.into(), why });
+            return Ok(Outcome::Busy("others change what it is made of all the time; try again"));
         }
         // CreateNames
         if let Some(other) = records.namesake(encoded, parent.head, slot)? {
@@ -198,7 +205,7 @@ impl Session {
             if exists {
                 return Err(Error::BranchExists { name: name.into() });
             }
-            return Ok(Outcome::Busy);
+            return Ok(Outcome::Busy("somebody else is making one of this name"));
         }
         // CreateActivate, CreateAcknowledge
         debug_assert_eq!(records.owner(slot)?, me);
@@ -226,19 +233,5 @@ impl Session {
             self.let_go(slot)?;
         }
         Ok(None)
-    }
-
-    fn open_made(
-        self: &Arc<Self>,
-        name: &str,
-        slot: u64,
-        id: u64,
-        parent: &Parent<'_>,
-        pin: Pin,
-    ) -> Result<Branch> {
-        let (_, index) = self.tree(parent.slot, parent.id)?;
-        let start = crate::delta::Cursor { at: 0, segment_end: 0, position: 0 };
-        let open = Open::new(self, name, slot, id, parent.head, start, index, pin, true);
-        Ok(Branch::new(self.register(id, open), Access::Write))
     }
 }
