@@ -105,3 +105,20 @@ fn a_branch_is_made_beside_commits() {
         made.unwrap_or_else(|error| panic!("{moment}: {error}"));
     }
 }
+
+#[test]
+fn what_cannot_be_made_leaves_nothing() {
+    let region = image(320 << 10);
+    let session = branching::session(&region).expect("it opens");
+    let main = session.open_branch("main", Access::Write).expect("nobody has it");
+    ops::apply(&main, &Op::Append(path("base"), vec![1])).expect("written");
+    drop((main, session));
+    let image = branching::open(&region).expect("an image");
+    let record = image.branches().expect("a table")[0].clone();
+    // The type of the first entry.
+    region.write(record.log.at, &[0xff; 4]).expect("writable");
+    let session = branching::session(&region).expect("it opens");
+    session.create("made", "main").expect_err("its tree cannot be read");
+    let left = session.branches().expect("a table");
+    assert_eq!(left.len(), 1, "{left:?}");
+}

@@ -73,9 +73,10 @@ impl Session {
         loop {
             let pin = self.opener.pin()?;
             let parent = self.freeze(parent)?;
+            // First: what cannot be opened is not made.
+            let (_, index) = self.tree(parent.slot, parent.id)?;
             match self.try_create(name, encoded, &parent)? {
                 Outcome::Made(slot, id) => {
-                    let (_, index) = self.tree(parent.slot, parent.id)?;
                     let start = Cursor::default();
                     let open =
                         Open::new(self, name, slot, id, parent.head, start, index, pin, true);
