@@ -13,14 +13,15 @@ use std::sync::Arc;
 
 use common::{Without, build_image, describe, open, run, scan_dir, vector};
 use daxfs_core::Error;
-use daxfs_core::build::Input;
+use daxfs_core::build::{BuildOptions, Input, Output, build};
 use daxfs_core::diff::{DiffOptions, compare};
 use daxfs_core::extract::{ExtractOptions, ExtractSummary, to_directory, to_tar};
 use daxfs_core::format::{BaseInode, ROOT_INO, RawDirent, mode};
 use daxfs_core::image::Unvalidated;
 use daxfs_core::progress::Progress;
-use daxfs_core::region::Region;
+use daxfs_core::region::{Access, Region, Source};
 use daxfs_core::source::{ArchiveInput, Selection, scan_archive};
+use daxfs_core::validate::{Depth, validate_watched};
 use daxfs_core::view::{Links, View};
 use tempfile::TempDir;
 use zerocopy::IntoBytes;
@@ -91,6 +92,36 @@ fn holes_are_neither_read_nor_filled() {
     let inode = view.inode(view.resolve(b"/huge", Links::Follow).unwrap().ino).unwrap();
     let len = view.read(&inode, (1 << 39) - 1, &mut bytes).unwrap();
     assert_eq!((len, &bytes), (15, b"\0in the middle\0"));
+}
+
+/// A proof of contents is one of holes, too, and of what lies between them.
+#[test]
+fn holes_are_summed_and_not_filled() {
+    let tree = TempDir::new().unwrap();
+    let huge = fs::File::create(tree.path().join("huge")).unwrap();
+    huge.set_len(1 << 31).unwrap();
+    huge.write_all_at(b"in the middle", 1 << 30).unwrap();
+    let out = TempDir::new_in("/dev/shm").unwrap();
+    let path = out.path().join("image");
+    let mut options =
+        BuildOptions::new(Input::Directory(tree.path().into()), Output::File(path.clone()));
+    options.data_checksums = true;
+    build(&options, &Progress::default()).unwrap();
+    let blocks = || fs::metadata(&path).unwrap().blocks();
+    let before = blocks();
+    let errors = || {
+        let region = Arc::new(Region::open(&Source::Path(path.clone()), Access::Read).unwrap());
+        let progress = Progress::default();
+        let report = validate_watched(&region, Depth::Data, &progress).unwrap();
+        assert_eq!(progress.done(), progress.total());
+        report.findings.errors()
+    };
+    assert_eq!(errors(), 0);
+    assert_eq!(blocks(), before);
+    let image = fs::File::options().write(true).open(&path).unwrap();
+    let end = image.metadata().unwrap().len();
+    image.write_all_at(b"x", end - (1 << 20)).unwrap();
+    assert_eq!(errors(), 1);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::contents::{Copied, Copier, Failure, Here, Opened, cannot, check_end, 
 use super::gather::BUFFER;
 use crate::base::Inode;
 use crate::error::Result;
-use crate::holes::{RUNS_MAX, data_runs};
+use crate::holes::{RUNS_MAX, data_runs, sum_zeroes};
 use crate::layout::is_huge;
 use crate::source::NodeId;
 use crate::view::View;
@@ -56,7 +56,7 @@ impl Copier<'_> {
             while let Some((piece, result)) = results.next_if(|(piece, _)| piece.id == id) {
                 match result {
                     Ok(next) => {
-                        sum = self.sum_hole(sum, piece.range.start - end);
+                        sum = sum_zeroes(sum, piece.range.start - end);
                         end = piece.range.end;
                         sum = crc32c::crc32c_combine(sum, next, (end - piece.range.start) as usize);
                     }
@@ -68,7 +68,7 @@ impl Copier<'_> {
             if let Some(reason) = failure {
                 copied.failed.push(self.problem(id, reason));
             } else if self.checksums {
-                sum = self.sum_hole(sum, self.scan.tree.node(id).size - end);
+                sum = sum_zeroes(sum, self.scan.tree.node(id).size - end);
                 copied.sums.push((id, sum));
             }
             self.progress.advance(1, 0);
@@ -111,17 +111,6 @@ impl Copier<'_> {
             }
             Ok(sum)
         })
-    }
-
-    /// Goes on with a checksum over zeroes that are not read.
-    fn sum_hole(&self, mut sum: u32, mut len: u64) -> u32 {
-        static ZEROES: [u8; 65536] = [0; 65536];
-        while self.checksums && len > 0 {
-            let step = len.min(ZEROES.len() as u64);
-            sum = crc32c::crc32c_append(sum, &ZEROES[..step as usize]);
-            len -= step;
-        }
-        sum
     }
 }
 
