@@ -94,9 +94,8 @@ fn holes_are_neither_read_nor_filled() {
     assert_eq!((len, &bytes), (15, b"\0in the middle\0"));
 }
 
-/// A proof of contents is one of holes, too, and of what lies between them.
 #[test]
-fn holes_are_summed_and_not_filled() {
+fn holes_are_summed_and_archived_and_not_filled() {
     let tree = TempDir::new().unwrap();
     let huge = fs::File::create(tree.path().join("huge")).unwrap();
     huge.set_len(1 << 31).unwrap();
@@ -117,6 +116,12 @@ fn holes_are_summed_and_not_filled() {
         report.findings.errors()
     };
     assert_eq!(errors(), 0);
+    assert_eq!(blocks(), before);
+    let view = open(&path);
+    let top = view.inode(ROOT_INO).unwrap();
+    let progress = Progress::default();
+    let summary = to_tar(&view, &top, &mut std::io::sink(), "archive".as_ref(), &progress);
+    assert_eq!(summary.unwrap().bytes, 1 << 31);
     assert_eq!(blocks(), before);
     let image = fs::File::options().write(true).open(&path).unwrap();
     let end = image.metadata().unwrap().len();

@@ -218,19 +218,28 @@ impl Archive<'_> {
 
     fn contents(&mut self, inode: &Inode) -> Result<()> {
         let mut buffer = Buffer::of(PIECE.min(inode.size as usize));
+        let end = inode.size..inode.size;
+        let runs = self.view.data_extents(inode)?.into_iter();
         let mut done = 0;
-        while done < inode.size {
-            if self.progress.is_cancelled() {
-                return Err(Error::Interrupted);
+        for run in runs.map(|run| run.file_offset..run.end()).chain([end]) {
+            if done < run.start {
+                buffer.fill(0);
             }
-            let read = self.view.read(inode, done, &mut buffer)?;
-            if read == 0 {
-                let at = self.view.image().base().inode_offset(inode.ino);
-                return Err(Error::corrupt("contents of a file", at, inode.size, done));
+            for (end, data) in [(run.start, false), (run.end, true)] {
+                while done < end {
+                    if self.progress.is_cancelled() {
+                        return Err(Error::Interrupted);
+                    }
+                    let len = (end - done).min(buffer.len() as u64);
+                    let piece = &mut buffer[..len as usize];
+                    if data {
+                        self.view.read(inode, done, piece)?;
+                    }
+                    self.out.write_all(piece).map_err(Error::io("write", self.name))?;
+                    self.progress.advance(0, len);
+                    done += len;
+                }
             }
-            self.write(&buffer[..read])?;
-            self.progress.advance(0, read as u64);
-            done += read as u64;
         }
         self.pad(inode.size)
     }
