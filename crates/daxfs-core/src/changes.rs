@@ -298,7 +298,12 @@ impl Comparison<'_> {
         if before.size != after.size {
             return Ok(true);
         }
-        let (old, new) = (self.before.extents(before)?, self.after.extents(after)?);
+        let extents = |view: &View, file| match self.touched {
+            Some(_) => view.extents(file),
+            // All of both is compared, and there is no need to read what lies in no block.
+            None => view.data_extents(file),
+        };
+        let (old, new) = (extents(self.before, before)?, extents(self.after, after)?);
         let (mut old, mut new) = (Runs::new(&old), Runs::new(&new));
         let (mut here, mut there) = (Vec::new(), Vec::new());
         let mut at = 0;
@@ -314,10 +319,15 @@ impl Comparison<'_> {
                 return Err(Error::Interrupted);
             }
             let len = (end - at).min(PIECE);
-            here.resize(len as usize, 0);
-            there.resize(len as usize, 0);
-            self.before.read(before, at, &mut here)?;
-            self.after.read(after, at, &mut there)?;
+            let sides =
+                [(self.before, before, old, &mut here), (self.after, after, new, &mut there)];
+            for (view, file, place, bytes) in sides {
+                bytes.resize(len as usize, 0);
+                match place {
+                    Some(_) => view.read(file, at, bytes).map(drop)?,
+                    None => bytes.fill(0),
+                }
+            }
             if here != there {
                 return Ok(true);
             }

@@ -9,11 +9,13 @@ mod common;
 mod listing;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 
 use common::{Without, describe, scan_dir, vector};
 use daxfs_core::build::{BuildOptions, Input, Output, build};
-use daxfs_core::changes::{PathChange, between};
+use daxfs_core::changes::{Aspect, PathChange, between};
 use daxfs_core::diff::{DiffOptions, compare};
 use daxfs_core::extract::{ExtractOptions, to_directory};
 use daxfs_core::format::ROOT_INO;
@@ -113,4 +115,32 @@ fn an_image_of_a_directory_is_compacted_to_the_same_bytes() {
     let options = BuildOptions::new(Input::Image(Arc::new(view)), Output::File(second.clone()));
     build(&options, &Progress::default()).unwrap();
     assert!(std::fs::read(first).unwrap() == std::fs::read(second).unwrap());
+}
+
+#[test]
+fn holes_of_two_images_are_compared_and_not_filled() {
+    let tree = TempDir::new().unwrap();
+    let huge = fs::File::create(tree.path().join("huge")).unwrap();
+    huge.set_len(1 << 30).unwrap();
+    // In tmpfs, reading a hole through a mapping fills it.
+    let out = TempDir::new_in("/dev/shm").unwrap();
+    let paths = ["first", "second"].map(|name| out.path().join(name));
+    let build = |number: usize| {
+        common::build_image(Input::Directory(tree.path().into()), paths[number].clone())
+    };
+    let (first, second) = (build(0), build(1));
+    let blocks = || paths.each_ref().map(|path| fs::metadata(path).unwrap().blocks());
+    let before = blocks();
+    assert_eq!(changes(&first, &second), []);
+    assert_eq!(blocks(), before);
+    // Beside data as well.
+    drop(second);
+    huge.write_all_at(b"data", 1 << 29).unwrap();
+    fs::remove_file(&paths[1]).unwrap();
+    let second = build(1);
+    let before = blocks();
+    let found = changes(&first, &second);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].aspects.contains(&Aspect::Content));
+    assert_eq!(blocks(), before);
 }
