@@ -174,6 +174,14 @@ fn blocks_of_files_are_the_records_and_one_files() {
     let mut shared = image.clone();
     with_extents(&mut shared, &extents);
     wrong(&shared, "use of a heap block");
+    // Whichever of many is met first, the same is found every time: else it would be taken for a
+    // change by somebody else.
+    let many: Vec<_> = (0..20).map(|file| (file, 0, data, 4096)).collect();
+    let mut shared = image.clone();
+    with_extents(&mut shared, &many);
+    let found = messages(&shared, Severity::Error);
+    assert!(found[0].contains("use of a heap block"), "{found:?}");
+    (0..4).for_each(|_| assert_eq!(messages(&shared, Severity::Error), found));
     // One file after the other may have a block.
     let first = first_ino(&image);
     let change = |ino, change| (ino, 9, change, Vec::new());

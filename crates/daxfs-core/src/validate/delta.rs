@@ -2,7 +2,7 @@
 //! The proof of the branches: the table, every log, and in images of ours the words, the owner
 //! map and the opener table around them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use crate::base::Base;
@@ -84,8 +84,8 @@ struct Check<'a> {
 struct Written {
     /// Segments: their blocks, and the image offset of what says so.
     segments: Vec<(Range<u64>, u64)>,
-    /// The files that were given blocks.
-    files: HashSet<u64>,
+    /// The files that were given blocks, in an order: every look finds the same.
+    files: BTreeSet<u64>,
 }
 
 impl Check<'_> {
