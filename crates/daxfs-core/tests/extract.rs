@@ -457,6 +457,38 @@ fn what_only_root_may_restore_is_counted_for_others() {
 }
 
 #[test]
+fn access_control_lists_of_the_place_are_not_inherited() {
+    let tree = TempDir::new().unwrap();
+    let at = |name: &str| tree.path().join(name);
+    fs::create_dir(at("directory")).unwrap();
+    fs::write(at("directory/file"), "for its group alone").unwrap();
+    fs::set_permissions(at("directory/file"), PermissionsExt::from_mode(0o640)).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), fifo, 0o640.into(), 0).unwrap();
+    let out = TempDir::new().unwrap();
+    let view = build_image(Input::Directory(tree.path().into()), out.path().join("image"));
+    // user::rwx, user:65534:rwx, group::r-x, mask::rwx, other::r-x
+    let entries = [(1, 7, u32::MAX), (2, 7, 65534), (4, 5, u32::MAX), (16, 7, 0), (32, 5, 0)];
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        list.extend([u16::to_le_bytes(tag), u16::to_le_bytes(permissions)].concat());
+        list.extend(u32::to_le_bytes(id));
+    }
+    common::set_xattr(out.path(), "system.posix_acl_default", &list);
+    let there = out.path().join("there");
+    fs::create_dir(&there).unwrap();
+    for destination in [there, out.path().join("new")] {
+        extract(&view, "/", &destination, ExtractOptions::default()).unwrap();
+        assert_eq!(differences(&view, "/", &destination), <[String; 0]>::default());
+    }
+    let one = out.path().join("one");
+    extract(&view, "/directory/file", &one, ExtractOptions::default()).unwrap();
+    let mut value = [0u8; 64];
+    let found = rustix::fs::getxattr(&one, "system.posix_acl_access", &mut value[..]);
+    assert_eq!(found, Err(rustix::io::Errno::NODATA));
+}
+
+#[test]
 fn extraction_stops_when_asked() {
     let view = open(&vector("static.daxfs"));
     let out = TempDir::new().unwrap();

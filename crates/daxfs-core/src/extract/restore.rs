@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Owner, extended attributes, permissions and times of a file just made.
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,8 @@ use crate::error::{Error, Result};
 
 /// Set-user-ID and set-group-ID.
 const SET_ID: u32 = 0o6000;
+/// Access control lists, which a new file inherits from its directory.
+const LISTS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
 
 impl Extraction<'_> {
     /// Gives an open file what its inode says.
@@ -31,6 +34,18 @@ impl Extraction<'_> {
         // A handle on a link or special file can only be named, not used.
         let usable = inode.is_file() || inode.is_dir();
         let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+        // Links have no lists, and files but directories no default one.
+        let lists = if inode.is_symlink() { 0 } else { 1 + usize::from(inode.is_dir()) };
+        for list in &LISTS[..lists] {
+            let done = if usable {
+                rustix::fs::fremovexattr(file, *list)
+            } else {
+                rustix::fs::removexattr(&handle, *list)
+            };
+            if !matches!(done, Err(Errno::NODATA | Errno::OPNOTSUPP)) {
+                complete &= restored(done, "take an inherited access control list from", path)?;
+            }
+        }
         for (name, value) in self.view.xattrs(inode)? {
             let done = if usable {
                 rustix::fs::fsetxattr(file, &name[..], &value, XattrFlags::empty())
