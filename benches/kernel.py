@@ -23,13 +23,14 @@ from setting import console
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/vm"))
 
+from architecture import X86_64
 from devices import PMEM, PMEM_ADDRESS, RESERVED, RESERVED_ADDRESS, Device, loaded
-from guest import FAST_CPU, Guest
+from guest import Guest
 from module import build_module
 
 MIB = 1 << 20
 # With its own source of random numbers: without one, a kernel's first ones cost it a hash each.
-COUNTING = Device(qemu=("-icount", "shift=0,sleep=off"), cpu=f"{FAST_CPU},+rdrand")
+COUNTING = Device(qemu=("-icount", "shift=0,sleep=off"), cpu=f"{X86_64.cpu},+rdrand")
 
 
 def make_tree(top: Path) -> None:
