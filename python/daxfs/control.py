@@ -144,6 +144,8 @@ def create(mountpoint: StrPath, name: str, parent: str | None = None) -> None:
     ------
     NoBranchError
         There is no such parent, or it has ended.
+    BranchStaleError
+        No parent is given, and the branch that the mount shows has ended.
     BranchExistsError
         There is a branch of that name.
     BranchBusyError

@@ -20,7 +20,7 @@ import pytest
 
 import daxfs
 from daxfs import control
-from daxfs.errors import DaxfsError, UnsupportedError
+from daxfs.errors import BranchStaleError, DaxfsError, UnsupportedError
 from support.mounts import Mounts
 
 
@@ -444,6 +444,18 @@ def test_a_stale_root_of_somebody_else_can_be_left(mounts: Mounts, scratch: Path
     assert fails_with(errno.ESTALE, lambda: (point / "new").touch())
     control.switch(point, "main")
     assert (point / "file").read_text() == "two's"
+
+
+def test_nothing_is_made_of_a_branch_that_has_ended(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "branch=work,parent=main")
+    with daxfs.open(image, writable=True) as opened:
+        opened.branch("other").commit()
+        # Another one of that name is not what the mount shows.
+        opened.branch("work").close()
+    with pytest.raises(BranchStaleError):
+        control.create(point, "deeper")
+    control.create(point, "deeper", "work")
+    assert shown(point) == "deeper"
 
 
 def test_no_control_directory_if_not_wanted(mounts: Mounts, image: Path) -> None:

@@ -85,11 +85,18 @@ impl Mounted {
         }
         match order {
             Order::Create { name, parent } => {
-                let parent = parent.as_deref().unwrap_or(&mounted);
+                let parent = match parent {
+                    Some(parent) => parent,
+                    None => {
+                        // One that has ended says so; its name is nobody's, or another's.
+                        tree.view()?;
+                        &mounted
+                    }
+                };
                 let branch = session.create(name, parent)?;
                 for other in self.trees() {
                     // Shown in the control directory, too, it is nobody's to write from now on.
-                    if other.tag != tree.tag && other.name() == Some(parent) {
+                    if other.tag != tree.tag && other.name() == Some(parent.as_str()) {
                         let last = other.view().ok();
                         self.release(&other);
                         self.forget(&other, last.as_ref(), false);
