@@ -170,7 +170,14 @@ def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:
     """
     with ExitStack() as stack:
         server = None if lazy else _server(os.fsdecode(os.fspath(mountpoint)), stack)
-        _daxfs.unmount(mountpoint, lazy=lazy)
+        try:
+            _daxfs.unmount(mountpoint, lazy=lazy)
+        except DaxfsError as error:
+            if error.errno == errno.EBUSY:
+                error.strerror = (
+                    f"{error}: programs or mounts below use it; -l takes its name away all the same"
+                )
+            raise
         if server is not None and not select.select([server], [], [], _PATIENCE)[0]:
             message = (
                 f"{os.fsdecode(os.fspath(mountpoint))}: unmounted here, but the server goes on: "

@@ -256,6 +256,19 @@ def test_nothing_but_images_is_unmounted(mounts: Mounts, empty: Path) -> None:
         subprocess.run(["umount", point], check=True)
 
 
+def test_a_mount_in_use_stays_and_says_what_takes_it_away(mounts: Mounts, empty: Path) -> None:
+    point = mounts.mount(empty, "rw")
+    with (point / "open").open("w") as file:
+        said = mounts.run("daxfs", "umount", point, status=1)
+        assert "busy: programs or mounts below use it; -l takes its name away" in said
+        assert os.path.ismount(point)
+        server = server_of(point)
+        mounts.run("daxfs", "umount", "-l", point)
+        assert not os.path.ismount(point)
+        file.write("as before")
+    wait_for_end(server)
+
+
 def test_a_server_that_goes_on_is_told(mounts: Mounts, empty: Path) -> None:
     point, other = mounts.mount(empty, "rw"), mounts.point()
     subprocess.run(["mount", "--bind", point, other], check=True)

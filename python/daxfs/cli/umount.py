@@ -10,7 +10,12 @@ from ._common import Attempts
 
 @click.command()
 @click.argument("mountpoints", metavar="MOUNTPOINT...", nargs=-1, required=True)
-@click.option("-l", "--lazy", is_flag=True, help="Do not wait for files that are in use.")
+@click.option(
+    "-l",
+    "--lazy",
+    is_flag=True,
+    help="Also while it is in use: its name now, the rest after its last user.",
+)
 def command(mountpoints: tuple[str, ...], lazy: bool) -> int:
     """Take mounts away."""
     from ..mounting import unmount
