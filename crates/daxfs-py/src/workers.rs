@@ -14,6 +14,8 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 /// Time between attempts to start fewer and fewer threads.
 const PAUSE: Duration = Duration::from_millis(2);
+/// Attempts to start a single one: the others may be slow to go.
+const LAST_TRIES: usize = 50;
 
 struct Pool {
     process: u32,
@@ -51,13 +53,13 @@ fn start() -> Result<ThreadPool> {
     };
     let processors = thread::available_parallelism().map_or(1, Into::into);
     let fewer = iter::successors(Some(processors / 2), |count| Some(count / 2));
+    let fewer = fewer.take_while(|count| *count > 1).chain(iter::repeat_n(1, LAST_TRIES));
     let again = |count| {
         // Those that were too many take a moment to go.
         thread::sleep(PAUSE);
         build(count)
     };
     fewer
-        .take_while(|count| *count > 0)
         .fold(build(0), |built, count| built.or_else(|_| again(count)))
         .map_err(|error| Error::no_thread(&source(&error)))
 }
