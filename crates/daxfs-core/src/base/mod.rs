@@ -19,7 +19,7 @@ use crate::format::{
 use crate::region::Region;
 
 /// An inode as users see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Inode {
     /// Inode number.
     pub ino: u64,
@@ -227,7 +227,8 @@ impl Base {
     /// The inode numbered `ino`; its data are proved to lie inside the base image.
     pub fn inode(&self, ino: u64) -> Result<Inode> {
         if self.offset == 0 && ino == ROOT_INO {
-            return Ok(EMPTY_ROOT);
+            let mode = mode::DIRECTORY | 0o755;
+            return Ok(Inode { ino: ROOT_INO, mode, nlink: 2, ..Inode::default() });
         }
         if ino == 0 || ino > self.inode_count.into() {
             let limit = format!("1 to {}", self.inode_count);
@@ -369,19 +370,3 @@ impl Base {
         self.region.read_vec(link.data, link.size)
     }
 }
-
-/// The root of an image that has no base image.
-const EMPTY_ROOT: Inode = Inode {
-    ino: ROOT_INO,
-    mode: mode::DIRECTORY | 0o755,
-    uid: 0,
-    gid: 0,
-    size: 0,
-    nlink: 2,
-    rdev: 0,
-    atime: 0,
-    mtime: 0,
-    ctime: 0,
-    data: 0,
-    xattrs: 0,
-};

@@ -75,15 +75,19 @@ impl Index {
                 step.write(ino, extent, keep_size, late)
             }
             Change::Punch { offset, len } => step.punch(ino, offset, len),
+            // Plain v3 records no owner.
             Change::Create { parent, ino, mode, name } => {
-                step.create(parent, name, Inode { ino, mode, ..NEW }, None)
+                step.create(parent, name, Inode { ino, mode, ..Inode::default() }, None)
             }
-            Change::Mknod { parent, mode, uid, gid, rdev, name, target } => {
-                step.create(parent, name, Inode { ino, mode, uid, gid, rdev, ..NEW }, target)
-            }
+            Change::Mknod { parent, mode, uid, gid, rdev, name, target } => step.create(
+                parent,
+                name,
+                Inode { ino, mode, uid, gid, rdev, ..Inode::default() },
+                target,
+            ),
             Change::Symlink { parent, ino, name, target } => {
                 let mode = mode::SYMLINK | 0o777;
-                step.create(parent, name, Inode { ino, mode, ..NEW }, Some(target))
+                step.create(parent, name, Inode { ino, mode, ..Inode::default() }, Some(target))
             }
             Change::Link { parent, name } => step.link(parent, name, ino),
             Change::Delete { parent, name } => step.delete(parent, name, ino),
@@ -109,22 +113,6 @@ impl Index {
         }
     }
 }
-
-/// What a created inode is before its entry says more; plain v3 records no owner.
-const NEW: Inode = Inode {
-    ino: 0,
-    mode: 0,
-    uid: 0,
-    gid: 0,
-    size: 0,
-    nlink: 0,
-    rdev: 0,
-    atime: 0,
-    mtime: 0,
-    ctime: 0,
-    data: 0,
-    xattrs: 0,
-};
 
 /// Where bytes lie that were written to a file right after others: many are laid over it at once
 /// for less than one by one.
