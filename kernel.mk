@@ -20,7 +20,7 @@ ARM64 := aarch64-unknown-linux-gnu
 # that start themselves, and /proc/PID/stat, which in it has another start for each thread.
 ARM64_LACKS := region::fill:: one_winner_each_round what_only_root_may_restore_is_counted_for_others \
 	branches_come_and_go_while_others_look
-test-arm64: $(VENV)/.installed-test ## Run the engine's tests and the kernel module on emulated arm64 (half an hour)
+test-arm64: $(VENV)/.installed-test ## Run the engine's tests and the kernel module on emulated arm64
 	$(BIN)/python tests/vm/setup.py --arm64
 	rustup target add $(ARM64)
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \

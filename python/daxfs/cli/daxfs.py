@@ -58,8 +58,6 @@ def command() -> None:
 
 # As in fsck(8), where 1 says that errors were put right.
 _FSCK = {"failed_status": 8, "usage_status": 16, "cancelled_status": 32}
-# As in diff(1), where 1 says that something differs.
-_DIFF = {"failed_status": 2}
 
 
 def main() -> NoReturn:
