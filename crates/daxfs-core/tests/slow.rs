@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use branching::ops::{self, Op};
 use branching::script::path;
-use daxfs_core::error::Error;
+use daxfs_core::branch::handle::Branch;
+use daxfs_core::error::{Error, Result};
 use daxfs_core::format::BRANCH_RECORDS;
 use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
@@ -103,6 +104,28 @@ fn a_branch_is_made_beside_commits() {
         let made = maker.create("made", "main");
         NEXT.take();
         made.unwrap_or_else(|error| panic!("{moment}: {error}"));
+    }
+}
+
+/// Whatever moment it ends at that somebody else has main, as who ends the hold of a dead writer has.
+#[test]
+fn a_hold_that_ends_is_outlasted() {
+    type Taking = fn(&Arc<Session>) -> Result<Branch>;
+    let takings: [(&str, Taking); 2] = [
+        ("opened", |session| session.open_branch("main", Access::Write)),
+        ("made", |session| session.create("made", "main")),
+    ];
+    for (what, take) in takings {
+        for moment in (0..400).step_by(3) {
+            let region = image(320 << 10);
+            let (taker, other) =
+                [(); 2].map(|()| branching::session(&region).expect("it opens")).into();
+            let mut held = Some(other.open_branch("main", Access::Write).expect("nobody has it"));
+            happen(moment, move || drop(held.take()));
+            let taken = take(&taker);
+            NEXT.take();
+            taken.unwrap_or_else(|error| panic!("{what}, {moment}: {error}"));
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::handle::{Branch, Open};
-use super::hold::Intent;
+use super::hold::{Intent, outlast};
 use super::record::{Name, NewRecord, holder};
 use crate::clock::{self, Patience};
 use crate::delta::Cursor;
@@ -72,7 +72,7 @@ impl Session {
         let (mut tries, mut patience) = (0, None);
         loop {
             let pin = self.opener.pin()?;
-            let parent = self.freeze(parent)?;
+            let parent = outlast(|| self.freeze(parent))?;
             // First: what cannot be opened is not made.
             let (_, index) = self.tree(parent.slot, parent.id)?;
             match self.try_create(name, encoded, &parent)? {

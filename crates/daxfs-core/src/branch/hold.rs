@@ -3,11 +3,29 @@
 //!
 //! Step names in comments are those of `docs/branches.md` and the model.
 
+use std::time::Duration;
+
 use super::record::{MAINT, holder};
+use crate::clock::Patience;
 use crate::error::{Error, Result};
 use crate::format::{OWNER_FROZEN, branch_flag, state};
 use crate::opener::Life;
 use crate::session::Session;
+
+/// Longest wait for a hold that may be about to end.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Does what finds a branch held, until it does not any more: who ends the hold of a dead writer
+/// has the branch itself for a moment, and so has who finds out that it came too late.
+pub(super) fn outlast<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut patience = Patience::new(PATIENCE);
+    loop {
+        match attempt() {
+            Err(Error::Busy { .. }) if !patience.is_over() => patience.pause(),
+            done => return done,
+        }
+    }
+}
 
 /// What a branch is taken for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,12 +46,7 @@ impl Session {
         intent: Intent,
     ) -> Result<()> {
         let (records, me) = (&self.records, self.opener.id);
-        let seen = self.wait_for_owner(name, slot)?;
-        // WriteOpenTake
-        if seen != me && !records.take(slot, seen, me)? {
-            let why = "somebody else took it just now; try again".into();
-            return Err(Error::Busy { name: name.into(), why });
-        }
+        let seen = outlast(|| self.take_owner(name, slot))?;
         let frozen = seen & OWNER_FROZEN;
         let give_back = |error| {
             records.take(slot, me, frozen)?;
@@ -78,19 +91,19 @@ impl Session {
         Ok(())
     }
 
-    /// The owner word, once no other living party is in it.
-    fn wait_for_owner(&self, name: &str, slot: u64) -> Result<u64> {
-        let seen = self.records.owner(slot)?;
-        if matches!(holder(seen), 0) || holder(seen) == self.opener.id {
+    /// WriteOpenTake, unless another living party is in the owner word; returns what was there.
+    fn take_owner(&self, name: &str, slot: u64) -> Result<u64> {
+        let (records, me) = (&self.records, self.opener.id);
+        let mut seen = records.owner(slot)?;
+        let other = holder(seen);
+        if other != 0 && other != me && self.openers.examine(other)?.life == Life::Dead {
+            self.break_opener(other)?;
+            seen = records.owner(slot)?;
+        }
+        if seen == me || [0, me].contains(&holder(seen)) && records.take(slot, seen, me)? {
             return Ok(seen);
         }
-        let info = self.openers.examine(holder(seen))?;
-        if info.life != Life::Dead {
-            return Err(self.held_by(name, holder(seen))?);
-        }
-        self.break_opener(info.id)?;
-        let seen = self.records.owner(slot)?;
-        if holder(seen) == 0 { Ok(seen) } else { Err(self.held_by(name, holder(seen))?) }
+        Err(self.held_by(name, holder(records.owner(slot)?))?)
     }
 
     /// The error that names who holds a branch.
