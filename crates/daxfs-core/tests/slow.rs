@@ -5,6 +5,7 @@
 mod branching;
 
 use std::cell::RefCell;
+use std::mem::offset_of;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use branching::ops::{self, Op};
 use branching::script::path;
 use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::{Error, Result};
-use daxfs_core::format::BRANCH_RECORDS;
+use daxfs_core::format::{BRANCH_RECORDS, BranchRecord};
 use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
 use daxfs_core::validate::{Depth, validate};
@@ -144,4 +145,17 @@ fn what_cannot_be_made_leaves_nothing() {
     session.create("made", "main").expect_err("its tree cannot be read");
     let left = session.branches().expect("a table");
     assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
+fn a_record_that_cannot_be_filled_is_let_go() {
+    let region = image(320 << 10);
+    let superblock = *branching::open(&region).expect("an image").superblock();
+    let record = superblock.branch_table_offset.get() + size_of::<BranchRecord>() as u64;
+    let id = record + offset_of!(BranchRecord, branch_id) as u64;
+    region.write(id, &u64::MAX.to_le_bytes()).expect("writable");
+    let session = branching::session(&region).expect("it opens");
+    session.create("made", "main").expect_err("no id is left");
+    let owner = region.load(record + offset_of!(BranchRecord, owner) as u64);
+    assert_eq!(owner.expect("readable"), 0);
 }

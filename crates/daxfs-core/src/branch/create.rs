@@ -163,10 +163,24 @@ impl Session {
     fn try_create(&self, name: &str, encoded: &Name, parent: &Parent) -> Result<Outcome> {
         let (records, me) = (&self.records, self.opener.id);
         let Some(slot) = self.claim_slot(false)? else { return Ok(Outcome::NoSlot) };
-        let back_out = || {
+        let announced = self.announce(slot, name, encoded, parent);
+        let Ok(Outcome::Made(..)) = announced else {
+            // CreateBackOut
             records.set_state(slot, state::FREE)?;
-            self.let_go(slot)
+            self.let_go(slot)?;
+            return announced;
         };
+        // CreateActivate, CreateAcknowledge
+        debug_assert_eq!(records.owner(slot)?, me);
+        records.set_state(slot, state::ACTIVE)?;
+        records.persist(slot)?;
+        announced
+    }
+
+    /// Makes a claimed slot the record of a branch, but for its state, unless something is in the
+    /// way.
+    fn announce(&self, slot: u64, name: &str, encoded: &Name, parent: &Parent) -> Result<Outcome> {
+        let records = &self.records;
         // CreateFill
         records.persist_head()?;
         let id = records.fill(
@@ -186,7 +200,6 @@ impl Session {
         // it is done already, `head` says so.
         if *encoded != renewal_field() && self.renewal(parent.head)?.is_some_and(|(_, lives)| lives)
         {
-            back_out()?;
             return Ok(Outcome::Busy("somebody is about to commit one to main"));
         }
         // CreateRecheck…
@@ -196,22 +209,15 @@ impl Session {
             && records.size(parent.slot)? == parent.size
             && records.head()? == parent.head;
         if !same {
-            back_out()?;
             return Ok(Outcome::Busy("others change what it is made of all the time; try again"));
         }
         // CreateNames
         if let Some(other) = records.namesake(encoded, parent.head, slot)? {
-            let exists = records.state(other)? == state::ACTIVE;
-            back_out()?;
-            if exists {
+            if records.state(other)? == state::ACTIVE {
                 return Err(Error::BranchExists { name: name.into() });
             }
             return Ok(Outcome::Busy("somebody else is making one of this name"));
         }
-        // CreateActivate, CreateAcknowledge
-        debug_assert_eq!(records.owner(slot)?, me);
-        records.set_state(slot, state::ACTIVE)?;
-        records.persist(slot)?;
         Ok(Outcome::Made(slot, id))
     }
 

@@ -38,10 +38,11 @@ impl Session {
         let created = u64::try_from(clock::now()).unwrap_or(0);
         let name = encode_name("fold")?;
         let flags = branch_flag::FOLDED;
-        let fold = records.fill(
-            slot,
-            &NewRecord { parent: 0, name, base_size: 0, base_head: 0, flags, created },
-        )?;
+        let record = NewRecord { parent: 0, name, base_size: 0, base_head: 0, flags, created };
+        let fold = records.fill(slot, &record).or_else(|error| {
+            self.let_go(slot)?;
+            Err(error)
+        })?;
         // Allocate, Write
         let (mut spare, mut buffer) = Default::default();
         // What writers leave free is for this.
