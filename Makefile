@@ -15,7 +15,7 @@ SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(wildcard crates/*/
 	$(wildcard kernel/*) $(shell find crates/*/src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-rust test-python test-fs stress test-vm lint fmt bench bench-instructions clean
+.PHONY: help install demo test test-rust test-python test-fs stress test-vm test-fs-vm lint fmt bench bench-instructions clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -65,6 +65,10 @@ stress: $(VENV)/.installed-test ## The same for much longer, and a Debian worked
 test-vm: $(VENV)/.installed-test ## Run the commands on real shared memory in booted kernels
 	$(BIN)/python tests/vm/setup.py
 	$(BIN)/python -m pytest tests/vm --ignore tests/vm/test_arm64.py
+
+test-fs-vm: $(VENV)/.installed-test ## Run all tests of mounts in booted kernels (takes an hour or two)
+	$(BIN)/python tests/vm/setup.py
+	DAXFS_MOUNT_TESTS=tests/fs $(BIN)/python -m pytest tests/vm/test_mounts.py
 
 lint: $(VENV)/.installed-test ## Check formatting, lints and types
 	cargo fmt --check

@@ -92,6 +92,29 @@ def test_commit_leaves_main_and_makes_what_is_open_stale(mounts: Mounts, image: 
     assert [branch.name for branch in control.branches(point)] == ["main"]
 
 
+@pytest.mark.parametrize("where", ["mounted", "beside"])
+def test_what_mappings_changed_is_committed(mounts: Mounts, empty: Path, where: str) -> None:
+    """Until 6.15 the kernel writes copies of pages and calls the pages themselves written, so that
+    what is on its way can be lost sight of."""
+    point = mounts.mount(empty, "rw")
+    size = 8 << 20
+    for number in range(8):
+        control.create(point, "work")
+        if where == "beside":
+            control.create(point, "other", "main")
+        top = point if where == "mounted" else point / ".daxfs/@work"
+        (top / "dir").mkdir(exist_ok=True)
+        with (top / "dir/pages").open("w+b") as file:
+            file.truncate(size)
+            with mmap.mmap(file.fileno(), size) as mapped:
+                for at in range(0, size, mmap.PAGESIZE):
+                    mapped[at] = number + 1
+                control.commit(point, "work")
+        control.switch(point, "main")
+        pages = (point / "dir/pages").read_bytes()[:: mmap.PAGESIZE]
+        assert pages == bytes([number + 1]) * (size // mmap.PAGESIZE)
+
+
 def test_what_mappings_could_not_write_is_not_committed(mounts: Mounts, scratch: Path) -> None:
     tree = scratch / "small"
     tree.mkdir()

@@ -7,7 +7,6 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::slice;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -18,7 +17,6 @@ use daxfs_core::format::{MAIN_NAME, ROOT_INO};
 use daxfs_core::region::Access;
 use daxfs_core::view::View;
 use fuser::{INodeNo, Notifier, ReplyIoctl};
-use rustix::io::Errno;
 
 use crate::tree::{Change, Node, Tree};
 use crate::vfs_super::{Mounted, errno};
@@ -78,7 +76,7 @@ impl Mounted {
             let why = "the mount is for reading".into();
             return Err(Error::ReadOnly { name: mounted, why });
         }
-        let written = self.write_out(slice::from_ref(&tree));
+        let written = self.write_out();
         // What is dropped, or lost already, need not have been written.
         if !matches!(order, Order::Abort { .. }) && tree.view().is_ok() {
             written?;
@@ -223,36 +221,6 @@ impl Mounted {
                     }
                 }
             }
-        }
-    }
-
-    /// Lets the kernel write out what was changed through mappings, and waits for it.
-    pub(crate) fn write_out(&self, trees: &[Arc<Tree>]) -> Result<()> {
-        // A mount that cannot be reached any more cannot be synced as a whole.
-        let root = self.place.open();
-        let sync = || root.as_ref().map_or(Ok(()), rustix::fs::syncfs);
-        let begun = sync();
-        trees.iter().for_each(|tree| self.wait_for_pages(tree));
-        // What failed since it began is told by the same descriptor.
-        let errors = [begun, sync()].into_iter().filter_map(std::result::Result::err);
-        // Stale is what another tree has become.
-        let mut errors = errors.filter(|errno| *errno != Errno::STALE);
-        // The kernel tells also of files that are gone. It knows nothing else that we refused.
-        let untold = errors.next().filter(|_| !self.has_refused());
-        let lost = self.lost_pages().map(|why| Errno::from_raw_os_error(why.into()));
-        match lost.or(untold) {
-            Some(errno) => Err(Error::io("write out mappings", self.place.path())(errno)),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits for pages that the kernel is writing: to have begun is enough for it to call a file
-    /// system of this kind synced. It forgets them only once they are written.
-    fn wait_for_pages(&self, tree: &Tree) {
-        let Some(notifier) = self.notifier.get() else { return };
-        for ino in tree.cached() {
-            // It tells only that it has forgotten the inode.
-            let _ = notifier.inval_inode(self.number(Node { tag: tree.tag, ino }), 0, 0);
         }
     }
 

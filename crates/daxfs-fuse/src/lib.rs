@@ -26,3 +26,4 @@ mod vfs_inode;
 mod vfs_ioctl;
 mod vfs_super;
 mod vfs_xattr;
+mod writeback;

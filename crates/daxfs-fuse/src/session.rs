@@ -255,7 +255,7 @@ impl Mount {
 /// Takes the mount away. The server ends with the last open file, or when its patience does: then
 /// the files that are still open give errors.
 fn end(mounted: &Mounted, until: &Until) {
-    for done in [mounted.write_out(&mounted.trees()), mounted.place.detach()] {
+    for done in [mounted.write_out(), mounted.place.detach()] {
         if let Err(error) = done {
             log::error!("{error}");
         }

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""Mounts through FUSE behave the same on the kernels that distributions have: tests of mounts, run
+inside guests. `DAXFS_MOUNT_TESTS` says which, by default those of what kernels do differently.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from guest import Guest
+from vmconfig import KERNELS
+
+TOP = Path(__file__).parents[2]
+# How pages are written back has changed in 6.16.
+TESTS = os.environ.get("DAXFS_MOUNT_TESTS", "tests/fs/test_control.py -k mappings")
+
+
+@pytest.mark.parametrize("series", KERNELS)
+def test_mounts(series: str, tmp_path: Path) -> None:
+    with Guest(series, tmp_path, memory="6G", modules=["fuse"]) as guest:
+        guest.check("mount -o remount,size=5G /dev/shm")
+        pytest_ = f"{sys.executable} -m pytest -q -p no:cacheprovider --basetemp /dev/shm/tests"
+        done = guest.run(f"cd {TOP} && {pytest_} {TESTS}", timeout=4 * 3600)
+        assert done.status == 0, done.stdout
