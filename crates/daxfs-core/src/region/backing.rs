@@ -177,6 +177,9 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
     })?;
     if matches!(kind, Kind::File { .. }) {
         region.file = Some(fd);
+        if access == Access::Read {
+            region.expect_early();
+        }
     }
     Ok(region)
 }

@@ -9,6 +9,7 @@
 mod backing;
 mod copy;
 mod dmabuf;
+mod early;
 mod fill;
 mod fork;
 mod lock;
@@ -64,6 +65,7 @@ pub struct Region {
     // The file behind the region, which knows its holes; and where it is writable, parties can show
     // by locks on it that they live.
     file: Option<OwnedFd>,
+    early: early::Left,
     #[cfg(feature = "trace")]
     trace: trace::Trace,
 }
@@ -117,6 +119,7 @@ impl Region {
             name: "memory".into(),
             _dma: None,
             file: None,
+            early: early::Left::default(),
             #[cfg(feature = "trace")]
             trace: trace::Trace::default(),
         };
@@ -166,6 +169,7 @@ impl Region {
             name,
             _dma: dma,
             file: None,
+            early: early::Left::default(),
             #[cfg(feature = "trace")]
             trace: trace::Trace::default(),
         })
@@ -217,6 +221,9 @@ impl Region {
     pub fn read<T: FromBytes + IntoBytes>(&self, offset: u64) -> Result<T> {
         let source = self.at("structure", offset, size_of::<T>() as u64)?;
         let mut value = T::new_zeroed();
+        if self.read_early(offset, value.as_mut_bytes()) {
+            return Ok(value);
+        }
         // SAFETY: `at` proved the source mapped, and `value` has exactly that many bytes.
         unsafe { copy_out(source, value.as_mut_bytes().as_mut_ptr(), size_of::<T>()) };
         Ok(value)
@@ -245,6 +252,9 @@ impl Region {
         let source = self.at("bytes", offset, buffer.len() as u64)?;
         #[cfg(feature = "trace")]
         self.trace_step();
+        if self.read_early(offset, buffer) {
+            return Ok(());
+        }
         // SAFETY: `at` proved the source mapped; the destination is a slice of that length.
         unsafe { copy_out(source, buffer.as_mut_ptr(), buffer.len()) };
         Ok(())
