@@ -139,10 +139,10 @@ def _prepare(path: Path) -> str:
     return "a"
 
 
-def test_tar_and_rsync_keep_everything(point: Path, scratch: Path, install: Install) -> None:
+def test_tar_and_rsync_keep_everything(point: Path, tmp_path: Path, install: Install) -> None:
     rsync = install("rsync", "rsync")
     tree = Path(sys.base_prefix) / "lib" / f"python3.{sys.version_info.minor}" / "email"
-    source = scratch / "source"
+    source = tmp_path / "source"
     shutil.copytree(tree, source)
     os.link(source / "parser.py", source / "hard")
     os.symlink("parser.py", source / "soft")
@@ -152,7 +152,7 @@ def test_tar_and_rsync_keep_everything(point: Path, scratch: Path, install: Inst
     os.chmod(source / "parser.py", 0o4711)
     os.chown(source / "hard", 17, 18)
     os.setxattr(source / "charset.py", "user.note", b"\0value")
-    archive = scratch / "source.tar"
+    archive = tmp_path / "source.tar"
     run("tar", "--xattrs", "--xattrs-include=user.*", "-cSf", archive, "-C", source, ".")
     (point / "tar").mkdir()
     run("tar", "--xattrs", "--xattrs-include=user.*", "-xpSf", archive, "-C", point / "tar")

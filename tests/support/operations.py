@@ -174,14 +174,14 @@ class Operations:
 
     def _set_xattr(self) -> None:
         name, value = (
-            f"user.{self._rng.choice('abc')}",
+            f"trusted.{self._rng.choice('abc')}",
             self._rng.randbytes(self._rng.randrange(99)),
         )
         flags = self._rng.choice([0, os.XATTR_CREATE, os.XATTR_REPLACE])
         self._with_file(os.O_RDONLY, lambda file: os.setxattr(file, name, value, flags))
 
     def _remove_xattr(self) -> None:
-        name = f"user.{self._rng.choice('abc')}"
+        name = f"trusted.{self._rng.choice('abc')}"
         self._with_file(os.O_RDONLY, lambda file: os.removexattr(file, name))
 
     def _list_xattrs(self) -> object:
