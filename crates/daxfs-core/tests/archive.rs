@@ -415,3 +415,32 @@ fn old_links_that_give_the_size_of_their_file_have_no_data() {
     assert_eq!(find(&scan.tree, "a").unwrap().nlink, 2);
     assert!(find(&scan.tree, "b").is_some());
 }
+
+#[test]
+fn links_bring_data_only_where_some_follow() {
+    let link = |size: u64| {
+        let mut link = Header::new_ustar();
+        link.set_entry_type(EntryType::Link);
+        link.as_old_mut().name[..4].copy_from_slice(b"link");
+        link.as_old_mut().linkname[..1].copy_from_slice(b"a");
+        link.set_size(size);
+        link
+    };
+    let begun = |bytes: u64| {
+        let mut writer = Writer::default();
+        writer.file("a", "data").header(link(bytes));
+        writer
+    };
+    // Of the size of what follows, which must not be taken for data.
+    let mut none = begun(1024);
+    none.file("b", "").file("c", "");
+    let mut last = begun(1 << 20);
+    let mut data = begun(4);
+    data.data(b"data").file("b", "").file("c", "");
+    for (writer, names) in [(&mut none, 4), (&mut last, 2), (&mut data, 4)] {
+        let scan = scan_bytes(writer.end()).unwrap();
+        assert_eq!(scan.problems, []);
+        assert_eq!(scan.tree.names() - 1, names);
+        assert_eq!(find(&scan.tree, "link").unwrap().nlink, 2);
+    }
+}

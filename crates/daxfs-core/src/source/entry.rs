@@ -140,7 +140,14 @@ impl Reader {
             let records = Records::parse(&[global, entry.pax.unwrap_or_default()])
                 .ok_or_else(|| bad(format!("a PAX header at {start:#x} that makes no sense")))?;
             records.number("size").map_err(bad)?;
-            let stored = stored(&entry, map.as_ref().map(|(map, _)| map)).map_err(bad)?;
+            let stored = match entry.entry_type.to_byte() {
+                b'1' if !brings_data(&entry, archive, position)? => 0,
+                b'2'..=b'6' => 0,
+                _ => entry.size,
+            };
+            if let Some((map, _)) = &map {
+                check_map(&entry, map, stored).map_err(bad)?;
+            }
             // The padding of the last entry may be missing, its data not.
             *at = match position.checked_add(stored) {
                 Some(end) if end <= archive.len => end.next_multiple_of(BLOCK),
@@ -161,20 +168,28 @@ impl Reader {
     }
 }
 
-/// Bytes of an entry in the archive.
-fn stored(
+/// Whether a hard link brings the data of its file. POSIX lets it, and many give the size alone: what
+/// begins as an entry does is one, and something comes behind the data, if only the end.
+fn brings_data(entry: &ParsedEntry<'_>, archive: &Archive, position: u64) -> Result<bool> {
+    let next = position.checked_add(entry.size).and_then(|end| end.checked_next_multiple_of(BLOCK));
+    let has_next = next.is_some_and(|next| next < archive.len);
+    if entry.size == 0 || !entry.header.is_ustar() || !has_next {
+        return Ok(false);
+    }
+    let mut block = Vec::new();
+    archive.window(position, BLOCK as usize, &mut block)?;
+    let header = block.first_chunk().map(Header::from_bytes);
+    Ok(header.is_none_or(|header| header.verify_checksum().is_err()))
+}
+
+/// Checks that a sparse map is of all the bytes that an entry has in the archive.
+fn check_map(
     entry: &ParsedEntry<'_>,
-    map: Option<&Vec<SparseEntry>>,
-) -> std::result::Result<u64, String> {
-    let stored = match entry.entry_type.to_byte() {
-        // Without PAX, links may give the size of their file and bring no data.
-        b'1' if entry.header.is_ustar() => entry.size,
-        b'1'..=b'6' => 0,
-        _ => entry.size,
-    };
-    let Some(map) = map else { return Ok(stored) };
+    map: &[SparseEntry],
+    stored: u64,
+) -> std::result::Result<(), String> {
     match map.iter().try_fold(0u64, |sum, piece| sum.checked_add(piece.length)) {
-        Some(sum) if sum == stored => Ok(stored),
+        Some(sum) if sum == stored => Ok(()),
         _ => Err(format!(
             "{}: sparse file whose map does not fit its data; write the archive with tar \
              --format=gnu",
