@@ -345,6 +345,20 @@ fn everything_that_cannot_be_taken_is_named() {
 }
 
 #[test]
+fn no_name_of_a_file_is_left_that_cannot_be_taken() {
+    let bytes = Writer::default()
+        .pax(&[("GNU.sparse.size", "9223372036854775807"), ("GNU.sparse.map", "0,4")])
+        .file("vast", "1234")
+        .entry(EntryType::Link, "other", "vast", b"")
+        .file("last", "6")
+        .end();
+    let scan = scan_bytes(bytes).unwrap();
+    let found: Vec<_> = scan.problems.iter().map(|problem| &problem.path[..]).collect();
+    assert_eq!(found, [&b"other"[..], b"vast"]);
+    assert_eq!(scan.tree.names(), 2);
+}
+
+#[test]
 fn global_records_apply_until_they_are_replaced() {
     let bytes = Writer::default()
         .entry(EntryType::XGlobalHeader, "g", "", &pax_records(&[("uid", "77"), ("comment", "x")]))

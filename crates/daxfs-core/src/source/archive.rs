@@ -246,13 +246,15 @@ impl Names {
         progress: &Progress,
     ) -> Result<std::result::Result<(), String>> {
         let node = &mut self.nodes[node as usize];
-        let Some(sparse) = node.sparse.take() else { return Ok(Ok(())) };
+        let Some(sparse) = &node.sparse else { return Ok(Ok(())) };
         match archive.expand(sparse.position, &sparse.segments, sparse.size, progress) {
             Ok(position) => {
                 node.attributes.position = position;
+                node.sparse = None;
                 Ok(Ok(()))
             }
-            // A size that no file can have says nothing about the other entries.
+            // A size that no file can have says nothing about the other entries. The map stays, for
+            // the file's other names.
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::FileTooLarge => {
                 Ok(Err(format!("sparse file of {} bytes: {}", sparse.size, reason(&source))))
             }
