@@ -39,6 +39,18 @@ def test_stat_is_what_the_host_says(image: daxfs.Image, tree: Path) -> None:
         assert info.is_symlink() == stat.S_ISLNK(host.st_mode)
 
 
+def test_seconds_are_rounded_as_the_host_does(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    for number in range(-50, 50):
+        file = tmp_path / f"tree/{number}"
+        file.touch()
+        os.utime(file, ns=(0, number * 34_567_891_234_567_891))
+    daxfs.build(tmp_path / "tree", tmp_path / "x.daxfs")
+    with daxfs.open(tmp_path / "x.daxfs") as image:
+        for file in (tmp_path / "tree").iterdir():
+            assert image.stat(file.name).st_mtime == file.stat().st_mtime
+
+
 def test_stat_objects_are_values(image: daxfs.Image) -> None:
     assert image.stat("hard") == image.stat("dir/text.txt")
     assert hash(image.stat("hard")) == hash(image.stat("dir/text.txt"))

@@ -67,24 +67,29 @@ impl From<Inode> for Stat {
     }
 }
 
+/// A time in seconds, rounded as `os.stat` does it: who compares the two shall find them equal.
+fn seconds(ns: i64) -> f64 {
+    ns.div_euclid(1_000_000_000) as f64 + 1e-9 * ns.rem_euclid(1_000_000_000) as f64
+}
+
 #[pymethods]
 impl Stat {
     /// Time of last access in seconds since 1970.
     #[getter]
     fn st_atime(&self) -> f64 {
-        self.st_atime_ns as f64 / 1e9
+        seconds(self.st_atime_ns)
     }
 
     /// Time of the last change of any kind in seconds since 1970.
     #[getter]
     fn st_ctime(&self) -> f64 {
-        self.st_ctime_ns as f64 / 1e9
+        seconds(self.st_ctime_ns)
     }
 
     /// Modification time in seconds since 1970.
     #[getter]
     fn st_mtime(&self) -> f64 {
-        self.st_mtime_ns as f64 / 1e9
+        seconds(self.st_mtime_ns)
     }
 
     /// Whether it is a directory.
