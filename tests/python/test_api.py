@@ -411,6 +411,13 @@ def test_image_facts(image: daxfs.Image, image_path: Path) -> None:
     assert not image.branches
 
 
+def test_the_name_of_an_image_leads_to_it(image_path: Path, tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff.daxfs"
+    os.link(image_path, name)
+    with daxfs.open(name) as image:
+        assert os.fsencode(image.name) == name
+
+
 @pytest.mark.parametrize("form", [str, os.fsencode, Path], ids=["str", "bytes", "Path"])
 def test_every_form_of_source(image_path: Path, form: type) -> None:
     with daxfs.open(form(str(image_path))) as image:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An open image: the engine below `daxfs.Image`.
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, RwLock};
 
 use daxfs_core::Error;
@@ -134,8 +135,9 @@ impl Image {
 
     /// What the image was opened from.
     #[getter]
-    fn name(slf: &Bound<'_, Self>) -> Result<String> {
-        Ok(core(slf)?.region().name().display().to_string())
+    fn name<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, PyString>> {
+        let name = core(slf)?.region().name().as_os_str().as_bytes().to_vec();
+        Ok(decode(slf.py(), &name)?)
     }
 
     /// Size of the whole image in bytes.
