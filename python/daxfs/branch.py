@@ -207,7 +207,9 @@ class Branch(Tree, _daxfs.Branch):
             `data` is not bytes in one piece; the file is as it was.
         """
         # First, since opening the file empties it.
-        content = memoryview(data).cast("B")
+        content = memoryview(data)
+        if not content.c_contiguous:
+            raise TypeError("data must be bytes in one piece, not strided")
         return self._open_raw(path, "wb").write(content, 0)
 
     def write_text(

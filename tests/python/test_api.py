@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any, assert_type
 
+import numpy as np
 import pytest
 
 import daxfs
@@ -311,6 +312,10 @@ def test_readinto_takes_any_contiguous_buffer(image: daxfs.Image, tree: Path) ->
         assert file.readinto(numbers) == 4096
     assert numbers.tobytes() == (tree / "big").read_bytes()[:4096]
     assert image.open("empty").readinto(bytearray(0)) == 0
+    # Arrays of numpy's may have more than one dimension and no items, or no dimension and one.
+    for shape, count in ((0, 3), 0), ((), 8):
+        items: Any = np.zeros(shape)
+        assert image.open("big").readinto(items) == count
 
 
 def test_streams_work_with_the_standard_library(tmp_path: Path) -> None:

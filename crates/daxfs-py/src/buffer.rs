@@ -8,7 +8,7 @@ use std::sync::Arc;
 use daxfs_core::region::DataView;
 use daxfs_core::view::View;
 use daxfs_core::write::Mapping;
-use pyo3::buffer::PyBuffer;
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -88,8 +88,7 @@ pub(crate) fn fill<T: Send>(
     target: &Bound<'_, PyAny>,
     fill: impl FnOnce(&mut [u8]) -> T + Send,
 ) -> PyResult<T> {
-    // Whatever the items are, they are bytes to us.
-    let buffer = PyBuffer::<u8>::get(&byte_view(target)?)?;
+    let buffer = PyUntypedBuffer::get(&byte_view(target)?)?;
     if buffer.readonly() || !buffer.is_c_contiguous() {
         return Err(PyBufferError::new_err("a writable, contiguous buffer is needed"));
     }
@@ -114,7 +113,7 @@ pub(crate) fn lend<T: Send>(
     source: &Bound<'_, PyAny>,
     take: impl FnOnce(&[u8]) -> T + Send,
 ) -> PyResult<T> {
-    let buffer = PyBuffer::<u8>::get(&byte_view(source)?)?;
+    let buffer = PyUntypedBuffer::get(&byte_view(source)?)?;
     if !buffer.is_c_contiguous() {
         return Err(PyBufferError::new_err("a contiguous buffer is needed"));
     }
@@ -139,10 +138,11 @@ struct Pointer(*mut u8);
 // SAFETY: `Python::detach` runs its closure on the same thread; nothing is really sent.
 unsafe impl Send for Pointer {}
 
-/// `memoryview(target).cast("B")`, for buffers whose items are not bytes.
+/// What a caller's buffer holds, as bytes, whatever its items are; what is empty cannot be cast.
 fn byte_view<'py>(target: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let view = pyo3::types::PyMemoryView::from(target)?.into_any();
-    if view.getattr("format")?.extract::<&str>()? == "B" {
+    let are_bytes = view.getattr("format")?.extract::<&str>()? == "B";
+    if are_bytes || view.getattr("nbytes")?.extract::<usize>()? == 0 {
         return Ok(view);
     }
     view.call_method1("cast", ("B",))
