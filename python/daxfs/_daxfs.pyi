@@ -76,6 +76,19 @@ class Buffer:
 
 @final
 class Stat:
+    def __new__(
+        cls,
+        st_mode: int,
+        st_ino: int,
+        st_nlink: int,
+        st_uid: int,
+        st_gid: int,
+        st_size: int,
+        st_rdev: int,
+        st_atime_ns: int,
+        st_mtime_ns: int,
+        st_ctime_ns: int,
+    ) -> Self: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -123,6 +136,7 @@ class DirEntry:
 
 @final
 class Extent:
+    def __new__(cls, file_offset: int, image_offset: int, length: int) -> Self: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -135,6 +149,7 @@ class Extent:
 
 @final
 class Span:
+    def __new__(cls, name: str, offset: int, size: int) -> Self: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -147,6 +162,7 @@ class Span:
 
 @final
 class Opener:
+    def __new__(cls, id: int, pid: int, same_system: bool, alive: bool | None) -> Self: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -161,6 +177,19 @@ class Opener:
 
 @final
 class BranchStatus:
+    def __new__(
+        cls,
+        id: int,
+        name: str,
+        parent: str | None,
+        log_size: int,
+        size: int | None,
+        created_ns: int | None,
+        owner: Opener | None,
+        frozen: bool,
+        quarantined: bool,
+        layers: int,
+    ) -> Self: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
@@ -335,6 +364,16 @@ class Branch(Tree):
 
 @final
 class Maintained:
+    def __new__(
+        cls,
+        dead_openers: int,
+        broken_holds: int,
+        records: int,
+        bytes: int,
+        leaked_bytes: int,
+        folded_layers: int,
+        busy: bool,
+    ) -> Self: ...
     @property
     def dead_openers(self) -> int: ...
     @property
@@ -352,6 +391,15 @@ class Maintained:
 
 @final
 class Finding:
+    def __new__(
+        cls,
+        severity: Literal["error", "warning"],
+        what: str,
+        offset: int,
+        expected: str,
+        found: str,
+        text: str,
+    ) -> Self: ...
     @property
     def severity(self) -> Literal["error", "warning"]: ...
     @property
@@ -365,6 +413,18 @@ class Finding:
 
 @final
 class Report:
+    def __new__(
+        cls,
+        errors: int,
+        warnings: int,
+        findings: list[Finding],
+        inodes: int,
+        directories: int,
+        files: int,
+        symlinks: int,
+        dirents: int,
+        data_bytes: int,
+    ) -> Self: ...
     @property
     def errors(self) -> int: ...
     @property
@@ -407,6 +467,21 @@ class Progress:
 
 @final
 class BuildResult:
+    def __new__(
+        cls,
+        files: int,
+        directories: int,
+        symlinks: int,
+        specials: int,
+        hard_links: int,
+        data_bytes: int,
+        metadata_bytes: int,
+        size: int,
+        spans: list[Span],
+        uuid: str | None,
+        skipped: list[tuple[str, str]],
+        fd: int | None,
+    ) -> Self: ...
     @property
     def files(self) -> int: ...
     @property
@@ -442,6 +517,7 @@ def build(
 
 @final
 class ExtractResult:
+    def __new__(cls, entries: int, bytes: int, unrestored: int) -> Self: ...
     @property
     def entries(self) -> int: ...
     @property
@@ -451,6 +527,7 @@ class ExtractResult:
 
 @final
 class Difference:
+    def __new__(cls, path: str, kind: str, detail: str) -> Self: ...
     @property
     def path(self) -> str: ...
     @property
@@ -460,6 +537,14 @@ class Difference:
 
 @final
 class PathChange:
+    def __new__(
+        cls,
+        path: str,
+        kind: Literal["added", "changed", "removed"],
+        aspects: list[str],
+        before: Stat | None,
+        after: Stat | None,
+    ) -> Self: ...
     @property
     def path(self) -> str: ...
     @property
@@ -473,6 +558,16 @@ class PathChange:
 
 @final
 class LogEntry:
+    def __new__(
+        cls,
+        offset: int,
+        time_ns: int,
+        ino: int,
+        path: str | None,
+        new_path: str | None,
+        kind: str,
+        detail: str,
+    ) -> Self: ...
     @property
     def offset(self) -> int: ...
     @property

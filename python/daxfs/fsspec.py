@@ -28,6 +28,7 @@ import fsspec
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.core import has_magic
 from fsspec.implementations.local import make_path_posix
+from fsspec.spec import make_instance
 from fsspec.utils import other_paths
 
 from . import image as _image
@@ -103,18 +104,26 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
                 errno.EINVAL,
                 f"an image must be local to be mapped, not behind {target_protocol!r}: copy it",
             )
-        self._source, self._name, self._made_of = source, branch, parent
+        # Neither another directory nor another process changes what it leads to.
+        self._source = _image.lasting(source) or source
+        self._name, self._made_of = branch, parent
         self._branch: Branch | None = None
         self._users = 0
         # A file that nobody closed may be deleted, and so closed, by a thread that is in here.
         self._lock = threading.RLock()
         try:
-            self.image = _image.open(source, branch=branch, trusted=trusted)
+            self.image = _image.open(self._source, branch=branch, trusted=trusted)
         except NoBranchError:
             if parent is None:
                 raise
             # Until it is made it looks as its parent does.
-            self.image = _image.open(source, branch=parent, trusted=trusted)
+            self.image = _image.open(self._source, branch=parent, trusted=trusted)
+
+    def __reduce__(self) -> Any:
+        # It tells what to do where another process cannot open it.
+        self.image.__reduce__()
+        options = {**self.storage_options, "fo": None, "image": self._source}
+        return make_instance, (type(self), (), options)
 
     @property
     def _tree(self) -> Tree:

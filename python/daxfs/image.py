@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, overload
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any, overload
 
 from . import _daxfs
-from .errors import NoBranchError
+from .errors import InvalidError, NoBranchError
 from .tree import Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Self, SupportsIndex
 
     from _typeshed import StrOrBytesPath
@@ -73,6 +75,24 @@ def open(
     return Image(source, branch=branch, writable=writable, trusted=trusted, invalidate=invalidate)
 
 
+def lasting(source: StrOrBytesPath | int) -> str | bytes | None:
+    """Return what leads to an image also from elsewhere; none for descriptors."""
+    if isinstance(source, str) and source.startswith(("fd:", "dmabuf:")):
+        return None
+    if isinstance(source, str) and source.startswith("phys:"):
+        return source
+    try:
+        path = os.fspath(source)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    if os.path.isabs(path):
+        return path
+    # Not normalised: what is before a ".." may be a link.
+    if isinstance(path, bytes):
+        return os.path.join(os.getcwdb(), path)
+    return os.path.join(os.getcwd(), path)
+
+
 class Branches(tuple["BranchStatus", ...]):
     """The branches of an image: a sequence, main first, that also goes by names."""
 
@@ -112,7 +132,38 @@ class Image(Tree, _daxfs.Image):
 
     Paths are taken from the root of the image, with or without a slash in front. Names are bytes;
     as text they are UTF-8 with ``surrogateescape``. Symbolic links are followed inside the image.
+
+    One that was opened by a path, or by a physical address, can be copied and pickled, for workers
+    in other processes: it is opened again, with the same options, and shows what is there then.
     """
+
+    def __init__(
+        self,
+        source: StrOrBytesPath | int,
+        *,
+        branch: str | None = None,
+        writable: bool = False,
+        trusted: bool = False,
+        invalidate: bool = False,
+    ) -> None:
+        self._source = lasting(source)
+        self._options: dict[str, Any] = {
+            "branch": branch,
+            "writable": writable,
+            "trusted": trusted,
+            "invalidate": invalidate,
+        }
+
+    def __reduce__(self) -> tuple[Callable[..., Image], tuple[str | bytes]]:
+        """Tell pickle and copy how to open the image again."""
+        if self.closed:
+            raise InvalidError(errno.EINVAL, "the image is closed, so there is nothing to pickle")
+        if self._source is None:
+            raise TypeError(
+                f"cannot pickle {self!r}: its descriptor means nothing in another process; open "
+                "the image by a path"
+            )
+        return partial(type(self), **self._options), (self._source,)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else repr(self.name)

@@ -24,7 +24,7 @@ use crate::paths::ImagePath;
 use crate::tree::{Source, Tree, expect_file, links};
 
 /// A party that has an image open for writing.
-#[pyclass(frozen, eq, hash, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, get_all, from_py_object, new = "from_fields", module = "daxfs._daxfs")]
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Opener {
     /// Identity in the opener table.
@@ -53,10 +53,14 @@ impl Opener {
     fn __repr__(&self) -> String {
         format!("<Opener {} pid={}>", self.id, self.pid)
     }
+
+    fn __getnewargs__(&self) -> (u64, u32, bool, Option<bool>) {
+        (self.id, self.pid, self.same_system, self.alive)
+    }
 }
 
 /// A branch of an image.
-#[pyclass(frozen, eq, hash, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, get_all, new = "from_fields", module = "daxfs._daxfs")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct BranchStatus {
     /// Identity; never used twice.
@@ -122,6 +126,16 @@ impl BranchStatus {
     fn __repr__(&self) -> String {
         let parent = self.parent.as_ref().map_or("None".into(), |parent| format!("{parent:?}"));
         format!("BranchStatus(name={:?}, parent={parent}, log_size={})", self.name, self.log_size)
+    }
+
+    #[expect(clippy::type_complexity, reason = "the fields, in order")]
+    fn __getnewargs__(
+        &self,
+    ) -> (u64, &str, Option<&str>, u64, Option<u64>, Option<u64>, Option<Opener>, bool, bool, u64)
+    {
+        let Self { id, log_size, size, created_ns, frozen, quarantined, layers, .. } = *self;
+        let (name, parent, owner) = (&self.name[..], self.parent.as_deref(), self.owner.clone());
+        (id, name, parent, log_size, size, created_ns, owner, frozen, quarantined, layers)
     }
 }
 
@@ -378,7 +392,6 @@ impl Branch {
         path, /, *, mode=None, uid=None, gid=None, size=None, atime_ns=None, mtime_ns=None,
         follow_symlinks=true
     ))]
-    #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
     fn set_attributes(
         slf: &Bound<'_, Self>,
         path: ImagePath,
@@ -461,7 +474,6 @@ impl Branch {
 
     /// Opens a file for writing, which is made if need be, or must be new.
     #[pyo3(signature = (path, mode, uid, gid, /, *, create=true, exclusive=false, truncate=false))]
-    #[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
     fn open_for_writing(
         slf: &Bound<'_, Self>,
         path: ImagePath,

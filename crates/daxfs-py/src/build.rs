@@ -89,7 +89,7 @@ impl Options {
 }
 
 /// What was built, or would be.
-#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
 pub(crate) struct BuildResult {
     /// Regular files.
     files: u64,
@@ -113,7 +113,8 @@ pub(crate) struct BuildResult {
     uuid: Option<String>,
     /// Paths that were left out, and why.
     skipped: Vec<(Py<PyString>, String)>,
-    /// Descriptor of the DMA buffer, which is the caller's to close.
+    /// Descriptor of the DMA buffer, which is the caller's to close: a number of the process that
+    /// built it.
     fd: Option<i32>,
 }
 
@@ -135,6 +136,45 @@ impl BuildResult {
             skipped: skipped.into_iter().map(|(path, why)| (path.unbind(), why)).collect(),
             fd: summary.buffer.map(IntoRawFd::into_raw_fd),
         })
+    }
+}
+
+/// Numbers and names of a [`BuildResult`], in order.
+type Fields<'a> = (
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    u64,
+    &'a [Py<Span>],
+    Option<&'a str>,
+    &'a [(Py<PyString>, String)],
+    Option<i32>,
+);
+
+#[pymethods]
+impl BuildResult {
+    fn __getnewargs__(&self) -> Fields<'_> {
+        let Self { files, directories, symlinks, specials, hard_links, .. } = *self;
+        let Self { data_bytes, metadata_bytes, size, fd, .. } = *self;
+        let (spans, uuid, skipped) = (&self.spans[..], self.uuid.as_deref(), &self.skipped[..]);
+        (
+            files,
+            directories,
+            symlinks,
+            specials,
+            hard_links,
+            data_bytes,
+            metadata_bytes,
+            size,
+            spans,
+            uuid,
+            skipped,
+            fd,
+        )
     }
 }
 

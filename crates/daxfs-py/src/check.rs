@@ -13,11 +13,11 @@ use crate::paths::ImageSource;
 use crate::progress::watch;
 
 /// One contradiction between an image and the format.
-#[pyclass(frozen, module = "daxfs._daxfs")]
+#[pyclass(frozen, new = "from_fields", module = "daxfs._daxfs")]
 pub(crate) struct Finding {
     /// `error` or `warning`.
     #[pyo3(get)]
-    severity: &'static str,
+    severity: String,
     /// Field or structure.
     #[pyo3(get)]
     what: String,
@@ -30,6 +30,7 @@ pub(crate) struct Finding {
     /// What is there.
     #[pyo3(get)]
     found: String,
+    /// All of it, as one sentence.
     text: String,
 }
 
@@ -39,7 +40,8 @@ impl From<&finding::Finding> for Finding {
             severity: match finding.severity {
                 finding::Severity::Warning => "warning",
                 finding::Severity::Error => "error",
-            },
+            }
+            .into(),
             what: finding.what.to_string(),
             offset: finding.offset,
             expected: finding.expected.clone(),
@@ -58,10 +60,15 @@ impl Finding {
     fn __repr__(&self) -> String {
         format!("<Finding {}>", self.text)
     }
+
+    fn __getnewargs__(&self) -> (&str, &str, u64, &str, &str, &str) {
+        let Self { severity, what, offset, expected, found, text } = self;
+        (severity, what, *offset, expected, found, text)
+    }
 }
 
 /// What a proof found and what it looked at.
-#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
 pub(crate) struct Report {
     /// Errors, whether or not they are listed.
     errors: u64,
@@ -81,6 +88,16 @@ pub(crate) struct Report {
     dirents: u64,
     /// Bytes of regular files.
     data_bytes: u64,
+}
+
+#[pymethods]
+impl Report {
+    #[expect(clippy::type_complexity, reason = "the fields, in order")]
+    fn __getnewargs__(&self) -> (u64, u64, &[Py<Finding>], u64, u64, u64, u64, u64, u64) {
+        let Self { errors, warnings, inodes, directories, files, symlinks, dirents, .. } = *self;
+        let (findings, data_bytes) = (&self.findings[..], self.data_bytes);
+        (errors, warnings, findings, inodes, directories, files, symlinks, dirents, data_bytes)
+    }
 }
 
 /// Proves everything that the format demands of an image.

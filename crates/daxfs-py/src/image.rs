@@ -24,11 +24,11 @@ use crate::tree::{Source, Tree};
 use crate::workers::share;
 
 /// A named range of bytes in an image.
-#[pyclass(frozen, eq, hash, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, get_all, new = "from_fields", module = "daxfs._daxfs")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Span {
     /// What lies there.
-    name: &'static str,
+    name: String,
     /// Offset in the image.
     offset: u64,
     /// Bytes.
@@ -37,7 +37,7 @@ pub(crate) struct Span {
 
 impl From<&superblock::Span> for Span {
     fn from(span: &superblock::Span) -> Self {
-        Self { name: span.name, offset: span.offset, size: span.size }
+        Self { name: span.name.into(), offset: span.offset, size: span.size }
     }
 }
 
@@ -45,6 +45,10 @@ impl From<&superblock::Span> for Span {
 impl Span {
     fn __repr__(&self) -> String {
         format!("Span(name={:?}, offset={}, size={})", self.name, self.offset, self.size)
+    }
+
+    fn __getnewargs__(&self) -> (&str, u64, u64) {
+        (&self.name, self.offset, self.size)
     }
 }
 
@@ -327,7 +331,7 @@ impl Image {
 }
 
 /// What maintenance did.
-#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
 pub(crate) struct Maintained {
     /// Parties that had died.
     dead_openers: u64,
@@ -343,6 +347,15 @@ pub(crate) struct Maintained {
     folded_layers: u64,
     /// Whether another party was at it, so that only holds were broken.
     busy: bool,
+}
+
+#[pymethods]
+impl Maintained {
+    fn __getnewargs__(&self) -> (u64, u64, u64, u64, u64, u64, bool) {
+        let Self { dead_openers, broken_holds, records, bytes, leaked_bytes, folded_layers, busy } =
+            *self;
+        (dead_openers, broken_holds, records, bytes, leaked_bytes, folded_layers, busy)
+    }
 }
 
 impl From<reclaim::Maintained> for Maintained {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The extension module `daxfs._daxfs`: conversions between Python and the engine, nothing else.
 
+#![allow(clippy::too_many_arguments, reason = "keywords, in Python, and fields of records")]
+
 mod branch;
 mod buffer;
 mod build;

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::paths::decode;
 
 /// Attributes of a file, named as in `os.stat_result`.
-#[pyclass(frozen, eq, hash, module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, new = "from_fields", module = "daxfs._daxfs")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Stat {
     /// Type and permissions.
@@ -116,6 +116,23 @@ impl Stat {
              st_gid={st_gid}, st_size={st_size}, st_rdev={st_rdev}, st_mtime_ns={st_mtime_ns})"
         )
     }
+
+    fn __getnewargs__(&self) -> (u32, u64, u32, u32, u32, u64, u32, i64, i64, i64) {
+        let Self { st_mode, st_ino, st_nlink, st_uid, st_gid, st_size, st_rdev, .. } = *self;
+        let Self { st_atime_ns, st_mtime_ns, st_ctime_ns, .. } = *self;
+        (
+            st_mode,
+            st_ino,
+            st_nlink,
+            st_uid,
+            st_gid,
+            st_size,
+            st_rdev,
+            st_atime_ns,
+            st_mtime_ns,
+            st_ctime_ns,
+        )
+    }
 }
 
 /// An entry of a directory, as `os.DirEntry`.
@@ -210,7 +227,7 @@ impl DirEntry {
 }
 
 /// A run of a file's bytes that lies in one piece in the image.
-#[pyclass(frozen, eq, hash, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, get_all, new = "from_fields", module = "daxfs._daxfs")]
 #[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Extent {
     /// Offset in the file.
@@ -236,5 +253,9 @@ impl Extent {
     fn __repr__(&self) -> String {
         let Self { file_offset, image_offset, length } = self;
         format!("Extent(file_offset={file_offset}, image_offset={image_offset}, length={length})")
+    }
+
+    fn __getnewargs__(&self) -> (u64, u64, u64) {
+        (self.file_offset, self.image_offset, self.length)
     }
 }

@@ -27,7 +27,7 @@ use crate::stat::Stat;
 use crate::tree::Tree;
 
 /// What was taken out of an image.
-#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
 pub(crate) struct ExtractResult {
     /// Entries made.
     entries: u64,
@@ -35,6 +35,13 @@ pub(crate) struct ExtractResult {
     bytes: u64,
     /// Files that miss what only root may restore, or what the archive has no form for.
     unrestored: u64,
+}
+
+#[pymethods]
+impl ExtractResult {
+    fn __getnewargs__(&self) -> (u64, u64, u64) {
+        (self.entries, self.bytes, self.unrestored)
+    }
 }
 
 /// Extracts a file, or a directory and what is below it.
@@ -102,12 +109,12 @@ pub(crate) fn extract_tar(
 }
 
 /// One difference between an image and a directory.
-#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
 pub(crate) struct Difference {
     /// Path relative to what was compared; empty for that itself.
     path: Py<PyString>,
     /// What differs, in a word.
-    kind: &'static str,
+    kind: String,
     /// What differs, in words.
     detail: String,
 }
@@ -118,6 +125,10 @@ impl Difference {
         let path = self.path.bind(py).repr()?;
         Ok(format!("<Difference {path}: {}>", self.detail))
     }
+
+    fn __getnewargs__(&self) -> (&Py<PyString>, &str, &str) {
+        (&self.path, &self.kind, &self.detail)
+    }
 }
 
 /// Compares a directory of an image with one of the host.
@@ -126,7 +137,6 @@ impl Difference {
     tree, path, directory, /, *,
     ignore_mtime=false, ignore_owner=false, ignore_xattrs=false, watcher=None
 ))]
-#[expect(clippy::too_many_arguments, reason = "keywords, in Python")]
 pub(crate) fn compare(
     py: Python<'_>,
     tree: &Bound<'_, Tree>,
@@ -144,7 +154,7 @@ pub(crate) fn compare(
     let difference = |found: diff::Difference| {
         Ok(Difference {
             path: decode(py, &found.path)?.unbind(),
-            kind: found.what.name(),
+            kind: found.what.name().into(),
             detail: found.what.to_string(),
         })
     };
@@ -152,14 +162,14 @@ pub(crate) fn compare(
 }
 
 /// A path that is not what it was.
-#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
 pub(crate) struct PathChange {
     /// Path from the root, with a slash in front.
     path: Py<PyString>,
     /// What became of it: `added`, `changed` or `removed`.
-    kind: &'static str,
+    kind: String,
     /// What changed.
-    aspects: Vec<&'static str>,
+    aspects: Vec<String>,
     /// Attributes that it had; none if it was added.
     before: Option<Py<Stat>>,
     /// Attributes that it has; none if it was removed.
@@ -172,6 +182,14 @@ impl PathChange {
         let path = self.path.bind(py).repr()?;
         let aspects = if self.aspects.is_empty() { "" } else { ": " };
         Ok(format!("<PathChange {} {path}{aspects}{}>", self.kind, self.aspects.join(", ")))
+    }
+
+    #[expect(clippy::type_complexity, reason = "the fields, in order")]
+    fn __getnewargs__(
+        &self,
+    ) -> (&Py<PyString>, &str, &[String], Option<&Py<Stat>>, Option<&Py<Stat>>) {
+        let Self { path, kind, aspects, before, after } = self;
+        (path, kind, aspects, before.as_ref(), after.as_ref())
     }
 }
 
@@ -196,8 +214,8 @@ pub(crate) fn changes(
     let change = |change: Change| {
         Ok(PathChange {
             path: decode(py, &[b"/", &change.path[..]].concat())?.unbind(),
-            kind: change.kind(),
-            aspects: change.aspects.iter().map(|aspect| aspect.name()).collect(),
+            kind: change.kind().into(),
+            aspects: change.aspects.iter().map(|aspect| aspect.name().into()).collect(),
             before: stat(change.before)?,
             after: stat(change.after)?,
         })
@@ -206,7 +224,7 @@ pub(crate) fn changes(
 }
 
 /// An entry of a branch's log.
-#[pyclass(frozen, get_all, module = "daxfs._daxfs")]
+#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
 pub(crate) struct LogEntry {
     /// Image offset.
     offset: u64,
@@ -219,9 +237,20 @@ pub(crate) struct LogEntry {
     /// What a name became, or what another name is.
     new_path: Option<Py<PyString>>,
     /// What was done, in a word.
-    kind: &'static str,
+    kind: String,
     /// What was done, in words.
     detail: String,
+}
+
+#[pymethods]
+impl LogEntry {
+    #[expect(clippy::type_complexity, reason = "the fields, in order")]
+    fn __getnewargs__(
+        &self,
+    ) -> (u64, i64, u64, Option<&Py<PyString>>, Option<&Py<PyString>>, &str, &str) {
+        let Self { offset, time_ns, ino, path, new_path, kind, detail } = self;
+        (*offset, *time_ns, *ino, path.as_ref(), new_path.as_ref(), kind, detail)
+    }
 }
 
 /// What a branch's own log holds, oldest entry first.
@@ -240,7 +269,7 @@ pub(crate) fn log(py: Python<'_>, image: &Bound<'_, Image>, branch: &str) -> Res
             ino: entry.ino,
             path: path(old)?,
             new_path: path(new_path)?,
-            kind: entry.change.kind(),
+            kind: entry.change.kind().into(),
             detail: entry.change.to_string(),
         })
     };
