@@ -364,7 +364,8 @@ fn first_difference(
         return Ok(None);
     }
     let shown = || directory.join(std::ffi::OsStr::from_bytes(&pair.path));
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Should a FIFO have taken the file's place, opening it must not wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file =
         open_beneath(root, &pair.path, flags).map_err(|errno| Error::io("open", shown())(errno))?;
     let file = File::from(file);

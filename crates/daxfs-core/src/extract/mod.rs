@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 pub use archive::{TarSummary, to_tar};
@@ -25,8 +25,9 @@ use crate::base::Inode;
 use crate::error::{Error, Result};
 use crate::format::{device, mode};
 use crate::name::is_name;
-use crate::paths::{descend, join};
+use crate::paths::join;
 use crate::progress::Progress;
+use crate::source::open_beneath;
 use crate::view::{BYTES_PER_NAME, Entry, View};
 
 /// Entries that one task makes; small enough to share a large directory among processors.
@@ -206,16 +207,9 @@ impl Extraction<'_> {
 
     /// Opens a directory below the destination without following a link anywhere on the way.
     fn open_directory(&self, root: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
-        let open = |at: BorrowedFd<'_>, piece: &[u8]| {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-            rustix::fs::openat2(at, piece, flags, Mode::empty(), resolve)
-                .map_err(|errno| Error::io("open the directory", self.path(path, b""))(errno))
-        };
-        let (above, rest) =
-            descend(path, |above, piece| open(above.unwrap_or(root).as_fd(), piece))?;
-        let rest = if rest.is_empty() { b"." } else { rest };
-        open(above.as_ref().unwrap_or(root).as_fd(), rest)
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        open_beneath(root, path, flags)
+            .map_err(|errno| Error::io("open the directory", self.path(path, b""))(errno))
     }
 
     /// Makes what `directory` names, except for more names of one file.

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::names::{Name, Names};
@@ -275,14 +275,17 @@ fn directory_flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
 
-/// Opens a path below `root`, without following a link.
+/// Opens a path below `root`, without following a link anywhere on the way: somebody may put one in
+/// the place of a directory at any time.
 pub(crate) fn open_beneath(
     root: &OwnedFd,
     path: &[u8],
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
-    let open =
-        |at: BorrowedFd<'_>, path: &[u8], flags| rustix::fs::openat(at, path, flags, Mode::empty());
+    let open = |at: BorrowedFd<'_>, path: &[u8], flags| {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        rustix::fs::openat2(at, path, flags, Mode::empty(), resolve)
+    };
     let (above, rest) = descend(path, |above, piece| {
         open(above.unwrap_or(root).as_fd(), piece, directory_flags())
     })?;
@@ -292,4 +295,24 @@ pub(crate) fn open_beneath(
 
 fn reason(errno: Errno) -> String {
     crate::error::reason(&errno.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_link_is_followed_on_the_way() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(tree.path().join("dir/below")).unwrap();
+        std::os::unix::fs::symlink("dir", tree.path().join("link")).unwrap();
+        let root = open_top(tree.path()).unwrap();
+        let deep = [b"./".repeat(3000), b"link/below".to_vec()].concat();
+        for path in [&b"link"[..], b"link/below", &deep] {
+            assert!(open_beneath(&root, path, directory_flags()).is_err(), "{}", path.len());
+        }
+        for path in [&b""[..], b"dir", b"dir/below"] {
+            assert!(open_beneath(&root, path, directory_flags()).is_ok());
+        }
+    }
 }
