@@ -5,8 +5,15 @@ use regex::{Regex, RegexSet};
 
 use crate::error::{Error, Result};
 
+/// Names of classes of ASCII characters.
+const CLASSES: [&str; 12] = [
+    "alnum", "alpha", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
+    "upper", "xdigit",
+];
+
 /// Shell patterns of what to leave out: `*`, `?`, `[…]` and `\` as in glob(7), and `**` for any
-/// number of directories. They are of characters; a byte of a name that is not UTF-8 is one of them.
+/// number of directories. They are of characters; a byte of a name that is not UTF-8 is one of them. Named classes
+/// such as `[[:digit:]]` are of ASCII.
 ///
 /// A pattern without a slash is compared with names, one with a slash with paths relative to the
 /// root; one that ends in a slash is for directories only. Leaving out a directory leaves out what
@@ -115,18 +122,42 @@ fn translate_class(text: &str) -> Option<(String, usize)> {
     let inside = &text[1..];
     let negated = inside.starts_with(['!', '^']);
     let members = if negated { &inside[1..] } else { inside };
-    // A bracket in front is one of the members.
-    let first = members.chars().next()?;
-    let end = first.len_utf8() + members[first.len_utf8()..].find(']')?;
     let mut class = String::from(if negated { "[^/" } else { "[" });
-    for member in members[..end].chars() {
-        if member != '-' && !member.is_alphanumeric() {
-            class.push('\\');
+    let mut rest = members;
+    loop {
+        let first = rest.chars().next()?;
+        // A bracket in front is one of the members.
+        if first == ']' && rest.len() < members.len() {
+            break;
         }
-        class.push(member);
+        if let Some(named) = named_class(rest) {
+            class.push_str(named);
+            rest = &rest[named.len()..];
+            continue;
+        }
+        rest = &rest[first.len_utf8()..];
+        push_member(&mut class, first);
+        let last = rest.strip_prefix('-').and_then(|rest| rest.chars().next());
+        if let Some(last) = last.filter(|last| *last != ']') {
+            class.push('-');
+            push_member(&mut class, last);
+            rest = &rest[1 + last.len_utf8()..];
+        }
     }
-    class.push(']');
-    Some((class, text.len() - members.len() + end + 1))
+    // A range may have a slash in it, which no class matches.
+    class.push_str("&&[^/]]");
+    Some((class, text.len() - rest.len() + 1))
+}
+
+/// The named class that `text` begins with, which is written the same in an expression.
+fn named_class(text: &str) -> Option<&str> {
+    let end = text.strip_prefix("[:")?.find(":]")?;
+    let named = &text[..end + 4];
+    CLASSES.contains(&&named[2..end + 2]).then_some(named)
+}
+
+fn push_member(class: &mut String, member: char) {
+    class.push_str(&regex::escape(member.encode_utf8(&mut [0; 4])));
 }
 
 #[cfg(test)]
@@ -146,6 +177,19 @@ mod tests {
             ("caf[!a-e]", "café", true),
             ("caf[^é]", "café", false),
             ("[]a]", "]", true),
+            ("[]-a]", "_", true),
+            ("[--0]", ".", true),
+            ("[--0]", "1", false),
+            ("[<–]", "–", true),
+            ("[+--]", ",", true),
+            ("[[?*\\]", "\\", true),
+            ("[[:digit:]_]*", "7a", true),
+            ("[[:digit:]_]*", "_a", true),
+            ("[[:digit:]_]*", "a", false),
+            ("[![:upper:][:space:]]", "E", false),
+            ("[![:upper:][:space:]]", "é", true),
+            ("[[:none:]]", "n]", true),
+            ("dir[ -~]a", "dir/a", false),
             ("[a-]", "-", true),
             ("[", "[", true),
             ("[.+]", "x", false),
