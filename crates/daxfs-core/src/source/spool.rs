@@ -192,11 +192,11 @@ impl Archive {
         progress: &Progress,
     ) -> Result<u64> {
         if let Some(dir) = self.spool_dir.take() {
-            let mut spool = create(&dir)?;
-            io::Seek::rewind(&mut self.file)
-                .and_then(|()| io::copy(&mut self.file, &mut spool))
-                .map_err(Error::io("copy the archive into", &dir))?;
-            self.file = spool;
+            io::Seek::rewind(&mut self.file).map_err(Error::io("read", &self.name))?;
+            // What it has grown by meanwhile must not be in holes.
+            let whole = (&self.file).take(self.len);
+            let failed = |error| Error::io("read", &self.name)(error);
+            self.file = spool(whole, failed, &dir, progress)?.0;
         }
         let start = self.end.next_multiple_of(BLOCK_SIZE);
         let grow = Error::io("expand a sparse file of", &self.name);
@@ -272,6 +272,27 @@ fn read_magic(source: &mut impl Read) -> io::Result<Vec<u8>> {
     Ok(magic)
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_archive_grows_by_is_in_no_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("archive");
+        std::fs::write(&path, "data").unwrap();
+        let progress = Progress::default();
+        let input = ArchiveInput::Path(path.clone());
+        let mut archive = Archive::open(input, dir.path(), &progress).unwrap();
+        std::fs::write(&path, [b'x'; 1 << 16]).unwrap();
+        let size = 3 * BLOCK_SIZE;
+        let start = archive.expand(0, &[], size, &progress).unwrap();
+        let mut hole = vec![1; size as usize];
+        archive.file.read_exact_at(&mut hole, start).unwrap();
+        assert_eq!(hole, vec![0; size as usize]);
+    }
+}
+
 fn decompress(
     stream: impl Read,
     name: &Path,
@@ -287,16 +308,26 @@ fn decompress(
     let mut decoder =
         compression.decoder(magic.chain(stream)).map_err(|error| failed("decompress", error))?;
     let action = if compression == Compression::None { "read" } else { "decompress" };
+    spool(&mut decoder, |error| failed(action, error), dir, progress)
+}
+
+/// Copies a stream to a file without a name; gives that and its bytes.
+fn spool(
+    mut stream: impl Read,
+    failed: impl Fn(io::Error) -> Error,
+    dir: &Path,
+    progress: &Progress,
+) -> Result<(File, u64)> {
     let mut spool = create(dir)?;
     let mut buffer = Buffer::of(PIECE);
     let mut len = 0;
     loop {
         progress.check()?;
-        let read = match decoder.read(&mut buffer) {
+        let read = match stream.read(&mut buffer) {
             Ok(0) => return Ok((spool, len)),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(failed(action, error)),
+            Err(error) => return Err(failed(error)),
         };
         spool.write_all(&buffer[..read]).map_err(Error::io("spool the archive in", dir))?;
         len += read as u64;
