@@ -12,6 +12,7 @@ import tarfile
 import threading
 import uuid
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, assert_type
 
@@ -683,6 +684,31 @@ def test_archives_go_both_ways(image: daxfs.Image, tmp_path: Path) -> None:
         names = {path: again.lstat(path).st_mode for path in again.glob("**")}
         assert names == {path: image.lstat(path).st_mode for path in image.glob("**")}
         assert again.read_bytes("big") == image.read_bytes("big")
+
+
+def test_an_archive_may_wait_for_its_reader(image: daxfs.Image, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    waiting = threading.Event()
+
+    def read() -> bytes:
+        waiting.wait()
+        return pipe.read_bytes()
+
+    with ThreadPoolExecutor(1) as pool:
+        archive = pool.submit(read)
+        image.extract_tar(pipe, progress=lambda _: waiting.set())
+        with tarfile.open(fileobj=io.BytesIO(archive.result())) as tar:
+            assert "big" in tar.getnames()
+    # Neither the lack of a reader nor one that does not read keeps it from being stopped.
+    with pytest.raises(errors.CancelledError):
+        image.extract_tar(pipe, progress=lambda progress: progress.cancel())
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(errors.CancelledError):
+            image.extract_tar(pipe, progress=lambda progress: progress.cancel())
+    finally:
+        os.close(reader)
 
 
 def test_reports(image_path: Path, tmp_path: Path) -> None:

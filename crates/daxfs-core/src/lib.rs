@@ -38,6 +38,7 @@ pub mod name;
 pub mod newfile;
 pub mod opener;
 pub mod paths;
+pub mod patient;
 pub mod persist;
 pub mod progress;
 pub mod region;

@@ -14,6 +14,7 @@ use daxfs_core::dump::{self as dumping, DumpFormat, DumpOptions};
 use daxfs_core::extract::{self as engine, ExtractOptions};
 use daxfs_core::history::{self, Event};
 use daxfs_core::newfile::NewFile;
+use daxfs_core::patient::Patient;
 use daxfs_core::region::{Access, Region};
 use daxfs_core::view::Links;
 use pyo3::prelude::*;
@@ -71,9 +72,9 @@ pub(crate) fn extract(
 const STDOUT: &str = "standard output";
 
 /// Standard output, not by way of the library's line buffer.
-fn stdout() -> Result<File> {
+fn stdout() -> daxfs_core::Result<File> {
     let fd = std::io::stdout().as_fd().try_clone_to_owned();
-    Ok(fd.map_err(Error::io("open", STDOUT))?.into())
+    fd.map_err(Error::io("open", STDOUT)).map(File::from)
 }
 
 /// Writes a directory and what is below it as a tar archive: to a file, which takes its name when
@@ -89,22 +90,22 @@ pub(crate) fn extract_tar(
     watcher: Option<Py<PyAny>>,
 ) -> Result<ExtractResult> {
     let (view, top) = tree.get().resolve(&path, Links::Follow)?;
-    let write = |mut out: &File, name: &Path| {
-        watch(py, watcher, |progress| engine::to_tar(&view, &top, &mut out, name, progress))
-    };
-    let done = match archive.map(|path| path.0) {
-        None => write(&stdout()?, STDOUT.as_ref())?,
-        Some(path) if std::fs::metadata(&path).is_ok_and(|there| !there.is_file()) => {
-            let file = File::options().write(true).open(&path);
-            write(&file.map_err(Error::io("open", &path))?, &path)?
+    let done = watch(py, watcher, |progress| {
+        let write =
+            |out: &mut dyn Write, name: &Path| engine::to_tar(&view, &top, out, name, progress);
+        match archive.map(|path| path.0) {
+            None => write(&mut stdout()?, STDOUT.as_ref()),
+            Some(path) if path.metadata().is_ok_and(|there| !there.is_file()) => {
+                write(&mut Patient::open_to_write(&path, progress)?, &path)
+            }
+            Some(path) => {
+                let file = NewFile::create(&path, force)?;
+                let done = write(&mut file.file(), &path)?;
+                file.finish()?;
+                Ok(done)
+            }
         }
-        Some(path) => {
-            let file = NewFile::create(&path, force)?;
-            let done = write(file.file(), &path)?;
-            file.finish()?;
-            done
-        }
-    };
+    })?;
     Ok(ExtractResult { entries: done.entries, bytes: done.bytes, unrestored: done.sockets })
 }
 

@@ -2,7 +2,7 @@
 //! A tree as a tar archive: PAX, and the same bytes for the same tree.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use tar_core::{EntryType, HeaderBuilder, HeaderError};
@@ -91,7 +91,7 @@ pub fn to_tar(
         archive.entry(path, &inode, first.as_deref())?;
     }
     archive.write(&[0; 2 * BLOCK as usize])?;
-    archive.out.flush().map_err(Error::io("write", name))?;
+    archive.out.flush().map_err(|error| archive.failed(error))?;
     Ok(archive.summary)
 }
 
@@ -235,7 +235,7 @@ impl Archive<'_> {
                     if data {
                         self.view.read(inode, done, piece)?;
                     }
-                    self.out.write_all(piece).map_err(Error::io("write", self.name))?;
+                    self.write(piece)?;
                     self.progress.advance(0, len);
                     done += len;
                 }
@@ -250,7 +250,14 @@ impl Archive<'_> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(Error::io("write", self.name))
+        self.out.write_all(bytes).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: io::Error) -> Error {
+        if self.progress.is_cancelled() {
+            return Error::Interrupted;
+        }
+        Error::io("write", self.name)(error)
     }
 }
 

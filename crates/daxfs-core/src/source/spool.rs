@@ -8,13 +8,12 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use flate2::bufread::GzDecoder;
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
 use tar_core::SparseEntry;
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::format::BLOCK_SIZE;
+use crate::patient::Patient;
 use crate::progress::Progress;
 
 /// Bytes copied at once.
@@ -142,7 +141,7 @@ impl Archive {
                 let name = PathBuf::from("standard input");
                 let file = io::stdin().as_fd().try_clone_to_owned();
                 let file = file.map_err(Error::io("open", &name))?.into();
-                (name, Box::new(Patient { file, progress }))
+                (name, Box::new(Patient::new(file, progress)))
             }
             ArchiveInput::Path(name) => {
                 // A FIFO that nobody writes to yet is waited for when it is read.
@@ -158,7 +157,7 @@ impl Archive {
                         return Ok(Self { file, len, name, spool_dir, end: len });
                     }
                 }
-                (name, Box::new(Patient { file, progress }))
+                (name, Box::new(Patient::new(file, progress)))
             }
         };
         let (file, len) = decompress(stream, &name, spool_dir, progress)?;
@@ -225,33 +224,6 @@ impl Archive {
     }
 }
 
-/// A file that may have nothing to read for long. Waiting for it ends when the caller cancels.
-struct Patient<'a> {
-    file: File,
-    progress: &'a Progress,
-}
-
-impl Read for Patient<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let tick = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-        loop {
-            if self.progress.is_cancelled() {
-                return Err(io::Error::other("cancelled"));
-            }
-            let mut polled = [PollFd::new(&self.file, PollFlags::IN)];
-            match rustix::event::poll(&mut polled, Some(&tick)) {
-                Ok(0) | Err(Errno::INTR) => continue,
-                // Where waiting is impossible, reading says why.
-                _ => {}
-            }
-            match self.file.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return done,
-            }
-        }
-    }
-}
-
 /// An unlinked file: it goes when it is closed, whatever happens to the process.
 fn create(dir: &Path) -> Result<File> {
     tempfile::tempfile_in(dir).map_err(Error::io("create a temporary file in", dir))
@@ -270,27 +242,6 @@ fn read_magic(source: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut magic = Vec::with_capacity(MAGIC_MAX);
     source.take(MAGIC_MAX as u64).read_to_end(&mut magic)?;
     Ok(magic)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_an_archive_grows_by_is_in_no_hole() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("archive");
-        std::fs::write(&path, "data").unwrap();
-        let progress = Progress::default();
-        let input = ArchiveInput::Path(path.clone());
-        let mut archive = Archive::open(input, dir.path(), &progress).unwrap();
-        std::fs::write(&path, [b'x'; 1 << 16]).unwrap();
-        let size = 3 * BLOCK_SIZE;
-        let start = archive.expand(0, &[], size, &progress).unwrap();
-        let mut hole = vec![1; size as usize];
-        archive.file.read_exact_at(&mut hole, start).unwrap();
-        assert_eq!(hole, vec![0; size as usize]);
-    }
 }
 
 fn decompress(
@@ -332,5 +283,26 @@ fn spool(
         spool.write_all(&buffer[..read]).map_err(Error::io("spool the archive in", dir))?;
         len += read as u64;
         progress.advance(0, read as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_archive_grows_by_is_in_no_hole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("archive");
+        std::fs::write(&path, "data").unwrap();
+        let progress = Progress::default();
+        let input = ArchiveInput::Path(path.clone());
+        let mut archive = Archive::open(input, dir.path(), &progress).unwrap();
+        std::fs::write(&path, [b'x'; 1 << 16]).unwrap();
+        let size = 3 * BLOCK_SIZE;
+        let start = archive.expand(0, &[], size, &progress).unwrap();
+        let mut hole = vec![1; size as usize];
+        archive.file.read_exact_at(&mut hole, start).unwrap();
+        assert_eq!(hole, vec![0; size as usize]);
     }
 }
