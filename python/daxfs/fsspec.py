@@ -55,7 +55,8 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     """The files of an image, and of a branch also for writing.
 
     The branch is taken from other writers only while something is changed, a file is open for
-    writing, or a transaction lasts. Threads may share one.
+    writing, or a transaction lasts. Threads may share one. Other processes that get one pickled
+    open the image again, in whatever directory they are; not if it is a descriptor's.
 
     Parameters
     ----------
