@@ -202,9 +202,7 @@ impl Comparison<'_> {
         let mut changes = Vec::new();
         let (mut seen_before, mut seen_after) = (Seen::new(self.before), Seen::new(self.after));
         while let Some(Pair { path, before, after }) = pending.pop() {
-            if progress.is_cancelled() {
-                return Err(Error::Interrupted);
-            }
+            progress.check()?;
             progress.advance(1, 0);
             let old = seen_before.enter(&path, before.as_ref())?;
             let new = seen_after.enter(&path, after.as_ref())?;
@@ -315,9 +313,7 @@ impl Comparison<'_> {
                 at = end;
                 continue;
             }
-            if progress.is_cancelled() {
-                return Err(Error::Interrupted);
-            }
+            progress.check()?;
             let len = (end - at).min(PIECE);
             let sides =
                 [(self.before, before, old, &mut here), (self.after, after, new, &mut there)];

@@ -229,9 +229,7 @@ impl Comparison<'_> {
         let mut pending = vec![(Vec::new(), *top, 0)];
         let mut seen = HashSet::new();
         while let Some((path, inode, node)) = pending.pop() {
-            if progress.is_cancelled() {
-                return Err(Error::Interrupted);
-            }
+            progress.check()?;
             self.compare(&path, &inode, node)?;
             let tree = self.tree;
             if !inode.is_dir() || !tree.node(node).is_dir() {
@@ -376,9 +374,7 @@ fn first_difference(
         progress.advance(0, run.start - offset);
         offset = run.start;
         while offset < run.end {
-            if progress.is_cancelled() {
-                return Err(Error::Interrupted);
-            }
+            progress.check()?;
             let len = (len as u64).min(run.end - offset) as usize;
             let read = view.read(&pair.inode, offset, &mut here[..len])?;
             if read == 0 {

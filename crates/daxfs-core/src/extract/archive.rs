@@ -62,9 +62,7 @@ pub fn to_tar(
     let mut seen = HashSet::new();
     let mut pending = vec![(Vec::new(), *top)];
     while let Some((path, inode)) = pending.pop() {
-        if progress.is_cancelled() {
-            return Err(Error::Interrupted);
-        }
+        progress.check()?;
         if inode.is_dir() {
             if !seen.insert(inode.ino) {
                 return Err(Error::corrupt(
@@ -227,9 +225,7 @@ impl Archive<'_> {
             }
             for (end, data) in [(run.start, false), (run.end, true)] {
                 while done < end {
-                    if self.progress.is_cancelled() {
-                        return Err(Error::Interrupted);
-                    }
+                    self.progress.check()?;
                     let len = (end - done).min(buffer.len() as u64);
                     let piece = &mut buffer[..len as usize];
                     if data {

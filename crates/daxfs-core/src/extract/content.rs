@@ -32,9 +32,7 @@ pub(super) fn copy(
     for extent in view.data_extents(inode)? {
         let mut at = 0;
         while at < extent.len {
-            if progress.is_cancelled() {
-                return Err(Error::Interrupted);
-            }
+            progress.check()?;
             let (skip, run) = next_run(region, &extent, at)?;
             if run > 0 {
                 let to = extent.file_offset + at + skip;

@@ -221,9 +221,7 @@ impl Extraction<'_> {
             .map(|batch| {
                 let mut rest = Rest::default();
                 for entry in batch {
-                    if self.progress.is_cancelled() {
-                        return Err(Error::Interrupted);
-                    }
+                    self.progress.check()?;
                     let inode = self.view.inode(entry.ino)?;
                     let path = self.path(&directory.path, &entry.name);
                     if inode.is_dir() {
