@@ -41,7 +41,11 @@ impl NewFile {
     /// What it replaces must be a regular file, whose owner and permissions it takes over; a link
     /// stays, and what it leads to is replaced.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
-        let there = path.symlink_metadata().ok();
+        let there = match path.symlink_metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            // Nobody shall hear of a name that cannot be after all has been written.
+            there => Some(there.map_err(Error::io("examine", path))?),
+        };
         if !force && there.is_some() {
             return Err(Error::Exists { path: path.to_owned() });
         }
@@ -59,7 +63,7 @@ impl NewFile {
                 path.display()
             )));
         }
-        if path.file_name().is_none() {
+        if path.file_name().is_none() || path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Error::invalid(format!("{}: not the name of a file", path.display())));
         }
         let (directory, name) = split(path);

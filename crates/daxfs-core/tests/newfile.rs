@@ -51,3 +51,15 @@ fn who_was_faster_keeps_the_name() {
     assert_eq!(fs::read(&path).unwrap(), b"theirs");
     assert_eq!(names(shared.path()), ["file"]);
 }
+
+#[test]
+fn a_name_that_no_file_can_have_is_told_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "n".repeat(256);
+    for (name, errno) in [("new/", libc::EINVAL), (&*long, libc::ENAMETOOLONG)] {
+        for force in [false, true] {
+            let refused = NewFile::create(&dir.path().join(name), force).unwrap_err();
+            assert_eq!(refused.errno(), errno, "{refused}");
+        }
+    }
+}
