@@ -213,13 +213,43 @@ class Branch(Tree, _daxfs.Branch):
         return self._open_raw(path, "wb").write(content, 0)
 
     def write_text(
-        self, path: StrOrBytesPath, text: str, encoding: str = "utf-8", errors: str = "strict"
+        self,
+        path: StrOrBytesPath,
+        data: str,
+        encoding: str = "utf-8",
+        errors: str = "strict",
+        newline: str | None = None,
     ) -> int:
-        """Make a file's contents this text; return its characters."""
-        if not isinstance(text, str):
-            raise TypeError(f"text must be str, not {type(text).__name__}")
+        """Make a file's contents this text; return its characters.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            The file.
+        data : str
+            Its contents.
+        encoding, errors : str, optional
+            As for `str.encode`.
+        newline : str, optional
+            What lines end in instead of a line feed, as for the built-in `open`.
+
+        Returns
+        -------
+        int
+            Characters of the text.
+
+        Raises
+        ------
+        TypeError, ValueError
+            It is no text, or cannot be written so; the file is as it was.
+        """
+        if not isinstance(data, str):
+            raise TypeError(f"data must be str, not {type(data).__name__}")
+        if newline not in (None, "", "\n", "\r", "\r\n"):
+            raise ValueError(f"illegal newline value: {newline}")
+        text = data.replace("\n", newline) if newline else data
         self.write_bytes(path, text.encode(encoding, errors))
-        return len(text)
+        return len(data)
 
     def map(self, path: StrOrBytesPath, offset: int = 0, length: int | None = None) -> memoryview:
         """Map a part of a file for writing: what is stored in the view is stored in the image.

@@ -317,9 +317,15 @@ class DaxfsPath:
         """Make the file's contents these; return their bytes."""
         return self._branch.write_bytes(str(self), data)
 
-    def write_text(self, text: str, encoding: str = "utf-8", errors: str = "strict") -> int:
-        """Make the file's contents this text; return its characters."""
-        return self._branch.write_text(str(self), text, encoding, errors)
+    def write_text(
+        self,
+        data: str,
+        encoding: str = "utf-8",
+        errors: str = "strict",
+        newline: str | None = None,
+    ) -> int:
+        """Make the file's contents this text; see `Branch.write_text`."""
+        return self._branch.write_text(str(self), data, encoding, errors, newline)
 
     def touch(self, mode: int = 0o644, exist_ok: bool = True) -> None:
         """Make an empty file, or give the one that is there the time of now."""
@@ -330,8 +336,8 @@ class DaxfsPath:
         make = self._branch.makedirs if parents else self._branch.mkdir
         make(str(self), mode, exist_ok=exist_ok)
 
-    def symlink_to(self, target: str) -> None:
-        """Make a symbolic link to `target` here."""
+    def symlink_to(self, target: StrOrBytesPath, target_is_directory: bool = False) -> None:
+        """Make a symbolic link to `target` here; what that is does not matter."""
         self._branch.symlink(target, str(self))
 
     def hardlink_to(self, target: DaxfsPath | str) -> None:

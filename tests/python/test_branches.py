@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import numpy as np
@@ -388,6 +388,24 @@ class TestFiles:
                 with pytest.raises(TypeError, match="must be str"):
                     write("big", data)
         assert branch.diff() == []
+
+    @pytest.mark.parametrize("newline", [None, "", "\n", "\r", "\r\n", "x"])
+    def test_text_is_written_as_pathlib_does(
+        self, branch: daxfs.Branch, tmp_path: Path, newline: str | None
+    ) -> None:
+        results: list[Any] = []
+        for path in (tmp_path / "t", branch / "t"):
+            try:
+                results.append(path.write_text(data="a\nb\r\nc\r", newline=newline))
+                results.append(path.read_bytes())
+            except ValueError as error:
+                results.append(str(error))
+        half = len(results) // 2
+        assert results[:half] == results[half:]
+
+    def test_links_are_made_as_pathlib_does(self, branch: daxfs.Branch) -> None:
+        (branch / "to-dir").symlink_to(PurePosixPath("dir"), target_is_directory=True)
+        assert (branch / "to-dir").readlink() == "dir"
 
     def test_an_unlinked_file_goes_on(self, branch: daxfs.Branch) -> None:
         with branch.open("f", "w+b", 0) as file:
