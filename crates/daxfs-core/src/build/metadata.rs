@@ -9,9 +9,9 @@ use super::sink::Sink;
 use crate::base::Xattr;
 use crate::error::Result;
 use crate::format::{
-    BASE_MAGIC, BLOCK_SIZE, BRANCH_TABLE_SIZE, BaseInode, BaseSuperblock, BranchRecord,
-    DIRENT_SIZE, INODE_SIZE, MAIN_ID, MAIN_NAME, OWNER_WORD, ROOT_INO, RawDirent, Superblock,
-    VERSION, XattrEntry, XattrSet, state,
+    BASE_MAGIC, BLOCK_SIZE, BRANCH_TABLE_SIZE, BaseInode, BaseSuperblock, BranchRecord, INODE_SIZE,
+    MAIN_ID, MAIN_NAME, OWNER_WORD, ROOT_INO, RawDirent, Superblock, VERSION, XattrEntry, XattrSet,
+    state,
 };
 use crate::layout::Placement;
 use crate::source::{Node, NodeId, Tree};
@@ -69,7 +69,6 @@ fn append_dirents(tree: &Tree, directory: &Node, bytes: &mut Vec<u8>) {
         raw.name[..name.len()].copy_from_slice(name);
         bytes.extend_from_slice(raw.as_bytes());
     }
-    debug_assert!(bytes.len().is_multiple_of(DIRENT_SIZE as usize) || !bytes.is_empty());
 }
 
 /// The attribute sets of a tree as they will lie in the image, and each set's base offset.
