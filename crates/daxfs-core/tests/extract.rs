@@ -443,9 +443,11 @@ fn what_only_root_may_restore_is_counted_for_others() {
     drop(build_image(Input::Directory(tree.path().into()), out.path().join("image")));
     std::os::unix::fs::chown(out.path(), Some(65534), Some(65534)).unwrap();
     fs::set_permissions(out.path().join("image"), PermissionsExt::from_mode(0o644)).unwrap();
-    // The checkout may lie where others cannot reach.
+    // The checkout may lie where others cannot reach. Were it open for writing here, a child of
+    // another test could hold it so, and it could not be executed.
     let program = out.path().join("program");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut copy = Command::new("cp");
+    assert!(copy.arg(std::env::current_exe().unwrap()).arg(&program).status().unwrap().success());
     let mut child = Command::new(program);
     std::os::unix::process::CommandExt::uid(&mut child, 65534);
     std::os::unix::process::CommandExt::gid(&mut child, 65534);
