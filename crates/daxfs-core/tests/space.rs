@@ -9,7 +9,7 @@ use std::sync::Arc;
 use branching::ops::{self, Kind, Op, Path};
 use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::{Error, Result};
-use daxfs_core::format::ROOT_INO;
+use daxfs_core::format::{BLOCK_SIZE, ROOT_INO};
 use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
 
@@ -123,4 +123,35 @@ fn main_is_not_begun_anew_under_a_mapping() {
     }
     drop((mapping, main));
     branching::expect_clean(&region);
+}
+
+#[test]
+fn a_write_that_finds_no_space_changes_nothing() {
+    const BLOCK: u64 = BLOCK_SIZE;
+    let (_region, session) = branching::fresh(1 << 20);
+    let branch = session.create("full", "main").expect("a branch");
+    put(&branch, "file", BLOCK as usize).expect("room");
+    put(&branch, "filling", 1).expect("room");
+    let fill = |at| {
+        let write = Op::Write(path("filling"), at * BLOCK, vec![2; BLOCK as usize]);
+        !full(&ops::apply(&branch, &write))
+    };
+    let filled = (0..).take_while(|at| fill(*at)).count() as u64;
+    let dump = || branching::dump(&branch.view().expect("alive")).expect("readable");
+    // A write replaces what is there, goes on behind it, and wants blocks besides. What is given
+    // back meanwhile is now too little for those, now for the log.
+    let mut left = (0..filled).rev();
+    for round in 0_usize.. {
+        let before = dump();
+        let start = [0, 100, BLOCK][round % 3];
+        let write = Op::Write(path("file"), start, vec![round as u8; 2 * BLOCK as usize]);
+        if full(&ops::apply(&branch, &write)) {
+            assert_eq!(before, dump(), "round {round}");
+            let Some(left) = left.next() else { break };
+            ops::apply(&branch, &Op::Truncate(path("filling"), left * BLOCK)).expect("cut");
+        } else {
+            ops::apply(&branch, &Op::Truncate(path("file"), BLOCK + 50)).expect("cut");
+        }
+    }
+    assert!(filled > 100, "{filled} blocks");
 }

@@ -36,6 +36,21 @@ enum Place {
     Fresh,
 }
 
+impl Piece {
+    /// Stores its bytes, if they go where the file has a block.
+    fn store_in_place(&self, region: &Region, bytes: &[u8]) -> Result<()> {
+        match self.place {
+            Place::Owned(image) => put(region, image, bytes),
+            Place::Tail(image, gap) => {
+                region.zero(gap, image.saturating_sub(gap))?;
+                region.write_back(gap, image.saturating_sub(gap))?;
+                put(region, image, bytes)
+            }
+            Place::Fresh => Ok(()),
+        }
+    }
+}
+
 pub(super) fn page(offset: u64) -> u64 {
     offset - offset % BLOCK_SIZE
 }
@@ -257,19 +272,15 @@ impl Operation<'_> {
         let range = checked_range(offset, bytes.len() as u64)?;
         let mut pieces = std::mem::take(&mut self.writer.pieces);
         let mut taken = Vec::new();
-        let stored = self
+        let written = self
             .plan(&view, &inode, &range, &mut pieces)
             .and_then(|()| self.store(view, &inode, &range, bytes, &pieces, &mut taken));
         pieces.clear();
         self.writer.pieces = pieces;
-        let logged = stored.and_then(|entries| match entries.is_empty() {
-            true => self.open.touch(&mut self.writer, ino, self.time),
-            false => self.log(&entries, Purpose::Growth),
-        });
-        if logged.is_err() {
+        if written.is_err() {
             self.writer.spare.give(taken);
         }
-        logged.map(|()| offset)
+        written.map(|()| offset)
     }
 
     /// Says of each part of a write where it goes.
@@ -333,7 +344,8 @@ impl Operation<'_> {
         }
     }
 
-    /// Stores the bytes; returns the entries that say where those lie that are not in place.
+    /// Stores and logs a write, or changes nothing: blocks are taken and filled first, and what is
+    /// to be replaced where it lies is so when the log has found its room, too.
     fn store(
         &mut self,
         view: View,
@@ -342,53 +354,58 @@ impl Operation<'_> {
         bytes: &[u8],
         pieces: &[Piece],
         taken: &mut Vec<Run>,
-    ) -> Result<Vec<Entry>> {
+    ) -> Result<()> {
         let part = |part: &Range<u64>| {
             &bytes[(part.start - range.start) as usize..(part.end - range.start) as usize]
         };
-        let mut entries = Vec::new();
-        // Blocks first: a write that finds no space has changed nothing.
-        let mut runs = Vec::new();
-        for piece in pieces.iter().filter(|piece| matches!(piece.place, Place::Fresh)) {
-            let mut at = page(piece.range.start);
-            while at < piece.range.end {
-                let want = (piece.range.end - at).div_ceil(BLOCK_SIZE);
-                let run = self.allocate(want)?;
-                taken.push(run);
-                runs.push((at, run, &piece.range));
-                at += run.len();
-            }
-        }
-        let region = &self.open.session.region;
-        for piece in pieces {
-            match piece.place {
-                Place::Owned(image) => put(region, image, part(&piece.range))?,
-                Place::Tail(image, gap) => {
-                    region.zero(gap, image.saturating_sub(gap))?;
-                    region.write_back(gap, image.saturating_sub(gap))?;
-                    put(region, image, part(&piece.range))?;
-                    let start = page(piece.range.start);
-                    let block = page(image);
-                    entries.push((inode.ino, extent(start, piece.range.end - start, block, false)));
-                }
-                Place::Fresh => {}
-            }
-        }
         let size = inode.size.max(range.end);
-        for (at, run, whole) in runs {
-            let end = size.min(at + run.len());
-            self.fill(&view, inode, at..end, &run, whole, &part)?;
-            self.open.session.heap.persist(run)?;
-            entries.push((inode.ino, extent(at, end - at, run.offset, false)));
+        let mut entries = Vec::new();
+        for Piece { range, place } in pieces {
+            match place {
+                Place::Owned(_) => {}
+                Place::Tail(image, _) => {
+                    let start = page(range.start);
+                    let len = range.end - start;
+                    entries.push((inode.ino, extent(start, len, page(*image), false)));
+                }
+                Place::Fresh => {
+                    let mut at = page(range.start);
+                    while at < range.end {
+                        let run = self.allocate((range.end - at).div_ceil(BLOCK_SIZE))?;
+                        taken.push(run);
+                        let end = size.min(at + run.len());
+                        self.fill(&view, inode, at..end, &run, range, &part)?;
+                        self.open.session.heap.persist(run)?;
+                        entries.push((inode.ino, extent(at, end - at, run.offset, false)));
+                        at += run.len();
+                    }
+                }
+            }
         }
-        self.note_tail(inode, size, range, &entries);
+        drop(view);
+        let ends = (range.end == size && !entries.is_empty()).then(|| tail(size, &entries));
         if let [.., Piece { range: last, place: Place::Owned(image) }] = pieces
             && size > inode.size
         {
             // Space behind the end was there for it; nothing else says that the file has grown.
             entries.push((inode.ino, extent(last.start, last.end - last.start, *image, false)));
         }
-        Ok(entries)
+        let open = self.open;
+        let region = &open.session.region;
+        let replace =
+            || pieces.iter().try_for_each(|piece| piece.store_in_place(region, part(&piece.range)));
+        if entries.is_empty() {
+            replace()?;
+            open.touch(&mut self.writer, inode.ino, self.time)?;
+        } else {
+            open.transact(&mut self.writer, self.time, &entries, Purpose::Growth, replace)?;
+        }
+        match ends {
+            Some(Some(tail)) => drop(self.writer.tails.insert(inode.ino, tail)),
+            Some(None) => drop(self.writer.tails.remove(&inode.ino)),
+            None => {}
+        }
+        Ok(())
     }
 
     /// Fills new blocks for `covered`: with the bytes of the write where it reaches, and with
@@ -419,23 +436,18 @@ impl Operation<'_> {
         }
         Ok(())
     }
+}
 
-    /// Remembers how far the file's last block is in use.
-    fn note_tail(&mut self, inode: &Inode, size: u64, range: &Range<u64>, entries: &[Entry]) {
-        if range.end != size || entries.is_empty() {
-            return;
+/// How far the last block of a file of `size` bytes is in use, if entries put one there that is not
+/// full.
+fn tail(size: u64, entries: &[Entry]) -> Option<Tail> {
+    let tail = entries.iter().rev().find_map(|(_, change)| match change {
+        Change::Extent { offset, len, image_offset, .. } if offset + len == size => {
+            Some(Tail { block: image_offset + page(size) - offset, used: size % BLOCK_SIZE })
         }
-        let tail = entries.iter().rev().find_map(|(_, change)| match change {
-            Change::Extent { offset, len, image_offset, .. } if offset + len == size => {
-                Some(Tail { block: image_offset + page(size) - offset, used: size % BLOCK_SIZE })
-            }
-            _ => None,
-        });
-        match tail.filter(|tail| tail.used > 0) {
-            Some(tail) => self.writer.tails.insert(inode.ino, tail),
-            None => self.writer.tails.remove(&inode.ino),
-        };
-    }
+        _ => None,
+    });
+    tail.filter(|tail| tail.used > 0)
 }
 
 pub(super) fn put(region: &Region, image: u64, bytes: &[u8]) -> Result<()> {

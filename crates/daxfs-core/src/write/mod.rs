@@ -106,7 +106,7 @@ impl Operation<'_> {
     }
 
     fn log(&mut self, entries: &[Entry], purpose: Purpose) -> Result<()> {
-        self.open.transact(&mut self.writer, self.time, entries, purpose)
+        self.open.transact(&mut self.writer, self.time, entries, purpose, || Ok(()))
     }
 
     fn inode(&self, ino: u64) -> Result<Inode> {
@@ -132,13 +132,15 @@ impl Operation<'_> {
 }
 
 impl Open {
-    /// Logs entries, applies them and publishes them, all or none.
+    /// Logs entries, applies them and publishes them, all or none. What `store` changes that is
+    /// published already it changes once nothing can be short of space any more.
     fn transact(
         &self,
         writer: &mut Writer,
         time: i64,
         entries: &[Entry],
         purpose: Purpose,
+        store: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let (region, records) = (&self.session.region, &self.session.records);
         let keep = self.keep(writer, purpose)?;
@@ -148,6 +150,7 @@ impl Open {
         let record = (slot, state.id);
         let mut log = Appender::new(&self.session, record, from, keep, spare, buffer);
         let appended = entries.iter().try_for_each(|(ino, change)| log.append(*ino, time, change));
+        let appended = appended.and_then(|()| store());
         if let Err(error) = appended {
             log.give_up();
             return Err(error);
@@ -197,7 +200,7 @@ impl Open {
                 mtime,
                 ctime,
             };
-            match self.transact(writer, inode.ctime, &[(ino, change)], Purpose::Relief) {
+            match self.transact(writer, inode.ctime, &[(ino, change)], Purpose::Relief, || Ok(())) {
                 // The end of a branch must not need space: then the times are lost.
                 Err(Error::NoSpace { .. }) => break,
                 done => done?,
