@@ -4,12 +4,15 @@
 
 mod branching;
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use branching::ops::{self, Kind, Op, Path};
 use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::{Error, Result};
-use daxfs_core::format::{BLOCK_SIZE, ROOT_INO};
+use daxfs_core::format::{BLOCK_SIZE, ROOT_INO, Superblock};
 use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
 
@@ -154,4 +157,41 @@ fn a_write_that_finds_no_space_changes_nothing() {
         }
     }
     assert!(filled > 100, "{filled} blocks");
+}
+
+thread_local! {
+    static SLOW: Cell<bool> = const { Cell::new(false) };
+}
+
+#[test]
+fn a_write_waits_for_what_another_is_about_to_give_back() {
+    let step = || {
+        if SLOW.get() {
+            thread::sleep(Duration::from_micros(50));
+        }
+    };
+    let region = Region::interleaved(&branching::image(HEAP).0, step).expect("memory");
+    let region = Arc::new(region);
+    let session = branching::session(&region).expect("it opens");
+    for number in 0..6 {
+        let branch = session.create(&number.to_string(), "main").expect("a branch");
+        put(&branch, "file", HEAP as usize / 7).expect("room");
+    }
+    session.commit("0").expect("committed");
+    let branch = session.open_branch("main", Access::Write).expect("nobody else's");
+    put(&branch, "new", 1).expect("room");
+    let maint = std::mem::offset_of!(Superblock, maint) as u64;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            SLOW.set(true);
+            let session = branching::session(&region).expect("it opens");
+            session.maintain().expect("maintained");
+        });
+        while region.load(maint).expect("memory") == 0 {
+            thread::yield_now();
+        }
+        put(&branch, "new", HEAP as usize / 2).expect("room");
+    });
+    drop(branch);
+    branching::expect_clean(&region);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::handle::{Branch, Open};
 use super::hold::{Intent, outlast};
+use super::reclaim::FOLD_DUE;
 use super::record::{Name, NewRecord, holder};
 use crate::clock::{self, Patience};
 use crate::delta::Cursor;
@@ -96,7 +97,7 @@ impl Session {
                         return Err(Error::NoRecord);
                     }
                     // Others may be at it, or still read what is to go.
-                    if self.maintain()?.records == 0 {
+                    if self.maintain_in_turn(FOLD_DUE)?.records == 0 {
                         patience.pause();
                     }
                 }

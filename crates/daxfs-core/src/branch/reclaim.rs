@@ -7,8 +7,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use super::record::{MAINT, holder};
+use crate::clock::Patience;
 use crate::error::Result;
 use crate::format::{OWNER_FROZEN, state};
 use crate::opener::Life;
@@ -47,10 +49,13 @@ impl std::ops::AddAssign for Maintained {
 }
 
 /// Layers below main's tip that are worth folding.
-const FOLD_DUE: usize = 8;
+pub(super) const FOLD_DUE: usize = 8;
 
 /// Rounds from one look for leaks to the next.
 const SWEEP_EVERY: u64 = 64;
+
+/// Longest wait for another party that is at it: a slow disk makes it wait at every step.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Session {
     /// Gives back what is not needed any more. Done by whoever comes by; nobody waits for it.
@@ -61,7 +66,7 @@ impl Session {
     /// The same for all that can be given back: main's whole history is folded, and every branch
     /// that nobody writes gives back what its own changes left behind.
     pub fn collect(self: &Arc<Self>) -> Result<Maintained> {
-        let mut done = self.maintain_to(0)?;
+        let mut done = self.maintain_in_turn(0)?;
         for status in self.branches()? {
             // Others write to it, or read it as it is: not now, then.
             if let Ok(branch) = self.open_branch(&status.name, Access::Write) {
@@ -72,7 +77,7 @@ impl Session {
                 }
             }
         }
-        done += self.maintain_to(0)?;
+        done += self.maintain_in_turn(0)?;
         Ok(done)
     }
 
@@ -88,16 +93,44 @@ impl Session {
             // A branch that has ended lets go by this; that it has is no error here.
             let _ = open.catch_up();
         }
+        done.busy = self.alone(|| self.maintain_alone(layers, &mut done))?.is_none();
+        Ok(done)
+    }
+
+    /// As [`Session::maintain_to`], once no other party is at it: what that one gives back cannot
+    /// be had before.
+    pub(crate) fn maintain_in_turn(&self, layers: usize) -> Result<Maintained> {
+        let mut patience = Patience::new(PATIENCE);
+        loop {
+            let done = self.maintain_to(layers)?;
+            if !done.busy || !self.waits(&mut patience)? {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Waits a little for who holds `maint`; says whether to look again. Who cannot be told dead
+    /// may hold it for ever.
+    fn waits(&self, patience: &mut Patience) -> Result<bool> {
+        let holder = self.region.load(MAINT)?;
+        if patience.is_over() || self.openers.examine(holder)?.life == Life::Unknown {
+            return Ok(false);
+        }
+        patience.pause();
+        Ok(true)
+    }
+
+    /// Works under `maint`, unless somebody else does.
+    fn alone<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
         let me = self.opener.id;
         let seen = self.region.load(MAINT)?;
         let free = seen == 0 || self.openers.examine(seen)?.life == Life::Dead;
         if !free || !self.region.compare_exchange(MAINT, seen, me)? {
-            done.busy = true;
-            return Ok(done);
+            return Ok(None);
         }
-        let result = self.maintain_alone(layers, &mut done);
+        let result = work();
         self.region.compare_exchange(MAINT, me, 0)?;
-        result.map(|()| done)
+        result.map(Some)
     }
 
     fn maintain_alone(&self, layers: usize, done: &mut Maintained) -> Result<()> {
@@ -134,27 +167,26 @@ impl Session {
 
     /// One record: whatever can be done to it now. What can be freed is `taken` for that.
     fn reclaim(&self, slot: u64, taken: &mut Vec<(u64, u64)>) -> Result<()> {
-        let records = &self.records;
-        // Look
-        let (id, state) = (records.id(slot)?, records.state(slot)?);
-        if state == state::FREE {
-            return Ok(());
-        }
-        let Some(seen) = self.ownerless(slot)? else { return Ok(()) };
+        let Some((id, state, seen)) = self.look(slot)? else { return Ok(()) };
         match state {
             state::NEW => self.wipe(slot, id, seen),
-            state::ACTIVE => {
-                if !self.is_needed(slot, id)? && self.retire_lost(slot, id, seen)? {
-                    // It may be free to go already.
-                    return self.take_retired(slot, id, taken);
-                }
-                Ok(())
-            }
+            // It may be free to go already.
+            state::ACTIVE if !self.retire_lost(slot, id, seen)? => Ok(()),
             _ => self.take_retired(slot, id, taken),
         }
     }
 
-    /// Owner: the owner word, if nobody who lives is in it.
+    /// Look, Owner: a record's id, state and owner word, if it is in use and nobody who lives has
+    /// it.
+    fn look(&self, slot: u64) -> Result<Option<(u64, u32, u64)>> {
+        let (id, state) = (self.records.id(slot)?, self.records.state(slot)?);
+        if state == state::FREE {
+            return Ok(None);
+        }
+        Ok(self.ownerless(slot)?.map(|seen| (id, state, seen)))
+    }
+
+    /// The owner word, if nobody who lives is in it.
     fn ownerless(&self, slot: u64) -> Result<Option<u64>> {
         let seen = self.records.owner(slot)?;
         let owner = holder(seen);
@@ -200,8 +232,9 @@ impl Session {
         Ok(())
     }
 
+    /// Retires a record that is not needed; says whether it was one.
     fn retire_lost(&self, slot: u64, id: u64, seen: u64) -> Result<bool> {
-        if !self.retake(slot, id, state::ACTIVE, seen)? {
+        if self.is_needed(slot, id)? || !self.retake(slot, id, state::ACTIVE, seen)? {
             return Ok(false);
         }
         // Stamp: the epoch of after it was found not needed.

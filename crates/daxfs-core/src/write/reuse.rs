@@ -81,10 +81,10 @@ impl Open {
     /// Gives back what can be, of this record and of those that nobody needs.
     fn make_room(&self) -> Result<()> {
         // The dead go first: what they read would be waited for.
-        self.session.maintain_to(0)?;
+        self.session.maintain_in_turn(0)?;
         self.collect()?;
         // What was found to be of no use in one round is free in the next.
-        self.session.maintain_to(0)?;
+        self.session.maintain_in_turn(0)?;
         let mut writer = self.lock_writer();
         if self.is_main() {
             // Where it is in use as it is, what there is must do.
