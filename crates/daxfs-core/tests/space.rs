@@ -159,6 +159,25 @@ fn a_write_that_finds_no_space_changes_nothing() {
     assert!(filled > 100, "{filled} blocks");
 }
 
+#[test]
+fn who_holds_a_branch_and_does_nothing_keeps_nothing_of_before() {
+    let (region, session) = branching::fresh(HEAP);
+    let others = branching::session(&region).expect("it opens");
+    let fill = |generation: &str| {
+        for name in ["a", "b", "c"] {
+            let branch = session.create(&format!("{generation} {name}"), "main").expect("a branch");
+            put(&branch, "file", HEAP as usize / 5).expect("room");
+        }
+    };
+    fill("first");
+    session.commit("first a").expect("committed");
+    let held = others.create("held", "main").expect("a branch");
+    fill("second");
+    put(&held, "file", 1).expect("room");
+    drop(held);
+    branching::expect_clean(&region);
+}
+
 thread_local! {
     static SLOW: Cell<bool> = const { Cell::new(false) };
 }

@@ -71,6 +71,7 @@ impl Session {
         parent: &str,
     ) -> Result<Branch> {
         let (mut tries, mut patience) = (0, None);
+        self.retire_ended()?;
         loop {
             let pin = self.opener.pin()?;
             let parent = outlast(|| self.freeze(parent))?;

@@ -133,6 +133,43 @@ impl Session {
         result.map(Some)
     }
 
+    /// Retires what has ended by another's commit. Who is about to pin for long does that first: of
+    /// what is retired later nothing could be used again before that pin moves on.
+    pub(crate) fn retire_ended(&self) -> Result<()> {
+        for open in self.all_open() {
+            // What this session has of it must let go first; that it has ended is no error here.
+            let _ = open.current().map(drop);
+        }
+        let mut patience = Patience::new(PATIENCE);
+        while self.has_ended()? {
+            let retired = self.alone(|| {
+                self.finish_folds()?;
+                self.records.slots().try_for_each(|slot| match self.look(slot)? {
+                    Some((id, state::ACTIVE, seen)) => self.retire_lost(slot, id, seen).map(drop),
+                    _ => Ok(()),
+                })
+            })?;
+            if retired.is_some() || !self.waits(&mut patience)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is anything to retire.
+    fn has_ended(&self) -> Result<bool> {
+        let (_pin, records) = (self.opener.pin()?, &self.records);
+        let head = records.head()?;
+        let main = records.chain(head)?;
+        for slot in records.slots().filter(|slot| !main.contains(slot)) {
+            let ended = records.state(slot)? == state::ACTIVE && records.base_head(slot)? != head;
+            if ended && self.ownerless(slot)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn maintain_alone(&self, layers: usize, done: &mut Maintained) -> Result<()> {
         self.finish_folds()?;
         done.folded_layers = self.fold(layers)?;
