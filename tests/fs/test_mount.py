@@ -167,6 +167,16 @@ def test_writing_to_main_names_the_branches_to_take(mounts: Mounts, empty: Path)
     assert not (mounts.mount(empty, "ro") / "made").exists()
 
 
+def test_a_mount_that_is_refused_leaves_no_branch(mounts: Mounts, empty: Path) -> None:
+    made = "branch=work,parent=main"
+    mounts.run("daxfs", "mount", "-o", made, empty, empty, status=1)
+    assert "work" not in mounts.run("daxfs-branch", "list", "-i", empty)
+    # One that was there before stays.
+    mounts.run("daxfs-branch", "create", "work", "-i", empty)
+    mounts.run("daxfs", "mount", "-o", made, empty, empty, status=1)
+    assert "work" in mounts.run("daxfs-branch", "list", "-i", empty)
+
+
 def test_a_stale_mount_is_cleared_away(mounts: Mounts, tree: Path) -> None:
     image = mounts.build(tree)
     point = mounts.mount(image)

@@ -99,10 +99,23 @@ impl Mount {
     }
 
     fn serve(&self, waiting: Waiting) -> Result<()> {
-        let setup = self.open()?;
-        let mut flags = self.options.flags;
-        flags.set(MountFlags::RDONLY, !setup.writes);
+        let (setup, made) = self.open()?;
         let defers = setup.writes && setup.image.region().durability() == Durability::File;
+        let attached = self.attach(setup.writes);
+        if let (Err(_), Some(branch)) = (&attached, &made) {
+            // It would keep its parent from being written, and nobody was told of it.
+            let _ = branch.abort();
+        }
+        drop(made);
+        let (device, place) = attached?;
+        let mounted = Arc::new(Mounted::new(setup, place));
+        // Nobody else would answer.
+        self.answer(device, &mounted, defers, waiting).inspect_err(|_| drop(mounted.place.detach()))
+    }
+
+    fn attach(&self, writes: bool) -> Result<(OwnedFd, Place)> {
+        let mut flags = self.options.flags;
+        flags.set(MountFlags::RDONLY, !writes);
         let root = rustix::process::geteuid().is_root();
         let device = attach(&crate::mount::Request {
             source: &self.shown_source(),
@@ -112,9 +125,7 @@ impl Mount {
         })?;
         let place = Place::of(&self.mountpoint)
             .inspect_err(|_| drop(crate::mount::detach(&self.mountpoint, true)))?;
-        let mounted = Arc::new(Mounted::new(setup, place));
-        // Nobody else would answer.
-        self.answer(device, &mounted, defers, waiting).inspect_err(|_| drop(mounted.place.detach()))
+        Ok((device, place))
     }
 
     /// Answers an attached connection.
@@ -185,7 +196,8 @@ impl Mount {
         served
     }
 
-    fn open(&self) -> Result<Setup> {
+    /// Opens what is to be shown; also returns the branch if it was made for that.
+    fn open(&self) -> Result<(Setup, Option<Branch>)> {
         let writes = self.options.writes();
         let image = self.open_image(writes)?;
         let branches = image.superblock().has(feature::BRANCHES);
@@ -193,14 +205,19 @@ impl Mount {
         let registers = branches && (writes || image.region().is_writable());
         let session = registers.then(|| Session::open(Arc::clone(&image))).transpose()?;
         let name = self.options.branch.as_deref().unwrap_or(MAIN_NAME);
+        let mut made = None;
         let tree = match &session {
-            Some(session) => Tree::branch(0, self.open_branch(session, name, writes)?, writes),
+            Some(session) => {
+                let (branch, new) = self.open_branch(session, name, writes)?;
+                made = new.then(|| branch.clone());
+                Tree::branch(0, branch, writes)
+            }
             // Says what kind of image it is that cannot be written.
             None if writes => return Err(Session::open(image).expect_err("it has no branches")),
             None => Tree::fixed(0, View::open(Arc::clone(&image), name)?),
         };
         let (writes_main, control) = (name == MAIN_NAME, self.options.control);
-        Ok(Setup { image, session, tree, writes, writes_main, control })
+        Ok((Setup { image, session, tree, writes, writes_main, control }, made))
     }
 
     fn open_image(&self, writes: bool) -> Result<Arc<Image>> {
@@ -218,14 +235,20 @@ impl Mount {
         Ok(Arc::new(if self.options.validate { image.validate()? } else { image.trust() }))
     }
 
-    fn open_branch(&self, session: &Arc<Session>, name: &str, writes: bool) -> Result<Branch> {
+    /// The branch to show, and whether it is new.
+    fn open_branch(
+        &self,
+        session: &Arc<Session>,
+        name: &str,
+        writes: bool,
+    ) -> Result<(Branch, bool)> {
         if !writes {
-            return session.open_branch(name, region::Access::Read);
+            return Ok((session.open_branch(name, region::Access::Read)?, false));
         }
         match session.open_branch(name, region::Access::Write) {
             Err(Error::NoBranch { .. }) if self.options.parent.is_some() => {
                 let parent = self.options.parent.as_deref().expect("it is some");
-                session.create(name, parent)
+                Ok((session.create(name, parent)?, true))
             }
             Err(Error::ReadOnly { name, why }) if name == MAIN_NAME => {
                 let branches = session.branches()?;
@@ -234,7 +257,7 @@ impl Mount {
                 let why = format!("{why}. Mount with branch=NAME: {}", names.join(", "));
                 Err(Error::ReadOnly { name, why })
             }
-            opened => opened,
+            opened => Ok((opened?, false)),
         }
     }
 
