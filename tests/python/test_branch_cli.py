@@ -332,6 +332,18 @@ def test_options_are_told_alike(run: Run) -> None:
         assert re.search(r"--mount DIRECTORY +Where it is mounted\.", told)
 
 
+def test_gc_names_who_keeps_what_has_ended(on: Branches) -> None:
+    with daxfs.open(on.path, writable=True) as image, image.branch("held", keep=True) as held:
+        on("create", "dropped")
+        on("abort", "dropped")
+        assert f"1 record of ended branches kept: process {os.getpid()} still" in on("gc")
+        told = on.json("gc")
+        assert (told["kept_records"], told["reader"]) == (1, os.getpid())
+        # It moves on.
+        held.listdir("/")
+        assert "kept" not in on("gc")
+
+
 class TestRepair:
     def crash(self, path: Path) -> None:
         """Leave what a process leaves that dies while it writes."""

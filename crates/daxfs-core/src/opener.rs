@@ -159,17 +159,20 @@ impl Openers {
 
     /// Whether a reader may still be at the epoch `stamp` or before.
     pub(crate) fn is_pinned(&self, stamp: u64) -> Result<bool> {
+        Ok(self.pinned_by(stamp)?.is_some())
+    }
+
+    /// One who may still read at the epoch `stamp` or before.
+    pub(crate) fn pinned_by(&self, stamp: u64) -> Result<Option<u64>> {
         for slot in 0..u64::from(OPENER_ENTRIES) {
             let at = self.at(slot);
-            if self.holder(at)?.is_none() {
-                continue;
-            }
+            let Some(holder) = self.holder(at)? else { continue };
             let pin = self.region.load(at + PIN)?;
             if pin != 0 && pin <= stamp {
-                return Ok(true);
+                return Ok(Some(holder));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 }
 

@@ -178,6 +178,23 @@ fn who_holds_a_branch_and_does_nothing_keeps_nothing_of_before() {
     branching::expect_clean(&region);
 }
 
+#[test]
+fn who_finds_no_space_that_somebody_keeps_is_told() {
+    let (region, session) = branching::fresh(HEAP);
+    let others = branching::session(&region).expect("it opens");
+    let held = others.create("held", "main").expect("a branch");
+    let dropped = session.create("dropped", "main").expect("a branch");
+    put(&dropped, "file", HEAP as usize / 4 * 3).expect("room");
+    dropped.abort().expect("aborted");
+    let branch = session.create("next", "main").expect("a branch");
+    let error = put(&branch, "file", HEAP as usize / 2).expect_err("it is kept").to_string();
+    assert!(error.contains("`daxfs-branch gc` names it"), "{error}");
+    put(&held, "file", 1).expect("it moves on");
+    put(&branch, "file", HEAP as usize / 2).expect("room");
+    drop((held, branch));
+    branching::expect_clean(&region);
+}
+
 thread_local! {
     static SLOW: Cell<bool> = const { Cell::new(false) };
 }

@@ -345,6 +345,10 @@ pub(crate) struct Maintained {
     leaked_bytes: u64,
     /// Layers of main that were made one.
     folded_layers: u64,
+    /// Records of branches that have ended, and stay for who may still read them.
+    kept_records: u64,
+    /// The process of one of these readers.
+    reader: Option<u32>,
     /// Whether another party was at it, so that only holds were broken.
     busy: bool,
 }
@@ -367,6 +371,8 @@ impl From<reclaim::Maintained> for Maintained {
             bytes: done.blocks * BLOCK_SIZE,
             leaked_bytes: done.leaked_blocks * BLOCK_SIZE,
             folded_layers: done.folded_layers,
+            kept_records: done.kept_records,
+            reader: done.reader,
             busy: done.busy,
         }
     }

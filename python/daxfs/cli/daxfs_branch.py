@@ -161,7 +161,8 @@ def gc(source: str | None, mount: str | None, as_json: bool) -> None:
     with open_for_change(place.source, place.uuid) as image:
         done = image.maintain()
     if as_json:
-        print_json({"busy": done.busy, **maintained(done)})
+        kept = {"kept_records": done.kept_records, "reader": done.reader}
+        print_json({"busy": done.busy, **maintained(done), **kept})
         return
     output = Output()
     if done.busy:
@@ -170,6 +171,11 @@ def gc(source: str | None, mount: str | None, as_json: bool) -> None:
         f"{place.source}: freed {byte_count(done.bytes + done.leaked_bytes)} "
         f"and {count_of(done.records, 'record')}, folded {count_of(done.folded_layers, 'layer')}"
     )
+    if done.kept_records:
+        output.line(
+            f"{place.source}: {count_of(done.kept_records, 'record')} of ended branches kept: "
+            f"process {done.reader} still holds or reads a branch as it was before they ended"
+        )
 
 
 @command.command()

@@ -32,6 +32,10 @@ pub struct Maintained {
     pub leaked_blocks: u64,
     /// Layers of main that were folded into one.
     pub folded_layers: u64,
+    /// Records of branches that have ended, and stay for who may still read them.
+    pub kept_records: u64,
+    /// The process of one of these readers.
+    pub reader: Option<u32>,
     /// Whether another party was at it, so that only holds were broken.
     pub busy: bool,
 }
@@ -44,6 +48,8 @@ impl std::ops::AddAssign for Maintained {
         self.blocks += more.blocks;
         self.leaked_blocks += more.leaked_blocks;
         self.folded_layers += more.folded_layers;
+        // What stays is what the last look found.
+        (self.kept_records, self.reader) = (more.kept_records, more.reader);
         self.busy |= more.busy;
     }
 }
@@ -174,7 +180,7 @@ impl Session {
         self.finish_folds()?;
         done.folded_layers = self.fold(layers)?;
         let mut taken = Vec::new();
-        let looked = self.records.slots().try_for_each(|slot| self.reclaim(slot, &mut taken));
+        let looked = self.records.slots().try_for_each(|slot| self.reclaim(slot, &mut taken, done));
         self.free_taken(&taken, done)?;
         looked?;
         // Only the dead leave leaks; those that others buried are looked for now and then.
@@ -203,13 +209,13 @@ impl Session {
     }
 
     /// One record: whatever can be done to it now. What can be freed is `taken` for that.
-    fn reclaim(&self, slot: u64, taken: &mut Vec<(u64, u64)>) -> Result<()> {
+    fn reclaim(&self, slot: u64, taken: &mut Vec<(u64, u64)>, done: &mut Maintained) -> Result<()> {
         let Some((id, state, seen)) = self.look(slot)? else { return Ok(()) };
         match state {
             state::NEW => self.wipe(slot, id, seen),
             // It may be free to go already.
             state::ACTIVE if !self.retire_lost(slot, id, seen)? => Ok(()),
-            _ => self.take_retired(slot, id, taken),
+            _ => self.take_retired(slot, id, taken, done),
         }
     }
 
@@ -287,7 +293,13 @@ impl Session {
         self.records.bump_epoch()
     }
 
-    fn take_retired(&self, slot: u64, id: u64, taken: &mut Vec<(u64, u64)>) -> Result<()> {
+    fn take_retired(
+        &self,
+        slot: u64,
+        id: u64,
+        taken: &mut Vec<(u64, u64)>,
+        done: &mut Maintained,
+    ) -> Result<()> {
         let records = &self.records;
         let Some(seen) = self.ownerless(slot)? else { return Ok(()) };
         // One who was thought dead may have aborted it when it was a part of main already.
@@ -313,7 +325,9 @@ impl Session {
         if stamp == records.epoch()? {
             records.bump_epoch()?;
         }
-        if self.openers.is_pinned(stamp)? {
+        if let Some(reader) = self.openers.pinned_by(stamp)? {
+            done.kept_records += 1;
+            done.reader = Some(self.openers.examine(reader)?.pid);
             return Ok(());
         }
         // FreeTake, FreeRecheck

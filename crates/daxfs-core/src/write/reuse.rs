@@ -21,6 +21,10 @@ use crate::error::{Error, Result};
 /// they keep it for good.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// What to do about a lack of space that somebody could end.
+const KEPT: &str = "; what ended branches had stays while a process holds or reads one from \
+                    before: `daxfs-branch gc` names it";
+
 /// A use of a file: should it lose its last name, it is there until this is dropped, or the branch
 /// goes into other hands.
 #[derive(Debug)]
@@ -65,7 +69,12 @@ impl Branch {
     pub(super) fn operate<T>(&self, operation: impl Fn(Operation<'_>) -> Result<T>) -> Result<T> {
         match operation(self.begin()?) {
             Err(full @ Error::NoSpace { .. }) => match self.open.make_room() {
-                Ok(()) => operation(self.begin()?),
+                Ok(kept) => operation(self.begin()?).map_err(|error| match error {
+                    Error::NoSpace { what, needed, available, .. } if kept => {
+                        Error::NoSpace { what, needed, available, advice: KEPT }
+                    }
+                    error => error,
+                }),
                 Err(_) => Err(full),
             },
             done => done,
@@ -78,19 +87,21 @@ impl Open {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives back what can be, of this record and of those that nobody needs.
-    fn make_room(&self) -> Result<()> {
+    /// Gives back what can be, of this record and of those that nobody needs; says whether some of
+    /// these stay for who may still read them.
+    fn make_room(&self) -> Result<bool> {
         // The dead go first: what they read would be waited for.
         self.session.maintain_in_turn(0)?;
         self.collect()?;
         // What was found to be of no use in one round is free in the next.
-        self.session.maintain_in_turn(0)?;
+        let done = self.session.maintain_in_turn(0)?;
         let mut writer = self.lock_writer();
         if self.is_main() {
             // Where it is in use as it is, what there is must do.
             let _ = self.renew(&mut writer, true);
         }
-        self.measure(&mut writer).map(drop)
+        self.measure(&mut writer)?;
+        Ok(done.kept_records > 0)
     }
 
     /// Gives back the blocks of this record that nothing needs any more; returns how many.
