@@ -4,9 +4,11 @@
 
 mod branching;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use branching::ops::{self, Kind, Op};
 use daxfs_core::format::MAIN_NAME;
@@ -56,5 +58,42 @@ fn branches_come_and_go_while_others_look() {
         }
         wrote.into_iter().for_each(|wrote| wrote.expect("it writes"));
     });
+    branching::expect_clean(&region);
+}
+
+thread_local! {
+    static SLOW: Cell<bool> = const { Cell::new(false) };
+}
+
+#[test]
+fn a_branch_is_made_of_main_while_its_committer_still_holds_it() {
+    let step = || {
+        if SLOW.get() {
+            thread::sleep(Duration::from_micros(50));
+        }
+    };
+    let region = Region::interleaved(&branching::image(HEAP).0, step).expect("memory");
+    let region = Arc::new(region);
+    let maker = branching::session(&region).expect("it opens");
+    for round in 0..30 {
+        let done = AtomicBool::new(false);
+        let branch = maker.create("next", MAIN_NAME).expect("a branch");
+        branch.release().expect("released");
+        drop(branch);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let session = branching::session(&region).expect("it opens");
+                SLOW.set(true);
+                session.commit("next").expect("committed");
+                done.store(true, Ordering::Relaxed);
+            });
+            while !done.load(Ordering::Relaxed) {
+                let branch = maker.create("other", MAIN_NAME);
+                let branch = branch.unwrap_or_else(|error| panic!("{round}: {error}"));
+                // The commit may have ended it.
+                let _ = branch.abort();
+            }
+        });
+    }
     branching::expect_clean(&region);
 }

@@ -73,8 +73,9 @@ impl Session {
         let (mut tries, mut patience) = (0, None);
         self.retire_ended()?;
         loop {
-            let pin = self.opener.pin()?;
-            let parent = outlast(|| self.freeze(parent))?;
+            // Nothing is kept from being used again by who waits.
+            let (pin, parent) =
+                outlast(PATIENCE, || Ok((self.opener.pin()?, self.freeze(parent)?)))?;
             // First: what cannot be opened is not made.
             let (_, index) = self.tree(parent.slot, parent.id)?;
             match self.try_create(name, encoded, &parent)? {

@@ -15,10 +15,11 @@ use crate::session::Session;
 /// Longest wait for a hold that may be about to end.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Does what finds a branch held, until it does not any more: who ends the hold of a dead writer
-/// has the branch itself for a moment, and so has who finds out that it came too late.
-pub(super) fn outlast<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut patience = Patience::new(PATIENCE);
+/// Does what finds a branch held, until it does not any more or `time` is over: who ends the hold of
+/// a dead writer has the branch itself for a moment, and so has who finds out that it came too late;
+/// who has committed main has it until that is durable.
+pub(super) fn outlast<T>(time: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut patience = Patience::new(time);
     loop {
         match attempt() {
             Err(Error::Busy { .. }) if !patience.is_over() => patience.pause(),
@@ -46,7 +47,7 @@ impl Session {
         intent: Intent,
     ) -> Result<()> {
         let (records, me) = (&self.records, self.opener.id);
-        let seen = outlast(|| self.take_owner(name, slot))?;
+        let seen = outlast(PATIENCE, || self.take_owner(name, slot))?;
         let frozen = seen & OWNER_FROZEN;
         let give_back = |error| {
             records.take(slot, me, frozen)?;
