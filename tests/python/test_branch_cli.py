@@ -164,6 +164,16 @@ def test_diff_content_can_be_applied(on: Branches, run: Run, tree: Path, tmp_pat
     assert not (before / "dir/sub/deep").exists()
 
 
+def test_a_file_too_large_for_lines_is_only_told(on: Branches) -> None:
+    with daxfs.open(on.path, writable=True) as image, image.branch("b", keep=True) as branch:
+        branch.write_text("sparse", "text")
+        branch.truncate("sparse", 1 << 42)
+        branch.write_text("text", "small\n")
+    lines = on("diff", "b", "--content").splitlines()
+    assert "Large files /dev/null and b/sparse differ" in lines
+    assert "+small" in lines
+
+
 def test_forms_of_diff(on: Branches) -> None:
     on("create", "a")
     on("put", "-b", "a", "-", "big", input=b"\0small")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..image import Image
 
 _LETTERS = {"added": "A", "changed": "M", "removed": "D"}
+# Bytes of a file that is compared line by line: that may take time as the square of its lines.
+_TEXT_MAX = 4 << 20
 
 
 @click.command()
@@ -27,7 +29,7 @@ _LETTERS = {"added": "A", "changed": "M", "removed": "D"}
 @click.argument("second", metavar="[B]", required=False)
 @click.option("-b", "--branch", metavar="NAME", help="As A.")
 @click.option("--stat", "show_stat", is_flag=True, help="Show how large files became, and a sum.")
-@click.option("--content", is_flag=True, help="Show changes of text, line by line.")
+@click.option("--content", is_flag=True, help="Show changes of text up to 4 MiB, line by line.")
 @click.option("--name-only", is_flag=True, help="Show paths alone.")
 @ignore_options
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if there is a difference.")
@@ -168,13 +170,16 @@ def _text(before: Tree, after: Tree, change: PathChange) -> Iterator[str]:
             yield f"changed {', '.join(rest)}"
         if not {"content", "target", "type"} & set(change.aspects):
             return
-    first, second = _contents(before, change.path, old), _contents(after, change.path, new)
-    if first is None and second is None:
-        return
     names = (
         "/dev/null" if old is None else f"a{change.path}",
         "/dev/null" if new is None else f"b{change.path}",
     )
+    if max(_bytes_of(old), _bytes_of(new)) > _TEXT_MAX:
+        yield f"Large files {names[0]} and {names[1]} differ"
+        return
+    first, second = _contents(before, change.path, old), _contents(after, change.path, new)
+    if first is None and second is None:
+        return
     lines = _lines(first or b""), _lines(second or b"")
     if lines[0] is None or lines[1] is None:
         yield f"Binary files {names[0]} and {names[1]} differ"
