@@ -22,7 +22,7 @@ use crate::session::{Session, encode_name};
 /// Times that it is tried, while what others do at the same time is in the way.
 const TRIES: usize = 8;
 
-/// Longest wait for a record that can be had.
+/// Longest wait for a record that can be had, or for others who are at it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The name of a branch made only to be committed, as records hold it.
@@ -71,7 +71,7 @@ impl Session {
         parent: &str,
     ) -> Result<Branch> {
         let (mut tries, mut patience) = (0, None);
-        self.retire_ended()?;
+        self.retire_ended(Patience::new(PATIENCE))?;
         loop {
             // Nothing is kept from being used again by who waits.
             let (pin, parent) =

@@ -141,12 +141,11 @@ impl Session {
 
     /// Retires what has ended by another's commit. Who is about to pin for long does that first: of
     /// what is retired later nothing could be used again before that pin moves on.
-    pub(crate) fn retire_ended(&self) -> Result<()> {
+    pub(crate) fn retire_ended(&self, mut patience: Patience) -> Result<()> {
         for open in self.all_open() {
             // What this session has of it must let go first; that it has ended is no error here.
             let _ = open.current().map(drop);
         }
-        let mut patience = Patience::new(PATIENCE);
         while self.has_ended()? {
             let retired = self.alone(|| {
                 self.finish_folds()?;
