@@ -372,6 +372,8 @@ class Maintained:
         bytes: int,
         leaked_bytes: int,
         folded_layers: int,
+        kept_records: int,
+        reader: int | None,
         busy: bool,
     ) -> Self: ...
     @property

@@ -355,10 +355,20 @@ pub(crate) struct Maintained {
 
 #[pymethods]
 impl Maintained {
-    fn __getnewargs__(&self) -> (u64, u64, u64, u64, u64, u64, bool) {
-        let Self { dead_openers, broken_holds, records, bytes, leaked_bytes, folded_layers, busy } =
-            *self;
-        (dead_openers, broken_holds, records, bytes, leaked_bytes, folded_layers, busy)
+    fn __getnewargs__(&self) -> (u64, u64, u64, u64, u64, u64, u64, Option<u32>, bool) {
+        let Self { dead_openers, broken_holds, records, bytes, leaked_bytes, .. } = *self;
+        let Self { folded_layers, kept_records, reader, busy, .. } = *self;
+        (
+            dead_openers,
+            broken_holds,
+            records,
+            bytes,
+            leaked_bytes,
+            folded_layers,
+            kept_records,
+            reader,
+            busy,
+        )
     }
 }
 
