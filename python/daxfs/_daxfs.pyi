@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 import sys
 from collections.abc import Callable
-from typing import Literal, Self, final
+from typing import Any, Literal, Self, final
 
 from _typeshed import ReadableBuffer, StrOrBytesPath, WriteableBuffer
 from typing_extensions import disjoint_base
@@ -259,6 +259,10 @@ class Image(Tree):
     def __enter__(self) -> Self: ...
     def __exit__(self, *_raised: object) -> None: ...
     def close(self) -> None: ...
+    @property
+    def _origin(self) -> str | None: ...
+    @property
+    def _options(self) -> dict[str, Any]: ...
     @property
     def closed(self) -> bool: ...
     @property

@@ -105,20 +105,20 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
                 errno.EINVAL,
                 f"an image must be local to be mapped, not behind {target_protocol!r}: copy it",
             )
-        # Neither another directory nor another process changes what it leads to.
-        self._source = _image.lasting(source) or source
         self._name, self._made_of = branch, parent
         self._branch: Branch | None = None
         self._users = 0
         # A file that nobody closed may be deleted, and so closed, by a thread that is in here.
         self._lock = threading.RLock()
         try:
-            self.image = _image.open(self._source, branch=branch, trusted=trusted)
+            self.image = _image.open(source, branch=branch, trusted=trusted)
         except NoBranchError:
             if parent is None:
                 raise
             # Until it is made it looks as its parent does.
-            self.image = _image.open(self._source, branch=parent, trusted=trusted)
+            self.image = _image.open(source, branch=parent, trusted=trusted)
+        # Neither another directory nor another process changes what it leads to.
+        self._source = self.image._origin or source
 
     def __reduce__(self) -> Any:
         # It tells what to do where another process cannot open it.

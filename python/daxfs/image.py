@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import errno
-import os
 from functools import partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from . import _daxfs
 from .errors import InvalidError, NoBranchError
@@ -75,24 +74,6 @@ def open(
     return Image(source, branch=branch, writable=writable, trusted=trusted, invalidate=invalidate)
 
 
-def lasting(source: StrOrBytesPath | int) -> str | bytes | None:
-    """Return what leads to an image also from elsewhere; none for descriptors."""
-    if isinstance(source, str) and source.startswith(("fd:", "dmabuf:")):
-        return None
-    if isinstance(source, str) and source.startswith("phys:"):
-        return source
-    try:
-        path = os.fspath(source)  # type: ignore[arg-type]
-    except TypeError:
-        return None
-    if os.path.isabs(path):
-        return path
-    # Not normalised: what is before a ".." may be a link.
-    if isinstance(path, bytes):
-        return os.path.join(os.getcwdb(), path)
-    return os.path.join(os.getcwd(), path)
-
-
 class Branches(tuple["BranchStatus", ...]):
     """The branches of an image: a sequence, main first, that also goes by names."""
 
@@ -137,33 +118,16 @@ class Image(Tree, _daxfs.Image):
     in other processes: it is opened again, with the same options, and shows what is there then.
     """
 
-    def __init__(
-        self,
-        source: StrOrBytesPath | int,
-        *,
-        branch: str | None = None,
-        writable: bool = False,
-        trusted: bool = False,
-        invalidate: bool = False,
-    ) -> None:
-        self._source = lasting(source)
-        self._options: dict[str, Any] = {
-            "branch": branch,
-            "writable": writable,
-            "trusted": trusted,
-            "invalidate": invalidate,
-        }
-
-    def __reduce__(self) -> tuple[Callable[..., Image], tuple[str | bytes]]:
+    def __reduce__(self) -> tuple[Callable[..., Image], tuple[str]]:
         """Tell pickle and copy how to open the image again."""
         if self.closed:
             raise InvalidError(errno.EINVAL, "the image is closed, so there is nothing to pickle")
-        if self._source is None:
+        if self._origin is None:
             raise TypeError(
                 f"cannot pickle {self!r}: its descriptor means nothing in another process; open "
                 "the image by a path"
             )
-        return partial(type(self), **self._options), (self._source,)
+        return partial(type(self), **self._options), (self._origin,)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else repr(self.name)

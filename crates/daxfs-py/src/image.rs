@@ -9,13 +9,13 @@ use daxfs_core::branch::Table;
 use daxfs_core::branch::reclaim;
 use daxfs_core::format::{BLOCK_SIZE, MAIN_NAME, feature};
 use daxfs_core::image::Unvalidated;
-use daxfs_core::region::{Access, Region};
+use daxfs_core::region::{self, Access, Region};
 use daxfs_core::session::Session;
 use daxfs_core::superblock;
 use daxfs_core::view::View;
 use pyo3::PyClassInitializer;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::branch::{BranchStatus, Opener};
 use crate::error::Result;
@@ -52,11 +52,21 @@ impl Span {
     }
 }
 
+/// How an image was opened: enough to do it again.
+struct Origin {
+    source: region::Source,
+    branch: Option<String>,
+    writable: bool,
+    trusted: bool,
+    invalidate: bool,
+}
+
 /// An image that is open.
 #[pyclass(frozen, subclass, extends = Tree, module = "daxfs._daxfs")]
 pub(crate) struct Image {
     // Present while the image is open for writing.
     session: RwLock<Option<Arc<Session>>>,
+    origin: Origin,
 }
 
 impl Image {
@@ -66,6 +76,19 @@ impl Image {
         Ok(session.clone().ok_or_else(|| {
             Error::invalid("the image is not open for writing; open it with writable=True")
         })?)
+    }
+}
+
+/// A source that means the same wherever the process goes. A path is not normalised: what is before
+/// a `..` may be a link.
+fn lasting(source: region::Source) -> region::Source {
+    match source {
+        region::Source::Path(path) if path.is_relative() => {
+            // Where there is no directory any more, the path leads nowhere else either.
+            let here = std::env::current_dir().unwrap_or_default();
+            region::Source::Path(here.join(path))
+        }
+        source => source,
     }
 }
 
@@ -82,29 +105,31 @@ impl Image {
     fn new(
         py: Python<'_>,
         source: ImageSource,
-        branch: Option<&str>,
+        branch: Option<String>,
         writable: bool,
         trusted: bool,
         invalidate: bool,
     ) -> Result<PyClassInitializer<Self>> {
-        let branch = branch.unwrap_or(MAIN_NAME);
+        let ImageSource(place) = source;
+        let name = branch.as_deref().unwrap_or(MAIN_NAME);
         let (source, session) = py.detach(|| {
             let access = if writable { Access::Write } else { Access::Read };
-            let region = Arc::new(Region::open(&source.0, access)?);
+            let region = Arc::new(Region::open(&place, access)?);
             if invalidate {
                 region.invalidate();
             }
             let image = Unvalidated::open(region)?;
             let image = Arc::new(if trusted { image.trust() } else { share(|| image.validate())? });
             if !writable {
-                let view = View::open(image, branch)?;
+                let view = View::open(image, name)?;
                 return Ok::<_, Error>((Source::Fixed(Arc::new(view)), None));
             }
             let session = Session::open(image)?;
-            let source = Source::Live(session.open_branch(branch, Access::Read)?);
+            let source = Source::Live(session.open_branch(name, Access::Read)?);
             Ok((source, Some(session)))
         })?;
-        let image = Self { session: RwLock::new(session) };
+        let origin = Origin { source: lasting(place), branch, writable, trusted, invalidate };
+        let image = Self { session: RwLock::new(session), origin };
         Ok(PyClassInitializer::from(Tree::new(source)).add_subclass(image))
     }
 
@@ -123,6 +148,30 @@ impl Image {
     #[pyo3(signature = (*_raised))]
     fn __exit__(slf: &Bound<'_, Self>, _raised: &Bound<'_, PyTuple>) {
         Self::close(slf);
+    }
+
+    /// What leads to the image also from another directory or process; none for a descriptor.
+    #[getter]
+    fn _origin<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
+        match &self.origin.source {
+            region::Source::Fd(_) => Ok(None),
+            region::Source::Path(path) => decode(py, path.as_os_str().as_bytes()).map(Some),
+            physical @ region::Source::Physical { .. } => {
+                Ok(Some(PyString::new(py, &physical.to_string())))
+            }
+        }
+    }
+
+    /// The options that it was opened with.
+    #[getter]
+    fn _options<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let Origin { branch, writable, trusted, invalidate, .. } = &self.origin;
+        let options = PyDict::new(py);
+        options.set_item("branch", branch)?;
+        options.set_item("writable", writable)?;
+        options.set_item("trusted", trusted)?;
+        options.set_item("invalidate", invalidate)?;
+        Ok(options)
     }
 
     /// Whether the image was closed.
