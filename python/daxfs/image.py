@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, overload
 
 from . import _daxfs
-from .errors import InvalidError, NoBranchError
+from .errors import BranchExistsError, InvalidError, NoBranchError
 from .tree import Tree
 
 if TYPE_CHECKING:
@@ -190,6 +190,11 @@ class Image(Tree, _daxfs.Image):
         """
         from .branch import Branch
 
-        if create is None:
-            create = writable and name not in self.branches
-        return Branch(self, name, parent=parent if create else None, writable=writable, keep=keep)
+        if create or (create is None and writable and name not in self.branches):
+            try:
+                return Branch(self, name, parent=parent, writable=writable, keep=keep)
+            except BranchExistsError:
+                # Somebody may have made it meanwhile.
+                if create:
+                    raise
+        return Branch(self, name, parent=None, writable=writable, keep=keep)

@@ -49,6 +49,21 @@ class TestLife:
             assert not again.writable
             assert again.read_text("new") == "text"
 
+    def test_what_somebody_makes_just_then_is_opened(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with daxfs.open(path, writable=True) as image, daxfs.open(path, writable=True) as other:
+            before = image.branches
+
+            def look(_: daxfs.Image) -> object:
+                other.branch("b", create=True).close()
+                return before
+
+            monkeypatch.setattr(daxfs.Image, "branches", property(look))
+            with image.branch("b") as branch:
+                branch.write_text("new", "text")
+            assert image.read_text("new") == "text"
+
     def test_an_exception_aborts(self, image: daxfs.Image) -> None:
         with suppress(KeyError), image.branch("b") as branch:
             branch.write_text("new", "text")
