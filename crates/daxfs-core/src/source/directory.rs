@@ -284,13 +284,33 @@ pub(crate) fn open_beneath(
 ) -> rustix::io::Result<OwnedFd> {
     let open = |at: BorrowedFd<'_>, path: &[u8], flags| {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        rustix::fs::openat2(at, path, flags, Mode::empty(), resolve)
+        match rustix::fs::openat2(at, path, flags, Mode::empty(), resolve) {
+            // Not every sandbox or emulator has the call.
+            Err(Errno::NOSYS | Errno::PERM) => open_by_names(at, path, flags),
+            opened => opened,
+        }
     };
     let (above, rest) = descend(path, |above, piece| {
         open(above.unwrap_or(root).as_fd(), piece, directory_flags())
     })?;
     let rest = if rest.is_empty() { b"." } else { rest };
     open(above.as_ref().unwrap_or(root).as_fd(), rest, flags)
+}
+
+/// The same one name at a time.
+fn open_by_names(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let mut names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).peekable();
+    let mut at = None;
+    while let Some(name) = names.next() {
+        if name == b".." {
+            return Err(Errno::XDEV);
+        }
+        let on_the_way = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = if names.peek().is_some() { on_the_way } else { flags };
+        let above = at.as_ref().map_or(root, AsFd::as_fd);
+        at = Some(rustix::fs::openat(above, name, flags | OFlags::NOFOLLOW, Mode::empty())?);
+    }
+    at.ok_or(Errno::NOENT)
 }
 
 fn reason(errno: Errno) -> String {
@@ -310,9 +330,16 @@ mod tests {
         let deep = [b"./".repeat(3000), b"link/below".to_vec()].concat();
         for path in [&b"link"[..], b"link/below", &deep] {
             assert!(open_beneath(&root, path, directory_flags()).is_err(), "{}", path.len());
+            assert!(open_by_names(root.as_fd(), path, directory_flags()).is_err());
         }
         for path in [&b""[..], b"dir", b"dir/below"] {
             assert!(open_beneath(&root, path, directory_flags()).is_ok());
+        }
+        for path in [&b"."[..], b"dir", b"dir/below", b"./dir//below"] {
+            assert!(open_by_names(root.as_fd(), path, directory_flags()).is_ok());
+        }
+        for path in [&b".."[..], b"dir/../dir", b"none"] {
+            assert!(open_by_names(root.as_fd(), path, directory_flags()).is_err());
         }
     }
 }
