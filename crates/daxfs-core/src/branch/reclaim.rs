@@ -142,6 +142,9 @@ impl Session {
     /// Retires what has ended by another's commit. Who is about to pin for long does that first: of
     /// what is retired later nothing could be used again before that pin moves on.
     pub(crate) fn retire_ended(&self, mut patience: Patience) -> Result<()> {
+        if self.ended()?.is_empty() {
+            return Ok(());
+        }
         for open in self.all_open() {
             // What this session has of it must let go first; that it has ended is no error here.
             let _ = open.current().map(drop);
@@ -163,16 +166,29 @@ impl Session {
 
     /// Whether there is anything to retire.
     fn has_ended(&self) -> Result<bool> {
-        let (_pin, records) = (self.opener.pin()?, &self.records);
-        let head = records.head()?;
-        let main = records.chain(head)?;
-        for slot in records.slots().filter(|slot| !main.contains(slot)) {
-            let ended = records.state(slot)? == state::ACTIVE && records.base_head(slot)? != head;
-            if ended && self.ownerless(slot)?.is_some() {
+        for slot in self.ended()? {
+            if self.ownerless(slot)?.is_some() {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Slots of branches that have ended by another's commit, and are not retired.
+    fn ended(&self) -> Result<Vec<u64>> {
+        let (_pin, records) = (self.opener.pin()?, &self.records);
+        let head = records.head()?;
+        let mut ended = Vec::new();
+        for slot in records.slots() {
+            if records.state(slot)? == state::ACTIVE && !records.is_current(slot, head)? {
+                ended.push(slot);
+            }
+        }
+        if !ended.is_empty() {
+            let main = records.chain(head)?;
+            ended.retain(|slot| !main.contains(slot));
+        }
+        Ok(ended)
     }
 
     fn maintain_alone(&self, layers: usize, done: &mut Maintained) -> Result<()> {
