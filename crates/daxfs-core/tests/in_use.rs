@@ -4,11 +4,9 @@
 
 mod branching;
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use branching::ops::{self, Kind, Op};
 use daxfs_core::format::{MAIN_NAME, Superblock};
@@ -61,19 +59,9 @@ fn branches_come_and_go_while_others_look() {
     branching::expect_clean(&region);
 }
 
-thread_local! {
-    static SLOW: Cell<bool> = const { Cell::new(false) };
-}
-
 #[test]
 fn a_branch_is_made_of_main_while_its_committer_still_holds_it() {
-    let step = || {
-        if SLOW.get() {
-            thread::sleep(Duration::from_micros(50));
-        }
-    };
-    let region = Region::interleaved(&branching::image(HEAP).0, step).expect("memory");
-    let region = Arc::new(region);
+    let region = branching::slowable(HEAP);
     let maker = branching::session(&region).expect("it opens");
     let head = || region.load(std::mem::offset_of!(Superblock, head) as u64).expect("memory");
     for round in 0..5 {
@@ -84,7 +72,7 @@ fn a_branch_is_made_of_main_while_its_committer_still_holds_it() {
         thread::scope(|scope| {
             scope.spawn(|| {
                 let session = branching::session(&region).expect("it opens");
-                SLOW.set(true);
+                branching::slow_down();
                 session.commit("next").expect("committed");
             });
             while head() == before {

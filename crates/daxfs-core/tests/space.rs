@@ -4,10 +4,8 @@
 
 mod branching;
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use branching::ops::{self, Kind, Op, Path};
 use daxfs_core::branch::handle::Branch;
@@ -195,19 +193,9 @@ fn who_finds_no_space_that_somebody_keeps_is_told() {
     branching::expect_clean(&region);
 }
 
-thread_local! {
-    static SLOW: Cell<bool> = const { Cell::new(false) };
-}
-
 #[test]
 fn a_write_waits_for_what_another_is_about_to_give_back() {
-    let step = || {
-        if SLOW.get() {
-            thread::sleep(Duration::from_micros(50));
-        }
-    };
-    let region = Region::interleaved(&branching::image(HEAP).0, step).expect("memory");
-    let region = Arc::new(region);
+    let region = branching::slowable(HEAP);
     let session = branching::session(&region).expect("it opens");
     for number in 0..6 {
         let branch = session.create(&number.to_string(), "main").expect("a branch");
@@ -219,7 +207,7 @@ fn a_write_waits_for_what_another_is_about_to_give_back() {
     let maint = std::mem::offset_of!(Superblock, maint) as u64;
     thread::scope(|scope| {
         scope.spawn(|| {
-            SLOW.set(true);
+            branching::slow_down();
             let session = branching::session(&region).expect("it opens");
             session.maintain().expect("maintained");
         });

@@ -8,8 +8,11 @@ pub(crate) mod ops;
 pub(crate) mod schedule;
 pub(crate) mod script;
 
+use std::cell::Cell;
 use std::fs;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use daxfs_core::build::{BuildOptions, Input, Output, build};
 use daxfs_core::error::Result;
@@ -105,4 +108,23 @@ pub(crate) fn dump(view: &View) -> Result<String> {
     }
     lines.sort();
     Ok(lines.join("\n"))
+}
+
+thread_local! {
+    static SLOW: Cell<bool> = const { Cell::new(false) };
+}
+
+/// An image in memory, in which threads can be slowed down.
+pub(crate) fn slowable(delta: u64) -> Arc<Region> {
+    let step = || {
+        if SLOW.get() {
+            thread::sleep(Duration::from_micros(50));
+        }
+    };
+    Arc::new(Region::interleaved(&image(delta).0, step).expect("memory"))
+}
+
+/// Lets every access of this thread to such an image take a while.
+pub(crate) fn slow_down() {
+    SLOW.set(true);
 }
