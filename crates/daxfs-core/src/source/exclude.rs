@@ -12,8 +12,8 @@ const CLASSES: [&str; 12] = [
 ];
 
 /// Shell patterns of what to leave out: `*`, `?`, `[…]` and `\` as in glob(7), and `**` for any
-/// number of directories. They are of characters; a byte of a name that is not UTF-8 is one of them. Named classes
-/// such as `[[:digit:]]` are of ASCII.
+/// number of directories. They are of characters; a byte of a name that is not UTF-8 is one of them.
+/// Named classes such as `[[:digit:]]` are of ASCII.
 ///
 /// A pattern without a slash is compared with names, one with a slash with paths relative to the
 /// root; one that ends in a slash is for directories only. Leaving out a directory leaves out what
@@ -122,7 +122,7 @@ fn translate_class(text: &str) -> Option<(String, usize)> {
     let inside = &text[1..];
     let negated = inside.starts_with(['!', '^']);
     let members = if negated { &inside[1..] } else { inside };
-    let mut class = String::from(if negated { "[^/" } else { "[" });
+    let mut class = String::from(if negated { "[[^" } else { "[[" });
     let mut rest = members;
     loop {
         let first = rest.chars().next()?;
@@ -144,8 +144,8 @@ fn translate_class(text: &str) -> Option<(String, usize)> {
             rest = &rest[1 + last.len_utf8()..];
         }
     }
-    // A range may have a slash in it, which no class matches.
-    class.push_str("&&[^/]]");
+    // A range, or what is not in a class, may have a slash in it, which no class matches.
+    class.push_str("]&&[^/]]");
     Some((class, text.len() - rest.len() + 1))
 }
 
@@ -189,7 +189,9 @@ mod tests {
             ("[![:upper:][:space:]]", "E", false),
             ("[![:upper:][:space:]]", "é", true),
             ("[[:none:]]", "n]", true),
-            ("dir[ -~]a", "dir/a", false),
+            ("top/dir[ -~]a", "top/dir/a", false),
+            ("top/dir[!x]a", "top/dir/a", false),
+            ("top/dir[!x]a", "top/dirya", true),
             ("[a-]", "-", true),
             ("[", "[", true),
             ("[.+]", "x", false),
