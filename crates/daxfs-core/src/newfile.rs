@@ -115,10 +115,19 @@ impl NewFile {
             Content::Unnamed(file) => name(&file, &path),
         };
         named.map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => Error::Exists { path },
+            ErrorKind::AlreadyExists => Error::Exists { path: path.clone() },
             _ => Error::io("name the finished file", &path)(error),
-        })
+        })?;
+        sync(split(&path).0);
+        Ok(())
     }
+}
+
+/// Brings the names in a directory to the disk, so that a crash does not take the new one back.
+fn sync(directory: &Path) {
+    // Files may be made also in directories that may not be read; then the system writes them in its
+    // own time.
+    let _ = File::open(directory).and_then(|directory| directory.sync_all());
 }
 
 /// A file in a directory that has no name, if the file system has such files and there is a way to
