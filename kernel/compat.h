@@ -160,14 +160,20 @@ static inline long compat_dax_first_page(struct dax_device *dax, pgoff_t at, lon
  * Mapping a page, or a huge page of memory that has struct pages.
  *
  * Up to 6.14 get_user_pages() finds the struct pages by "devmap" entries. Later it takes those of
- * ordinary entries, which count references that device memory's do not have; it leaves mappings
- * marked VM_PFNMAP alone. Private ones cannot be that; those have small pages only.
+ * huge entries, which count references that device memory's do not have; it leaves mappings marked
+ * VM_PFNMAP alone. Private ones cannot be that; those have small pages only.
+ *
+ * And from then on S_DAX says that folios count the entries which map them.
  */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 15, 0)
 
-static inline unsigned long compat_mapping_flags(const struct vm_area_struct *vma)
+#define COMPAT_S_DAX 0
+
+static inline unsigned long compat_mapping_flags(const struct vm_area_struct *vma, bool pages)
 {
-	return is_cow_mapping(vma->vm_flags) ? VM_MIXEDMAP : VM_PFNMAP;
+	bool is_private = (vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) == VM_MAYWRITE;
+
+	return pages && !is_private ? VM_PFNMAP : VM_MIXEDMAP;
 }
 
 static inline vm_fault_t compat_insert_page(struct vm_area_struct *vma, unsigned long addr,
@@ -190,7 +196,9 @@ static inline vm_fault_t compat_insert_huge(struct vm_fault *vmf, unsigned long 
 
 #else
 
-static inline unsigned long compat_mapping_flags(const struct vm_area_struct *vma)
+#define COMPAT_S_DAX S_DAX
+
+static inline unsigned long compat_mapping_flags(const struct vm_area_struct *vma, bool pages)
 {
 	return VM_MIXEDMAP;
 }

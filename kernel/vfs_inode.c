@@ -66,7 +66,7 @@ static int set_operations(struct inode *inode, u32 rdev)
 	case S_IFREG:
 		inode->i_op = &daxfs_file_inode_operations;
 		inode->i_fop = &daxfs_file_operations;
-		inode->i_flags |= S_DAX;
+		inode->i_flags |= COMPAT_S_DAX;
 		return 0;
 	case S_IFDIR:
 		inode->i_op = &daxfs_dir_inode_operations;

@@ -213,6 +213,6 @@ int daxfs_mmap(struct file *file, struct vm_area_struct *vma)
 	if (!PAGE_ALIGNED(data) || round_up(end, DAXFS_BLOCK_SIZE) != PAGE_ALIGN(end))
 		return -ENODEV;
 	vma->vm_ops = &daxfs_vm_operations;
-	compat_vm_flags_set(vma, compat_mapping_flags(vma));
+	compat_vm_flags_set(vma, compat_mapping_flags(vma, DAXFS_SB(inode->i_sb)->backing.pages));
 	return 0;
 }
