@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # The kernel module's engine beside the Rust one, and a kernel that watches itself.
 
-.PHONY: test-parity test-kasan test-arm64 bench-kernel
+.PHONY: test-parity test-kasan test-newest test-arm64 bench-kernel
 
 test-parity: $(VENV)/.installed-test ## Compare the kernel's engine with the Rust engine
 	@command -v gcc >/dev/null || { $(APT_INSTALL) gcc libc6-dev; }
@@ -13,6 +13,12 @@ test-kasan: $(VENV)/.installed-test ## Run the kernel tests on a debug kernel, b
 	DAXFS_TEST_KERNELS=debug $(BIN)/python -m pytest \
 		tests/vm/test_kernel_hostile.py tests/vm/test_kernel_module.py \
 		tests/vm/test_kernel_trouble.py
+
+test-newest: $(VENV)/.installed-test ## Run the kernel tests on the newest kernel that Debian has for its stable release
+	$(BIN)/python tests/vm/setup.py
+	$(BIN)/python tests/vm/newest_kernel.py
+	DAXFS_TEST_KERNELS=newest $(BIN)/python -m pytest tests/vm/test_kernel_hostile.py \
+		tests/vm/test_kernel_module.py tests/vm/test_kernel_root.py tests/vm/test_kernel_trouble.py
 
 ARM64 := aarch64-unknown-linux-gnu
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/vm"))
 from architecture import X86_64
 from devices import PMEM, PMEM_ADDRESS, RESERVED, RESERVED_ADDRESS, Device, loaded
 from guest import Guest
-from module import build_module
+from module import load_module
 
 MIB = 1 << 20
 # With its own source of random numbers: without one, a kernel's first ones cost it a hash each.
@@ -77,10 +77,10 @@ def run(series: str, scratch: Path) -> dict[str, dict[str, float]]:
         memory="3G",
         cpus=1,
         devices=devices,
-        modules=["libcrc32c", "erofs"],
+        modules=["erofs"],
         boot_timeout=900,
     ) as guest:
-        guest.check(["insmod", build_module(series)])
+        load_module(guest, series)
         guest.check(f"cp {program} /dev/shm/kernel; mkdir -p /run/d /run/t /run/e /run/x")
         program = Path("/dev/shm/kernel")
         guest.check(f"mount -t daxfs -o phys={RESERVED_ADDRESS:#x} none /run/d")

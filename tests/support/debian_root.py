@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""A real root file system to test with: Debian 12, minimal, made once and kept.
+"""A real root file system to test with: Debian, minimal, made once and kept.
 
 As a program it prints the path of the tree. Packages come from where the running system's apt
 gets its own, through the same proxy.
@@ -24,8 +24,8 @@ class DebianRootError(Exception):
     """The tree could not be made; the text says why."""
 
 
-def debian_root(cache: Path | None = None, mirror: str | None = None) -> Path:
-    """Return the path of a Debian 12 minbase tree, making it first if it is not there.
+def debian_root(cache: Path | None = None, mirror: str | None = None, suite: str = SUITE) -> Path:
+    """Return the path of a Debian minbase tree, making it first if it is not there.
 
     Parameters
     ----------
@@ -33,6 +33,8 @@ def debian_root(cache: Path | None = None, mirror: str | None = None) -> Path:
         The directory to keep it in; by default `daxfs` in the user's cache directory.
     mirror
         Where to get packages; by default the mirror that apt uses here.
+    suite
+        The release; by default Debian 12.
 
     Raises
     ------
@@ -42,11 +44,11 @@ def debian_root(cache: Path | None = None, mirror: str | None = None) -> Path:
     if cache is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "daxfs"
     cache.mkdir(parents=True, exist_ok=True)
-    tree = cache / f"debian-{SUITE}-minbase"
+    tree = cache / f"debian-{suite}-minbase"
     with (cache / f"{tree.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not tree.is_dir():
-            _make(tree, mirror)
+            _make(tree, mirror, suite)
     return tree
 
 
@@ -82,7 +84,7 @@ def apt_environment() -> dict[str, str]:
     return environment
 
 
-def _make(tree: Path, mirror: str | None) -> None:
+def _make(tree: Path, mirror: str | None, suite: str) -> None:
     if os.geteuid() != 0:
         raise DebianRootError("debootstrap makes device nodes and changes owners; run as root")
     _install_debootstrap()
@@ -91,7 +93,7 @@ def _make(tree: Path, mirror: str | None) -> None:
     try:
         # In a mount namespace of its own, a debootstrap that dies leaves nothing mounted below
         # the directory that is removed next.
-        command = ["unshare", "--mount", "debootstrap", "--variant=minbase", SUITE]
+        command = ["unshare", "--mount", "debootstrap", "--variant=minbase", suite]
         _output([*command, str(building), address], apt_environment())
         for package in (building / "var/cache/apt/archives").glob("*.deb"):
             package.unlink()

@@ -25,6 +25,8 @@ class Kernel:
 
     Attributes
     ----------
+    series :
+        The name that it goes by here, such as "6.12".
     image :
         The file to boot.
     modules :
@@ -35,13 +37,17 @@ class Kernel:
         The machine that it runs on.
     busybox :
         A static busybox for it.
+    system :
+        The system that builds modules for it; this one where there is none.
     """
 
+    series: str
     image: Path
     modules: Path
     release: str
     architecture: Architecture
     busybox: Path
+    system: Path | None
 
     @classmethod
     def find(cls, series: str) -> Kernel:
@@ -55,7 +61,16 @@ class Kernel:
         if busybox is None:
             raise FileNotFoundError(f"no busybox: run {Path(__file__).parent}/setup.py")
         image = root / f"boot/vmlinuz-{modules.name}"
-        return cls(image, modules.parent, modules.name, architecture, Path(busybox))
+        system = root / "system"
+        return cls(
+            series,
+            image,
+            modules.parent,
+            modules.name,
+            architecture,
+            Path(busybox),
+            system if system.is_dir() else None,
+        )
 
     def load_order(self, names: tuple[str, ...]) -> list[Path]:
         """Return the files of modules `names` and of what they need, in loading order."""

@@ -48,7 +48,8 @@ SOURCES = Path("/etc/apt/sources.list.d")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # Names of another architecture's packages have it behind, and are in brackets where it has none.
 KERNEL_PACKAGE = re.compile(
-    r"^[ |]*(?:Pre)?Depends: <?(linux-(?:image|headers|kbuild)-(?!\S*-unsigned)[^\s:>]+)",
+    r"^[ |]*(?:Pre)?Depends: <?"
+    r"(linux-(?:image|base|binary|modules|headers|kbuild)-(?!\S*-unsigned)[^\s:>]+)",
     re.MULTILINE,
 )
 
@@ -141,8 +142,11 @@ def packages_of(architecture: Architecture) -> Iterator[None]:
             del os.environ["APT_CONFIG"]
 
 
-def kernel_packages(start: str, architecture: Architecture) -> set[str]:
-    """Return package `start` and the kernel's packages that it needs, as apt-get takes them."""
+def kernel_packages(start: str, architecture: Architecture, within: Sequence[str] = ()) -> set[str]:
+    """Return package `start` and the kernel's packages that it needs, as apt-get takes them.
+
+    `within` is a command that runs others where apt knows them.
+    """
     found: set[str] = set()
     todo = [start]
     while todo:
@@ -152,7 +156,7 @@ def kernel_packages(start: str, architecture: Architecture) -> set[str]:
             package = f"{package}:{architecture.debian}"
         if package not in found:
             found.add(package)
-            todo += KERNEL_PACKAGE.findall(output("apt-cache", "depends", package))
+            todo += KERNEL_PACKAGE.findall(output(*within, "apt-cache", "depends", package))
     return found
 
 

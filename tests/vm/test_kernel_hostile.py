@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import os
 import random
-import re
 import subprocess
 import threading
 from collections import deque
@@ -23,7 +22,7 @@ from devices import MIB, RELAXED, RESERVED, RESERVED_ADDRESS, nvdimm
 from guest import Guest
 from module import build_module, build_program, guest_with_module
 from support.small import VECTORS
-from vmconfig import BIN, DEBUG, module_kernels
+from vmconfig import BIN, module_kernels
 
 KERNELS = module_kernels()
 # Mounts in each of eight storms: thousands on the two kernels.
@@ -176,7 +175,7 @@ def test_a_peer_that_scribbles(guest: Guest, peer: Path, programs: Path, image: 
 
 @everywhere
 def test_loading_and_mounting_over_and_over_leaks_nothing(guest: Guest, image: Path) -> None:
-    module = build_module(guest_series(guest))
+    module = build_module(guest.kernel.series)
     script = f"""
     dd if={image} of=/dev/mem bs=4096 seek={RESERVED_ADDRESS // 4096} conv=notrunc 2>/dev/null
     use() {{
@@ -203,10 +202,3 @@ def test_loading_and_mounting_over_and_over_leaks_nothing(guest: Guest, image: P
     assert all(kind < 512 for kind in used), "KiB more in slabs, vmalloc or per-CPU memory"
     # Free pages wait in lists of the processors, too, so this is a coarse look.
     assert free > -32 * 1024, "KiB less than before"
-
-
-def guest_series(guest: Guest) -> str:
-    """Return the series of the guest's kernel."""
-    found = re.match(r"\d+\.\d+", guest.kernel.release)
-    assert found
-    return DEBUG if DEBUG in str(guest.kernel.image) else found[0]

@@ -22,8 +22,9 @@ ARM64_KERNELS = {
     "6.12-arm64": ["linux-image-6.12-arm64", "linux-headers-6.12-arm64", "busybox-static"],
 }
 
-# The kernel that debug_kernel.py builds.
+# The kernel that debug_kernel.py builds, and that which newest_kernel.py fetches.
 DEBUG = "debug"
+NEWEST = "newest"
 
 
 def module_kernels() -> list[str]:
