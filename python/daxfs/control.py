@@ -157,7 +157,7 @@ def create(mountpoint: StrPath, name: str, parent: str | None = None) -> None:
     NoSpaceError
         The image has no room for one more, or for what was changed through mappings.
     """
-    _call(mountpoint, _CREATE, _field(name) + _field(parent or ""), parent, new=name)
+    _call(mountpoint, _CREATE, _field(name) + _field(parent), parent, new=name)
 
 
 def switch(mountpoint: StrPath, name: str) -> None:
@@ -209,7 +209,7 @@ def commit(mountpoint: StrPath, name: str | None = None) -> None:
     NoSpaceError
         The image has no room for what was changed through mappings.
     """
-    _call(mountpoint, _COMMIT, _field(name or ""), name)
+    _call(mountpoint, _COMMIT, _field(name), name)
 
 
 def abort(mountpoint: StrPath, name: str | None = None) -> None:
@@ -235,7 +235,7 @@ def abort(mountpoint: StrPath, name: str | None = None) -> None:
     InvalidError
         It is main, or the name cannot name a branch.
     """
-    _call(mountpoint, _ABORT, _field(name or ""), name)
+    _call(mountpoint, _ABORT, _field(name), name)
 
 
 def branches(mountpoint: StrPath) -> list[MountedBranch]:
@@ -315,10 +315,13 @@ def _text(field: bytes) -> str:
     return field.rstrip(b"\0").decode("utf-8", "surrogateescape")
 
 
-def _field(name: str) -> bytes:
+def _field(name: str | None) -> bytes:
+    if name is None:
+        # Empty stands for what the mount shows, so it must not come of a name.
+        return bytes(_NAME)
     encoded = name.encode("utf-8", "surrogateescape")
-    if len(encoded) >= _NAME or b"\0" in encoded:
-        message = f"{name!r} cannot name a branch: at most {_NAME - 1} bytes"
+    if not 0 < len(encoded) < _NAME or b"\0" in encoded:
+        message = f"{name!r} cannot name a branch: 1 to {_NAME - 1} bytes"
         raise from_engine("Invalid", errno.EINVAL, message, None, {})
     return encoded.ljust(_NAME, b"\0")
 

@@ -586,6 +586,19 @@ def test_commands_refuse_another_image_of_that_name(
         assert opened.uuid == control.info(point).uuid
 
 
+def test_an_empty_name_is_not_what_is_mounted(mounts: Mounts, image: Path) -> None:
+    # As of a variable of the shell that was not set.
+    point = mounts.mount(image, "branch=work,parent=main")
+    (point / "file").write_text("precious")
+    for arguments in (["abort", ""], ["commit", ""], ["delete", ""], ["create", "x", "-p", ""]):
+        said = mounts.run("daxfs-branch", *arguments, "-m", point, status=1)
+        assert "'' cannot name a branch" in said
+    for command in ("diff", "log", "release"):
+        assert "no such branch" in mounts.run("daxfs-branch", command, "", "-m", point, status=1)
+    assert shown(point) == "work"
+    assert (point / "file").read_text() == "precious"
+
+
 def test_who_may_control(mounts: Mounts, image: Path) -> None:
     point = mounts.mount(image, "rw")
 

@@ -305,6 +305,11 @@ def test_losers_are_told(on: Branches) -> None:
             branch.write_text("x", "")
 
 
+def test_an_empty_name_is_no_default(on: Branches) -> None:
+    for arguments in (("log", ""), ("diff", ""), ("diff", "-b", ""), ("create", "x", "-p", "")):
+        assert "no such branch" in on(*arguments, status=1)
+
+
 def test_usage(run: Run, path: Path) -> None:
     for arguments in (
         ("create",),

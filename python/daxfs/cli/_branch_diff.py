@@ -60,7 +60,7 @@ def diff(
             raise click.UsageError("A is given twice")
         first, second = branch, first
     place = place_of(source, mount)
-    first = first or branch or place.shown
+    first = next((name for name in (first, branch, place.shown) if name is not None), None)
     if first is None:
         raise click.UsageError("say which branch: A, or -b NAME")
     from .. import _daxfs

@@ -53,8 +53,9 @@ def create(source: str | None, mount: str | None, name: str, parent: str | None)
 
         control.create(mount or "", name, parent)
         return
+    parent = "main" if parent is None else parent
     with open_for_change(source) as image:
-        image.branch(name, parent=parent or "main", create=True, keep=True).close()
+        image.branch(name, parent=parent, create=True, keep=True).close()
 
 
 @command.command("list")
@@ -209,8 +210,9 @@ def log(source: str | None, mount: str | None, name: str | None, as_json: bool) 
     from .. import _daxfs
 
     place = place_of(source, mount)
+    name = place.shown or "main" if name is None else name
     with open_to_look(place.source, place.uuid) as image:
-        entries = _daxfs.log(image, name or place.shown or "main")
+        entries = _daxfs.log(image, name)
     if as_json:
         print_json(
             [
