@@ -424,14 +424,17 @@ class TestDaxfs:
         (tmp_path / "x").write_bytes(image.replace(b"main\0", b"b\n\0\0\0"))
         assert lines(run("fsck.daxfs", tmp_path / "x", status=4))[0].endswith("found b\\n")
 
-    def test_full_disk(self, image_path: Path) -> None:
+    @pytest.mark.parametrize("command", ["ls IMAGE", "cat IMAGE big", "ls IMAGE --json", "--help"])
+    def test_full_disk(self, image_path: Path, command: str) -> None:
         program = Path(sys.executable).with_name("daxfs")
+        arguments = command.replace("IMAGE", str(image_path)).split()
         with Path("/dev/full").open("wb") as full:
             done = subprocess.run(
-                [program, "ls", image_path], stdout=full, stderr=subprocess.PIPE, check=False
+                [program, *arguments], stdout=full, stderr=subprocess.PIPE, check=False
             )
         assert done.returncode == 1
-        assert done.stderr == b"daxfs: No space left on device\n"
+        # Not an image that is full.
+        assert done.stderr == b"daxfs: standard output: No space left on device\n"
 
     @pytest.mark.parametrize("closed", [">&-", "<&- >&-"])
     @pytest.mark.parametrize(

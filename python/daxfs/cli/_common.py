@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
+
+    from _typeshed import ReadableBuffer
 
     from ..image import Image
 
@@ -51,6 +54,7 @@ def run(
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _terminate)
     _occupy_closed()
+    _name_output()
     status = failed_status
     try:
         status = _invoke(command, name)
@@ -94,6 +98,29 @@ def _occupy_closed() -> None:
             # This gets the lowest number that is free.
             os.open(os.devnull, flags)
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
+class _Output(io.FileIO):
+    """Standard output, whose errors say so: a file or an image may have no space left, too."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+
+def _name_output() -> None:
+    old = sys.stdout
+    assert isinstance(old, io.TextIOWrapper)
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(_Output(old.fileno(), "w", closefd=False)),
+        encoding=old.encoding,
+        errors=old.errors,
+        line_buffering=old.line_buffering,
+        write_through=old.write_through,
+    )
 
 
 def _invoke(command: click.Command, name: str) -> int:

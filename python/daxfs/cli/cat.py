@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ def command(source: str, paths: tuple[str, ...], branch: str | None, trusted: bo
 
 
 def _write(image: Image, path: str) -> None:
-    out = sys.stdout.fileno()
+    out = sys.stdout.buffer.raw  # type: ignore[union-attr]
     try:
         # Straight from the image: the kernel does the only copy.
         view = image.view(path)
@@ -42,9 +41,9 @@ def _write(image: Image, path: str) -> None:
         pass
     else:
         while view:
-            view = view[os.write(out, view[:_PIECE]) :]
+            view = view[out.write(view[:_PIECE]) :]
         return
     with image.open(path) as file:
         while piece := memoryview(file.read(_PIECE)):
             while piece:
-                piece = piece[os.write(out, piece) :]
+                piece = piece[out.write(piece) :]
