@@ -8,6 +8,7 @@ That it mounts is tested in booted kernels.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
@@ -273,3 +274,7 @@ def test_the_status_is_told(run: Run) -> None:
     done = run("daxfs", "module", "status", status=0 if loaded else 1)
     assert b"module/loaded" in done.stdout
     assert b"module/headers" in done.stdout
+    told = json.loads(run("daxfs", "module", "status", "--json", status=done.returncode).stdout)
+    everything = json.loads(run("daxfs", "doctor", "--json").stdout)
+    # Written as an examination of the machine writes it.
+    assert [check for check in told["checks"] if check not in everything["checks"]] == []

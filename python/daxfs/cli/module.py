@@ -58,19 +58,13 @@ def status(as_json: bool) -> int:
     """Say whether it is loaded, installed, and can be built; exit status 0 if it is loaded."""
     from pathlib import Path
 
+    from ..doctor import Report
     from ..doctor.machine import Machine
     from ..doctor.mount import check_module
 
-    checks = list(check_module(Machine(Path("/"))))
+    checks = tuple(check_module(Machine(Path("/"))))
     if as_json:
-        from ._common import print_json
-
-        print_json(
-            [
-                {"check": check.name, "status": check.status, "summary": check.summary}
-                for check in checks
-            ]
-        )
+        print(Report(checks).to_json())
     else:
         out = Output()
         for check in checks:
