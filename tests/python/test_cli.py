@@ -200,6 +200,7 @@ class TestDaxfs:
         run("daxfs", "extract", image_path, "--tar", tmp_path / "x.tar")
         done = run("daxfs", "extract", image_path, "--tar", "-")
         assert done.stdout == (tmp_path / "x.tar").read_bytes()
+        run("daxfs", "extract", image_path, "--tar", "-", "--json", status=2)
         with tarfile.open(tmp_path / "x.tar") as archive:
             assert archive.getmember("link").linkname == "dir/text.txt"
 

@@ -37,6 +37,8 @@ def command(
     """
     if (destination is None) == (tar is None):
         raise click.UsageError("give a destination or --tar")
+    if tar == "-" and as_json:
+        raise click.UsageError("--tar - and --json are both for standard output")
     with open_image(source, branch, trusted) as image, Bar("Extracting", quiet=quiet) as bar:
         if destination is not None:
             done = image.extract(destination, path, force=force, progress=bar)
