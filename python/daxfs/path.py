@@ -163,17 +163,23 @@ class DaxfsPath:
         """Return the file's attributes, of a symbolic link itself."""
         return self.image.lstat(str(self))
 
-    def exists(self) -> bool:
-        """Return whether the path leads to something."""
-        return self.image.exists(str(self))
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        """Return whether the path leads to something, or names a link that leads to nothing."""
+        if follow_symlinks:
+            return self.image.exists(str(self))
+        return self._has_type(bool, follow_symlinks=False)
 
-    def is_dir(self) -> bool:
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
         """Return whether the path leads to a directory."""
-        return self.image.is_dir(str(self))
+        if follow_symlinks:
+            return self.image.is_dir(str(self))
+        return self._has_type(_stat.S_ISDIR, follow_symlinks=False)
 
-    def is_file(self) -> bool:
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
         """Return whether the path leads to a regular file."""
-        return self.image.is_file(str(self))
+        if follow_symlinks:
+            return self.image.is_file(str(self))
+        return self._has_type(_stat.S_ISREG, follow_symlinks=False)
 
     def is_symlink(self) -> bool:
         """Return whether the path names a symbolic link."""
@@ -227,6 +233,50 @@ class DaxfsPath:
         """Go through a directory's entries, in byte order of names."""
         for name in self.image.listdir(str(self)):
             yield self / name
+
+    def walk(
+        self, top_down: bool = True, on_error: Callable[[OSError], object] | None = None
+    ) -> Iterator[tuple[DaxfsPath, list[str], list[str]]]:
+        """Go through a tree, as `pathlib.Path.walk`: links to directories are no directories.
+
+        Parameters
+        ----------
+        top_down : bool, optional
+            Directories before what is in them; names removed from their list are left out then.
+        on_error : callable, optional
+            Called with what keeps a directory from being read; raised when left out.
+
+        Yields
+        ------
+        tuple of DaxfsPath, list of str, list of str
+            A directory, the names of directories in it, and its other names.
+        """
+        from .tree import Reached
+
+        reached = Reached()
+        pending: list[DaxfsPath | tuple[DaxfsPath, list[str], list[str]]] = [self]
+        while pending:
+            path = pending.pop()
+            if isinstance(path, tuple):
+                yield path
+                continue
+            directories: list[str] = []
+            others: list[str] = []
+            try:
+                reached.add(str(path), path.stat().st_ino)
+                for entry in self.image.scandir(str(path)):
+                    is_dir = entry.is_dir(follow_symlinks=False)
+                    (directories if is_dir else others).append(entry.name)
+            except OSError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
+            if top_down:
+                yield path, directories, others
+            else:
+                pending.append((path, directories, others))
+            pending += [path / name for name in reversed(directories)]
 
     def glob(self, pattern: StrOrBytesPath) -> Iterator[DaxfsPath]:
         """Find what matches a pattern below this path; see `Image.glob`."""

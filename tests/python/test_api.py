@@ -365,6 +365,39 @@ def test_paths_are_like_pathlib(image: daxfs.Image) -> None:
     assert list((image / "dir").rglob("deep")) == [image / "dir/sub/deep"]
 
 
+@pytest.mark.parametrize("top_down", [True, False])
+def test_walks_of_paths_are_like_those_of_pathlib(
+    image: daxfs.Image, tree: Path, top_down: bool
+) -> None:
+    found = {str(path): (names, others) for path, names, others in image.root.walk(top_down)}
+    expected = {}
+    for path, names, others in os.walk(tree):
+        # Unlike os.walk, pathlib takes links to directories for files.
+        links = {name for name in names if os.path.islink(os.path.join(path, name))}
+        where = str("/" / Path(path).relative_to(tree))
+        expected[where] = (sorted({*names} - links), sorted([*others, *links]))
+    assert {path: (sorted(n), sorted(o)) for path, (n, o) in found.items()} == expected
+    order = list(found)
+    assert order.index("/") == (0 if top_down else len(order) - 1)
+    assert (order.index("/dir") < order.index("/dir/sub")) == top_down
+    with pytest.raises(NotADirectoryError):
+        next((image / "big").walk())
+    told: list[OSError] = []
+    assert list((image / "nope").walk(top_down, told.append)) == []
+    assert [type(error) for error in told] == [errors.NotFoundError]
+    for below, names, _ in image.root.walk():
+        assert "sub" not in below.parts
+        names[:] = [name for name in names if name != "sub"]
+
+
+def test_paths_need_not_follow_links(image: daxfs.Image) -> None:
+    assert (image / "dangling").exists(follow_symlinks=False)
+    assert (image / "link").is_file()
+    assert not (image / "link").is_file(follow_symlinks=False)
+    assert (image / "dir").is_dir(follow_symlinks=False)
+    assert not (image / "nope").exists(follow_symlinks=False)
+
+
 def test_paths_know_the_types_that_pathlib_knows(image: daxfs.Image, tree: Path) -> None:
     kinds = ("is_fifo", "is_socket", "is_char_device", "is_block_device", "is_symlink")
     for name in ("fifo", "big", "dir", "link", "dangling", "loop", "loop/x", "nope", "big/x"):
