@@ -425,6 +425,24 @@ class TestDaxfs:
         (tmp_path / "x").write_bytes(image.replace(b"main\0", b"b\n\0\0\0"))
         assert lines(run("fsck.daxfs", tmp_path / "x", status=4))[0].endswith("found b\\n")
 
+    @pytest.mark.parametrize(
+        ("typed", "completed"),
+        [
+            ("daxfs um", ["plain,umount"]),
+            ("daxfs ls im", ["file,im"]),
+            ("daxfs extract image d", ["dir,d"]),
+            ("daxfs-branch gc -i im", ["file,im"]),
+            ("fsck.daxfs --re", ["plain,--repair"]),
+            ("mkdaxfs --ta", ["plain,--tar"]),
+        ],
+    )
+    def test_completion(self, run: Run, typed: str, completed: list[str]) -> None:
+        command = typed.split()[0]
+        variable = f"_{command}_COMPLETE".upper().replace("-", "_").replace(".", "_")
+        assert b"complete " in run(command, env={variable: "bash_source"}).stdout
+        asked = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        assert lines(run(command, env={variable: "bash_complete", **asked})) == completed
+
     @pytest.mark.parametrize("command", ["ls IMAGE", "cat IMAGE big", "ls IMAGE --json", "--help"])
     def test_full_disk(self, image_path: Path, command: str) -> None:
         program = Path(sys.executable).with_name("daxfs")

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from ._branch_target import image_option, open_branch
-from ._common import Decorated
+from ._common import FILE, Decorated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def _branch_option(command: Decorated) -> Decorated:
 
 
 @click.command()
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", metavar="SOURCE...", type=FILE, nargs=-1, required=True)
 @click.argument("target")
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Copy directories, too.")
 @click.option("-a", "--archive", is_flag=True, help="As -r, with owners, times and attributes.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import click
 
 from ..errors import InvalidError
-from ._common import naming
+from ._common import DIRECTORY, FILE, naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ Decorated = TypeVar("Decorated", bound="Callable[..., object]")
 def image_option(command: Decorated) -> Decorated:
     """Add `-i`, for what programs do on a mount themselves."""
     return click.option(
-        "-i", "--image", "source", required=True, metavar="IMAGE", help="The image."
+        "-i", "--image", "source", required=True, metavar="IMAGE", type=FILE, help="The image."
     )(command)
 
 
@@ -41,10 +41,21 @@ def image_or_mount(command: Decorated) -> Decorated:
 
     for decorate in (
         click.option(
-            "-i", "--image", "source", metavar="IMAGE", callback=choose, help="The image."
+            "-i",
+            "--image",
+            "source",
+            metavar="IMAGE",
+            type=FILE,
+            callback=choose,
+            help="The image.",
         ),
         click.option(
-            "-m", "--mount", metavar="DIRECTORY", is_eager=True, help="Where it is mounted."
+            "-m",
+            "--mount",
+            metavar="DIRECTORY",
+            type=DIRECTORY,
+            is_eager=True,
+            help="Where it is mounted.",
         ),
     ):
         command = decorate(command)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import signal
 import sys
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from _typeshed import ReadableBuffer
+    from click.shell_completion import CompletionItem
 
     from ..image import Image
 
@@ -124,6 +126,12 @@ def _name_output() -> None:
 
 
 def _invoke(command: click.Command, name: str) -> int:
+    variable = re.sub(r"\W", "_", f"_{name}_complete").upper()
+    if instruction := os.environ.get(variable):
+        # A shell asks what could come next; click's own way to run a command does the same.
+        from click.shell_completion import shell_complete
+
+        return shell_complete(command, {}, name, variable, instruction)
     try:
         with command.make_context(name, sys.argv[1:]) as context:
             status = command.invoke(context)
@@ -240,6 +248,24 @@ def _json(value: Any) -> Iterator[str]:
             pending.append((f"{first}{margin}  {name}", member, depth + 1))
 
 
+class _HostPath(click.types.StringParamType):
+    """Text that a shell completes to paths of the host; whether they are there is not asked."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Leave it to the shell."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type=self._kind)]
+
+
+FILE, DIRECTORY = _HostPath("file"), _HostPath("dir")
+
+
 def size(text: str) -> int:
     """Read an option that is a number of bytes."""
     from .. import _daxfs
@@ -276,7 +302,7 @@ def image_options(command: Decorated) -> Decorated:
     for decorate in (
         click.option("--trusted", is_flag=True, help="Do not prove the image first."),
         click.option("-b", "--branch", metavar="NAME", help="Look at this branch."),
-        click.argument("source", metavar="IMAGE"),
+        click.argument("source", metavar="IMAGE", type=FILE),
     ):
         command = decorate(command)
     return command

@@ -16,7 +16,7 @@ from ._branch_target import (
     open_to_look,
     place_of,
 )
-from ._common import Output, json_option, print_json, run, version_option
+from ._common import DIRECTORY, Output, json_option, print_json, run, version_option
 from ._files import byte_count, count_of, full_time, maintained
 
 if TYPE_CHECKING:
@@ -112,7 +112,9 @@ def abort(source: str | None, mount: str | None, name: str) -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("-m", "--mount", metavar="DIRECTORY", required=True, help="Where it is mounted.")
+@click.option(
+    "-m", "--mount", metavar="DIRECTORY", type=DIRECTORY, required=True, help="Where it is mounted."
+)
 def switch(mount: str, name: str) -> None:
     """Show another branch on a mount."""
     from .. import control

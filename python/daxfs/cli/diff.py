@@ -5,13 +5,21 @@ from __future__ import annotations
 
 import click
 
-from ._common import Output, ignore_options, image_options, json_option, open_image, print_json
+from ._common import (
+    DIRECTORY,
+    Output,
+    ignore_options,
+    image_options,
+    json_option,
+    open_image,
+    print_json,
+)
 from ._progress import Bar
 
 
 @click.command()
 @image_options
-@click.argument("directory")
+@click.argument("directory", type=DIRECTORY)
 @click.option("--path", default="/", metavar="PATH", help="Compare this, not the whole tree.")
 @ignore_options
 @json_option

@@ -7,15 +7,24 @@ import sys
 
 import click
 
-from ._common import Output, fail, image_options, json_option, open_image, print_json
+from ._common import (
+    DIRECTORY,
+    FILE,
+    Output,
+    fail,
+    image_options,
+    json_option,
+    open_image,
+    print_json,
+)
 from ._files import byte_count, count_of
 from ._progress import Bar
 
 
 @click.command()
 @image_options
-@click.argument("destination", required=False)
-@click.option("--tar", metavar="FILE", help="Write a tar archive; - is standard output.")
+@click.argument("destination", required=False, type=DIRECTORY)
+@click.option("--tar", metavar="FILE", type=FILE, help="Write a tar archive; - is standard output.")
 @click.option("--path", default="/", metavar="PATH", help="Take this, not the whole tree.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ._common import (
+    FILE,
     Output,
     escape,
     fail,
@@ -28,7 +29,7 @@ _SOUND, _CORRECTED, _ERRORS_LEFT, _OPERATIONAL_ERROR = 0, 1, 4, 8
 
 
 @click.command()
-@click.argument("source", metavar="IMAGE")
+@click.argument("source", metavar="IMAGE", type=FILE)
 @click.option("--data", is_flag=True, help="Check the contents of files, too, if checksummed.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing of a sound image.")
 @click.option("--repair", is_flag=True, help="Put right what dead processes left behind.")

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from ._common import Output, escape, json_option, naming, open_image, print_json
+from ._common import FILE, Output, escape, json_option, naming, open_image, print_json
 from ._files import byte_count, count_of
 
 
 @click.command()
-@click.argument("source", metavar="IMAGE")
+@click.argument("source", metavar="IMAGE", type=FILE)
 @click.option("--dump", is_flag=True, help="Show every metadata structure, field by field.")
 @click.option(
     "--limit",

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ._common import escape, fail, json_option, print_json, run, size, version_option
+from ._common import (
+    DIRECTORY,
+    FILE,
+    escape,
+    fail,
+    json_option,
+    print_json,
+    run,
+    size,
+    version_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,12 +43,18 @@ def _as(check: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
 
 @click.command()
 @click.argument("program", metavar="[-- PROGRAM ARG...]", nargs=-1, type=click.UNPROCESSED)
-@click.option("-d", "--directory", metavar="DIR", help="Take the tree from a directory.")
-@click.option("--tar", metavar="FILE", help="Take it from a tar archive; - is standard input.")
-@click.option("-o", "--output", metavar="IMAGE", help="Write to a file or a device.")
+@click.option(
+    "-d", "--directory", metavar="DIR", type=DIRECTORY, help="Take the tree from a directory."
+)
+@click.option(
+    "--tar", metavar="FILE", type=FILE, help="Take it from a tar archive; - is standard input."
+)
+@click.option("-o", "--output", metavar="IMAGE", type=FILE, help="Write to a file or a device.")
 @click.option("-p", "--physical", type=size, metavar="ADDR", help="Write to physical memory.")
 @click.option("-H", "--heap", metavar="HEAP", help="Write to a DMA heap; with -m, or PROGRAM.")
-@click.option("-m", "--mount", "target", metavar="DIR", help="Mount it there afterwards.")
+@click.option(
+    "-m", "--mount", "target", metavar="DIR", type=DIRECTORY, help="Mount it there afterwards."
+)
 @click.option(
     "-s", "--size", "image_size", type=size, metavar="SIZE", help="Size of the whole image."
 )

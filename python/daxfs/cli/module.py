@@ -7,13 +7,16 @@ import os
 
 import click
 
-from ._common import Output, json_option
+from ._common import DIRECTORY, Output, json_option
 
 _release = click.option(
     "--release", metavar="RELEASE", help="For this kernel, named as uname -r does."
 )
 _headers = click.option(
-    "--headers", metavar="DIR", help="The kernel's build directory, if not where it belongs."
+    "--headers",
+    metavar="DIR",
+    type=DIRECTORY,
+    help="The kernel's build directory, if not where it belongs.",
 )
 
 
@@ -23,7 +26,9 @@ def command() -> None:
 
 
 @command.command()
-@click.option("-o", "--output", metavar="DIR", default=".", help="Where daxfs.ko goes.")
+@click.option(
+    "-o", "--output", metavar="DIR", type=DIRECTORY, default=".", help="Where daxfs.ko goes."
+)
 @_release
 @_headers
 def build(output: str, release: str | None, headers: str | None) -> None:

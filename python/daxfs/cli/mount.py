@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import click
 
-from ._common import Terminated, fail, naming, version_option
+from ._common import DIRECTORY, FILE, Terminated, fail, naming, version_option
 
 
 @click.command()
-@click.argument("source", metavar="SOURCE")
-@click.argument("mountpoint", metavar="MOUNTPOINT")
+@click.argument("source", metavar="SOURCE", type=FILE)
+@click.argument("mountpoint", metavar="MOUNTPOINT", type=DIRECTORY)
 @click.option(
     "-o",
     "options",
@@ -43,8 +43,8 @@ def command(source: str, mountpoint: str, options: tuple[str, ...], foreground: 
 
 
 @click.command()
-@click.argument("source", metavar="SOURCE")
-@click.argument("mountpoint", metavar="MOUNTPOINT")
+@click.argument("source", metavar="SOURCE", type=FILE)
+@click.argument("mountpoint", metavar="MOUNTPOINT", type=DIRECTORY)
 @click.option(
     "-o", "options", metavar="OPTIONS", multiple=True, help="Mount options, separated by commas."
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import click
 
-from ._common import Attempts
+from ._common import DIRECTORY, Attempts
 
 
 @click.command()
-@click.argument("mountpoints", metavar="MOUNTPOINT...", nargs=-1, required=True)
+@click.argument("mountpoints", metavar="MOUNTPOINT...", nargs=-1, required=True, type=DIRECTORY)
 @click.option(
     "-l",
     "--lazy",
