@@ -12,7 +12,7 @@ place:
 
 Change it in branches, which are committed whole or not at all:
 
->>> daxfs.build("tree", "tree.daxfs", branches=True)  # doctest: +SKIP
+>>> daxfs.build("tree", "tree.daxfs", branches=True, force=True)  # doctest: +SKIP
 >>> with daxfs.open("tree.daxfs", writable=True) as image:  # doctest: +SKIP
 ...     with image.branch("feature") as branch:
 ...         branch.write_text("model/notes", "retrained")
