@@ -389,6 +389,10 @@ class TestDaxfs:
         listed = on_terminal("daxfs", "extract", os.fsdecode(path), os.fsdecode(path + b".again"))
         assert listed.startswith(escape(os.fsdecode(path)))
 
+    def test_an_image_is_named_once(self, run: Run) -> None:
+        done = run("daxfs", "ls", b"n\xff", status=1)
+        assert done.stderr.decode() == "daxfs: n\ufffd: cannot open: No such file or directory\n"
+
     @pytest.mark.parametrize("command", [("daxfs", "ls"), ("daxfs-branch", "log")])
     def test_branches_of_no_possible_name(
         self, run: Run, image_path: Path, command: tuple[str, str]

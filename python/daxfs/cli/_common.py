@@ -360,6 +360,7 @@ def naming(source: str) -> Iterator[None]:
     try:
         yield
     except DaxfsError as error:
-        if source not in str(error):
+        # The engine's messages are text, whatever bytes a name has.
+        if os.fsencode(source).decode(errors="replace") not in str(error):
             error.strerror = f"{source}: {error}"
         raise
