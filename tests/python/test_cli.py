@@ -260,6 +260,12 @@ class TestDaxfs:
         done = run("daxfs", "inspect", "--dump", "--json", image_path)
         assert all(isinstance(json.loads(line), dict) for line in lines(done))
 
+    def test_inspect_of_what_is_cut_off(self, run: Run, image_path: Path, tmp_path: Path) -> None:
+        (tmp_path / "short").write_bytes(image_path.read_bytes()[:-MIB])
+        # As the help says.
+        assert b"total size" in run("daxfs", "inspect", tmp_path / "short", status=1).stderr
+        assert b"total_size" in run("daxfs", "inspect", "--dump", tmp_path / "short").stdout
+
     def test_fmap(self, run: Run, image_path: Path) -> None:
         about = json_of(run("daxfs", "fmap", "--json", image_path, "big"))
         with daxfs.open(image_path) as image:

@@ -25,7 +25,8 @@ from ._files import byte_count, count_of
 def command(source: str, dump: bool, limit: int, as_json: bool) -> None:
     """Show what an image consists of: identity, features, regions, counts, and whether it is sound.
 
-    Images with errors can be inspected, too. With --dump and --json, every line is an object.
+    Images with errors can be inspected, too; with --dump also one whose superblock is wrong, or
+    whose end is missing. With --dump and --json, every line is an object.
     """
     if dump:
         from .._daxfs import dump as write
