@@ -463,6 +463,13 @@ def test_every_form_of_source(image_path: Path, form: type) -> None:
         assert image.exists("dir")
 
 
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 2**64])
+def test_what_is_too_large_for_a_descriptor_overflows(number: int) -> None:
+    # As for the built-in open; no complaint that an int is no path.
+    with pytest.raises(OverflowError):
+        daxfs.open(number)
+
+
 def test_descriptors_are_sources(image_path: Path) -> None:
     fd = os.memfd_create("image")
     try:

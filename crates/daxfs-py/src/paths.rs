@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use daxfs_core::region::Source;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyInt, PyString};
 
 use crate::error::Failure;
 
@@ -66,7 +66,11 @@ impl FromPyObject<'_, '_> for ImageSource {
             Ok(HostPath(path)) => path,
             // After paths: an attempt that fails makes an exception, which takes its time.
             Err(error) => {
-                return object.extract().map(|fd| Self(Source::Fd(fd))).map_err(|_| error);
+                let number = object.is_instance_of::<PyInt>();
+                return object
+                    .extract()
+                    .map(|fd| Self(Source::Fd(fd)))
+                    .map_err(|overflow| if number { overflow } else { error });
             }
         };
         if object.is_instance_of::<PyString>() {
