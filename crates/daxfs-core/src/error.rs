@@ -37,7 +37,10 @@ pub enum Error {
         found: String,
     },
     /// The whole-image proof found errors.
-    #[error("image is not sound: {first} ({count} errors in all; fsck.daxfs lists them)")]
+    #[error(
+        "image is not sound: {first} ({count} error{} in all; fsck.daxfs lists them)",
+        if *count == 1 { "" } else { "s" }
+    )]
     Unsound {
         /// Number of errors.
         count: u64,
