@@ -159,10 +159,11 @@ impl Session {
                 self.register(key, Open::new(self, name, slot, id, head, cursor, index, pin, false))
             }
         };
-        if access == Access::Write {
-            open.write_open()?;
+        let branch = Branch::new(open, access);
+        if branch.is_writable() {
+            branch.open.write_open()?;
         }
-        Ok(Branch::new(open, access))
+        Ok(branch)
     }
 
     /// The current record of this name.

@@ -395,3 +395,50 @@ fn files_that_came_and_went_are_forgotten_with_the_log() {
     drop((main, seen));
     branching::expect_clean(&region);
 }
+
+#[test]
+fn who_gives_room_back_holds_nothing_afterwards() {
+    let (region, session) = branching::fresh(HEAP);
+    session.create("b", "main").expect("a branch").release().expect("let go");
+    let _readers = ["main", "b"].map(|name| session.open_branch(name, Access::Read).expect("it"));
+    session.collect().expect("collected");
+    let other = branching::session(&region).expect("it opens");
+    other.open_branch("b", Access::Write).expect("nobody holds it").abort().expect("aborted");
+    session.collect().expect("collected");
+    let main = other.open_branch("main", Access::Write).expect("nobody holds it");
+    make(&main, "file");
+    // Who holds it goes on doing so.
+    other.collect().expect("collected");
+    assert!(matches!(session.open_branch("main", Access::Write), Err(Error::Busy { .. })));
+}
+
+#[test]
+fn who_reads_lets_go_of_nothing() {
+    let Party { region, session, branch } = party();
+    session.open_branch("b", Access::Read).expect("it is there").release().expect("nothing");
+    let other = branching::session(&region).expect("it opens");
+    assert!(matches!(other.open_branch("b", Access::Write), Err(Error::Busy { .. })));
+    make(&branch, "file");
+}
+
+#[test]
+fn the_last_that_writes_lets_go() {
+    let (region, session) = branching::fresh(HEAP);
+    let other = branching::session(&region).expect("it opens");
+    let _reader = session.open_branch("main", Access::Read).expect("it is there");
+    let first = session.open_branch("main", Access::Write).expect("nobody holds it");
+    let second = session.open_branch("main", Access::Write).expect("it is ours");
+    make(&first, "file");
+    drop(first);
+    assert!(matches!(other.open_branch("main", Access::Write), Err(Error::Busy { .. })));
+    drop(second.clone());
+    make(&second, "other");
+    drop(second);
+    let main = other.open_branch("main", Access::Write).expect("nobody holds it");
+    let view = main.view().expect("a tree");
+    for name in ["file", "other"] {
+        assert!(
+            view.lookup(&view.inode(1).expect("root"), name.as_bytes()).expect("read").is_some()
+        );
+    }
+}

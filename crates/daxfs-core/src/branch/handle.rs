@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
 
 use super::hold::Intent;
 use crate::delta::Cursor;
@@ -26,12 +28,15 @@ const ABORTED: &str = "it was aborted";
 #[derive(Debug, Clone)]
 pub struct Branch {
     pub(crate) open: Arc<Open>,
-    access: Access,
+    /// Of who writes.
+    hold: Option<Arc<Hold>>,
 }
 
 impl Branch {
+    /// A handle; one that writes has yet to take the branch.
     pub(crate) fn new(open: Arc<Open>, access: Access) -> Self {
-        Self { open, access }
+        let hold = (access == Access::Write).then(|| open.hold());
+        Self { open, hold }
     }
 
     /// The name it was opened under.
@@ -51,7 +56,7 @@ impl Branch {
 
     /// Whether it was opened for writing.
     pub fn is_writable(&self) -> bool {
-        self.access == Access::Write
+        self.hold.is_some()
     }
 
     /// Its tree as it is now, at no cost that grows with the tree. Of main, that of the newest
@@ -92,9 +97,13 @@ impl Branch {
     }
 
     /// Lets others write. What was done stays; the next write through a handle takes it again.
-    /// [`Error::Busy`] while there are writable [mappings](Branch::map), as for commit.
+    /// [`Error::Busy`] while there are writable [mappings](Branch::map), as for commit. Who only
+    /// reads lets go of nothing.
     pub fn release(&self) -> Result<()> {
-        self.open.release()
+        if !self.is_writable() {
+            return Ok(());
+        }
+        self.open.release_for(&mut self.open.lock_writer())
     }
 
     pub(crate) fn check_access(&self) -> Result<()> {
@@ -105,6 +114,21 @@ impl Branch {
             name: self.name().into(),
             why: "the handle was opened for reading; open it for writing".into(),
         })
+    }
+}
+
+/// What those handles of a branch share that write.
+#[derive(Debug)]
+struct Hold(Arc<Open>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut writer = self.0.lock_writer();
+        // Somebody may write again since the last one went.
+        if self.0.lock_hold().strong_count() == 0 {
+            // Nobody is there to hear of a failure, and a hold that stays can be broken.
+            let _ = self.0.release_for(&mut writer);
+        }
     }
 }
 
@@ -121,6 +145,8 @@ pub(crate) struct Open {
     pub(crate) mappings: Mappings,
     // Whether this session is in the owner word, as far as it knows.
     held: AtomicBool,
+    // Taken after `writer` by whoever takes both.
+    hold: Mutex<Weak<Hold>>,
 }
 
 /// Where an open branch stands.
@@ -163,6 +189,7 @@ impl Open {
             kept: Mutex::default(),
             mappings: Mappings::default(),
             held: AtomicBool::new(held),
+            hold: Mutex::default(),
         }
     }
 
@@ -395,17 +422,26 @@ impl Open {
         self.end(&mut state, ABORTED)
     }
 
-    fn release(&self) -> Result<()> {
+    fn hold(self: &Arc<Self>) -> Arc<Hold> {
+        let mut last = self.lock_hold();
+        last.upgrade().unwrap_or_else(|| {
+            let hold = Arc::new(Hold(Arc::clone(self)));
+            *last = Arc::downgrade(&hold);
+            hold
+        })
+    }
+
+    fn lock_hold(&self) -> MutexGuard<'_, Weak<Hold>> {
+        self.hold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn release_for(&self, writer: &mut Writer) -> Result<()> {
         // A fork of the process that holds it holds nothing.
-        if !self.session.opener.is_mine() {
-            return Ok(());
-        }
-        let mut writer = self.lock_writer();
-        if !self.is_held() {
+        if !self.session.opener.is_mine() || !self.is_held() {
             return Ok(());
         }
         self.expect_unmapped()?;
-        let flushed = self.flush(&mut writer);
+        let flushed = self.flush(writer);
         let mut state = self.write_state();
         self.let_go(&mut state)?;
         flushed
@@ -415,6 +451,6 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         // Nobody is there to hear of a failure, and a hold that stays can be broken.
-        let _ = self.release();
+        let _ = self.release_for(&mut self.lock_writer());
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::record::{MAINT, holder};
 use crate::clock::Patience;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{OWNER_FROZEN, state};
 use crate::opener::Life;
 use crate::region::Access;
@@ -74,13 +74,11 @@ impl Session {
     pub fn collect(self: &Arc<Self>) -> Result<Maintained> {
         let mut done = self.maintain_in_turn(0)?;
         for status in self.branches()? {
-            // Others write to it, or read it as it is: not now, then.
-            if let Ok(branch) = self.open_branch(&status.name, Access::Write) {
-                done.blocks += branch.open.collect()?;
-                if branch.open.is_main() {
-                    // In use as it is: not now, then.
-                    let _ = branch.open.renew(&mut branch.open.lock_writer(), true);
-                }
+            let Ok(branch) = self.open_branch(&status.name, Access::Read) else { continue };
+            match branch.open.collect() {
+                // Others write to it, read it as it is, or have just ended it: not now, then.
+                Err(Error::Busy { .. } | Error::ReadOnly { .. } | Error::Stale { .. }) => {}
+                freed => done.blocks += freed?,
             }
         }
         done += self.maintain_in_turn(0)?;

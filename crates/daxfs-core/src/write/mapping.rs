@@ -29,7 +29,7 @@ const COPY_SIZE: u64 = 1 << 20;
 /// branch has been synced or the window is gone.
 #[derive(Debug)]
 pub struct Mapping {
-    open: Arc<Open>,
+    branch: Branch,
     data: DataView,
     key: u64,
 }
@@ -43,13 +43,14 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        let mapped = self.open.mappings.lock().remove(&self.key);
+        let open = &self.branch.open;
+        let mapped = open.mappings.lock().remove(&self.key);
         if let Some(Mapped { ino, image, .. }) = mapped {
             // Nobody is there to hear of a failure. The range was in the region all the time.
-            let region = &self.open.session.region;
+            let region = &open.session.region;
             let _ = region.write_back(image.start, image.end - image.start);
             // The last moment at which something can have been stored.
-            let _ = self.open.touch(&mut self.open.lock_writer(), ino, clock::now());
+            let _ = open.touch(&mut open.lock_writer(), ino, clock::now());
         }
     }
 }
@@ -79,12 +80,12 @@ impl Branch {
     /// Gives a writable window on bytes that a regular file has. What lies in blocks of others, or
     /// in several places, is copied into adjacent blocks of the branch's own first.
     pub fn map(&self, ino: u64, offset: u64, len: u64) -> Result<Mapping> {
-        self.operate(|operation| operation.map(&self.open, ino, offset, len))
+        self.operate(|operation| operation.map(self, ino, offset, len))
     }
 }
 
 impl Operation<'_> {
-    fn map(mut self, open: &Arc<Open>, ino: u64, offset: u64, len: u64) -> Result<Mapping> {
+    fn map(mut self, branch: &Branch, ino: u64, offset: u64, len: u64) -> Result<Mapping> {
         let view = self.view()?;
         let inode = self.writable(&view, ino)?;
         expect_file(&inode)?;
@@ -106,11 +107,12 @@ impl Operation<'_> {
             }
         };
         self.open.touch(&mut self.writer, ino, self.time)?;
-        let data = open.session.region.view(image, len)?;
-        let mapped = Mapped { ino, image: image..image + len, pin: open.session.opener.pin()? };
-        let key = open.mappings.next.fetch_add(1, Relaxed);
-        open.mappings.lock().insert(key, mapped);
-        Ok(Mapping { open: Arc::clone(open), data, key })
+        let session = &self.open.session;
+        let data = session.region.view(image, len)?;
+        let mapped = Mapped { ino, image: image..image + len, pin: session.opener.pin()? };
+        let key = self.open.mappings.next.fetch_add(1, Relaxed);
+        self.open.mappings.lock().insert(key, mapped);
+        Ok(Mapping { branch: branch.clone(), data, key })
     }
 
     /// Where a range lies, if it is in one piece, on its place in blocks of this record.

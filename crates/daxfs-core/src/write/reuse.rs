@@ -104,9 +104,20 @@ impl Open {
         Ok(done.kept_records > 0)
     }
 
-    /// Gives back the blocks of this record that nothing needs any more; returns how many.
+    /// Gives back the blocks of this record that nothing needs any more, and of main also what is
+    /// no more than history; returns how many blocks. A branch that was not held is not afterwards.
     pub(crate) fn collect(&self) -> Result<u64> {
-        self.collect_for(&mut self.lock_writer())
+        let mut writer = self.lock_writer();
+        let held = self.is_held();
+        let freed = self.collect_for(&mut writer);
+        if freed.is_ok() && self.is_main() {
+            // In use as it is: not now, then.
+            let _ = self.renew(&mut writer, true);
+        }
+        if !held {
+            self.release_for(&mut writer)?;
+        }
+        freed
     }
 
     /// The same, unless nothing came since that was done: it takes time, and keeps others from
