@@ -251,32 +251,9 @@ class DaxfsPath:
         tuple of DaxfsPath, list of str, list of str
             A directory, the names of directories in it, and its other names.
         """
-        from .tree import Reached
-
-        reached = Reached()
-        pending: list[DaxfsPath | tuple[DaxfsPath, list[str], list[str]]] = [self]
-        while pending:
-            path = pending.pop()
-            if isinstance(path, tuple):
-                yield path
-                continue
-            directories: list[str] = []
-            others: list[str] = []
-            try:
-                reached.add(str(path), path.stat().st_ino)
-                for entry in self.image.scandir(str(path)):
-                    is_dir = entry.is_dir(follow_symlinks=False)
-                    (directories if is_dir else others).append(entry.name)
-            except OSError as error:
-                if on_error is None:
-                    raise
-                on_error(error)
-                continue
-            if top_down:
-                yield path, directories, others
-            else:
-                pending.append((path, directories, others))
-            pending += [path / name for name in reversed(directories)]
+        steps = self.image._walk(str(self), top_down, on_error, links_as_directories=False)
+        for path, directories, others in steps:
+            yield DaxfsPath(self.image, path), directories, others
 
     def glob(self, pattern: StrOrBytesPath) -> Iterator[DaxfsPath]:
         """Find what matches a pattern below this path; see `Image.glob`."""

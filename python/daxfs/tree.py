@@ -140,41 +140,74 @@ class Tree(_daxfs.Tree):
         text = self.read_bytes(path).decode(encoding, errors)
         return text.replace("\r\n", "\n").replace("\r", "\n")
 
-    def walk(self, top: StrOrBytesPath = "/") -> Iterator[tuple[str, list[str], list[str]]]:
-        """Go through a tree, directories before what is in them, as `os.walk`.
+    def walk(
+        self,
+        top: StrOrBytesPath = "/",
+        topdown: bool = True,
+        onerror: Callable[[OSError], object] | None = None,
+    ) -> Iterator[tuple[str, list[str], list[str]]]:
+        """Go through a tree, as `os.walk`.
 
         Parameters
         ----------
         top : str, bytes or os.PathLike, optional
             Where to begin.
+        topdown : bool, optional
+            Directories before what is in them; names removed from their list are left out then.
+        onerror : callable, optional
+            Called with what keeps a directory from being read; raised when left out.
 
         Yields
         ------
         tuple of str, list of str, list of str
             A directory's path, the names of directories in it (and of links to directories, which
-            are not entered), and its other names. Names removed from the first list are left out.
+            are not entered), and its other names.
 
         Raises
         ------
         UnsoundImageError
             A directory is reached twice, so the walk would not end.
         """
+        return self._walk(as_text(top), topdown, onerror, links_as_directories=True)
+
+    def _walk(
+        self,
+        top: str,
+        top_down: bool,
+        on_error: Callable[[OSError], object] | None,
+        *,
+        links_as_directories: bool,
+    ) -> Iterator[tuple[str, list[str], list[str]]]:
         reached = Reached()
-        pending = [as_text(top)]
+        # What is in it has been gone through where there are names beside the path.
+        pending: list[str | tuple[str, list[str], list[str]]] = [top]
         while pending:
             path = pending.pop()
-            reached.add(path, self.stat(path).st_ino)
+            if isinstance(path, tuple):
+                yield path
+                continue
             directories: list[str] = []
             links: set[str] = set()
             others: list[str] = []
-            for entry in self.scandir(path):
-                if entry.is_dir():
+            try:
+                reached.add(path, self.stat(path).st_ino)
+                for entry in self.scandir(path):
+                    if not entry.is_dir(follow_symlinks=links_as_directories):
+                        others.append(entry.name)
+                        continue
                     directories.append(entry.name)
                     if entry.is_symlink():
                         links.add(entry.name)
-                else:
-                    others.append(entry.name)
-            yield path, directories, others
+            except OSError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
+            found = (path, directories, others)
+            if top_down:
+                yield found
+            else:
+                pending.append(found)
             pending += [join(path, name) for name in reversed(directories) if name not in links]
 
     def glob(self, pattern: StrOrBytesPath) -> Iterator[str]:

@@ -121,7 +121,8 @@ def test_entries_follow_links_unless_told(image: daxfs.Image) -> None:
         entries["dangling"].stat()
 
 
-def test_walk_goes_where_os_walk_goes(image: daxfs.Image, tree: Path) -> None:
+@pytest.mark.parametrize("topdown", [True, False])
+def test_walk_goes_where_os_walk_goes(image: daxfs.Image, tree: Path, topdown: bool) -> None:
     expected = {
         os.path.relpath(path, tree): (sorted(directories), sorted(files))
         for path, directories, files in os.walk(tree)
@@ -131,9 +132,20 @@ def test_walk_goes_where_os_walk_goes(image: daxfs.Image, tree: Path) -> None:
     expected["."][1].remove("absolute")
     found = {
         relative(path) or ".": (sorted(directories), sorted(files))
-        for path, directories, files in image.walk()
+        for path, directories, files in image.walk(topdown=topdown)
     }
     assert found == expected
+    order = list(found)
+    for path in order[topdown : len(order) - (not topdown)]:
+        assert (order.index(os.path.dirname(path) or ".") < order.index(path)) == topdown
+
+
+def test_walk_goes_on_where_something_cannot_be_read(image: daxfs.Image) -> None:
+    told: list[OSError] = []
+    assert list(image.walk("big", onerror=told.append)) == []
+    assert isinstance(told[0], NotADirectoryError)
+    with pytest.raises(NotADirectoryError):
+        list(image.walk("big"))
 
 
 def test_walk_leaves_out_what_is_removed(image: daxfs.Image) -> None:
