@@ -32,7 +32,7 @@ def command(source: str, paths: tuple[str, ...], branch: str | None, trusted: bo
 
 
 def _write(image: Image, path: str) -> None:
-    out = sys.stdout.buffer.raw  # type: ignore[union-attr]
+    out = sys.stdout.buffer
     try:
         # Straight from the image: the kernel does the only copy.
         view = image.view(path)
@@ -40,10 +40,9 @@ def _write(image: Image, path: str) -> None:
         # In pieces, or of a branch, whose blocks nobody keeps for those who only read.
         pass
     else:
-        while view:
-            view = view[out.write(view[:_PIECE]) :]
+        for start in range(0, len(view), _PIECE):
+            out.write(view[start : start + _PIECE])
         return
     with image.open(path) as file:
-        while piece := memoryview(file.read(_PIECE)):
-            while piece:
-                piece = piece[out.write(piece) :]
+        while piece := file.read(_PIECE):
+            out.write(piece)
