@@ -33,7 +33,7 @@ pub struct Branch {
 }
 
 impl Branch {
-    /// A handle; one that writes has yet to take the branch.
+    /// A handle. Whoever makes one that writes takes the branch, too.
     pub(crate) fn new(open: Arc<Open>, access: Access) -> Self {
         let hold = (access == Access::Write).then(|| open.hold());
         Self { open, hold }
@@ -445,12 +445,5 @@ impl Open {
         let mut state = self.write_state();
         self.let_go(&mut state)?;
         flushed
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        // Nobody is there to hear of a failure, and a hold that stays can be broken.
-        let _ = self.release_for(&mut self.lock_writer());
     }
 }
