@@ -320,8 +320,36 @@ def test_in_the_foreground_ctrl_c_ends_it(mounts: Mounts, tree: Path) -> None:
     assert not os.path.ismount(point)
 
 
+@pytest.fixture
+def as_user(scratch: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program of Python as an ordinary user."""
+    # The interpreter of the tests may lie where only root may look.
+    shutil.copytree(Path(daxfs.__file__).parent, scratch / "lib/daxfs")
+
+    def run(
+        program: str, *arguments: Path, path: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        setpriv = shutil.which("setpriv") or "setpriv"
+        user = [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups"]
+        environment = {**os.environ, "PYTHONPATH": str(scratch / "lib")}
+        if path is not None:
+            environment["PATH"] = path
+        return subprocess.run(
+            [*user, "/usr/bin/python3", "-c", program, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
 def test_an_ordinary_user_mounts(
-    mounts: Mounts, tree: Path, scratch: Path, install: Callable[[str, str], str]
+    mounts: Mounts,
+    tree: Path,
+    install: Callable[[str, str], str],
+    as_user: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     install("fusermount3", "fuse3")
     # As udev makes it.
@@ -330,24 +358,28 @@ def test_an_ordinary_user_mounts(
     (tree / "for all").write_text("hello")
     image = mounts.build(tree)
     os.chown(point, 65534, 65534)
-    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
     program = (
         "import sys, daxfs\n"
         "daxfs.mount(sys.argv[1], sys.argv[2])\n"
         "print(open(sys.argv[2] + '/for all').read())\n"
         "daxfs.unmount(sys.argv[2])\n"
     )
-    # The interpreter of the tests may lie where only root may look.
-    package = Path(daxfs.__file__).parent
-    shutil.copytree(package, scratch / "lib/daxfs")
-    done = subprocess.run(
-        [*user, "/usr/bin/python3", "-c", program, image, point],
-        env={**os.environ, "PYTHONPATH": str(scratch / "lib")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = as_user(program, image, point)
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
+def test_an_ordinary_user_is_told_what_is_missing(
+    mounts: Mounts,
+    tree: Path,
+    scratch: Path,
+    as_user: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    # As of a search path that was root's.
+    (scratch / "closed").mkdir(mode=0o700)
+    program = "import sys, daxfs; daxfs.mount(sys.argv[1], sys.argv[2])"
+    for path in ("/nowhere", str(scratch / "closed")):
+        done = as_user(program, mounts.build(tree), mounts.point(), path=path)
+        assert "install the package fuse3" in done.stderr
 
 
 def test_mount_8_finds_the_helper(mounts: Mounts, tree: Path) -> None:

@@ -3,7 +3,7 @@
 //! by `fusermount3` for ordinary users.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::io::IoSliceMut;
+use std::io::{ErrorKind, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -127,7 +127,8 @@ fn attach_by_helper(request: &Request<'_>) -> Result<OwnedFd> {
     drop(theirs);
     let child = match child {
         Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        // Or a directory of the search path may not be looked into.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
             return Err(Error::Backing {
                 what: format!("{HELPER}, through which ordinary users mount, is missing"),
                 advice: "install the package fuse3, or mount as root".into(),
