@@ -66,7 +66,8 @@ test-vm: $(VENV)/.installed-test ## Run the commands on real shared memory in bo
 	$(BIN)/python tests/vm/setup.py
 	$(BIN)/python -m pytest tests/vm --ignore tests/vm/test_arm64.py
 
-test-fs-vm: $(VENV)/.installed-test ## Run all tests of mounts in booted kernels (takes an hour or two)
+# Guests have no network: the tests install here what they need there.
+test-fs-vm: test-fs ## Run all tests of mounts in booted kernels, too (takes an hour or two)
 	$(BIN)/python tests/vm/setup.py
 	DAXFS_MOUNT_TESTS=tests/fs $(BIN)/python -m pytest tests/vm/test_mounts.py
 
