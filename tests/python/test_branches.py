@@ -388,6 +388,49 @@ class TestNames:
             assert branch.lstat(f"team/{name}").st_gid == 4242
         assert branch.stat("team/sub").st_mode & stat.S_ISGID
 
+    def test_a_slash_at_the_end_asks_for_a_directory(
+        self, branch: daxfs.Branch, tmp_path: Path
+    ) -> None:
+        def outcome(use: Callable[..., object], *arguments: str | Path) -> int | None:
+            try:
+                use(*arguments)
+            except OSError as error:
+                return error.errno
+            return None
+
+        there = tmp_path / "there"
+        there.mkdir()
+        (there / "file").touch()
+        (there / "dir").mkdir()
+        (there / "link").symlink_to("dir")
+        branch.mkdir("there")
+        branch.write_bytes("there/file", b"")
+        branch.mkdir("there/dir")
+        branch.symlink("dir", "there/link")
+        for ours, theirs in (
+            (branch.unlink, os.unlink),
+            (branch.rmdir, os.rmdir),
+            (branch.mknod, os.mknod),
+            (lambda path: branch.symlink("x", path), lambda path: os.symlink("x", path)),
+            (
+                lambda path: branch.open(path, "xb"),
+                lambda path: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL),
+            ),
+            (
+                lambda path: branch.rename(path, "there/moved"),
+                lambda path: os.rename(path, there / "moved"),
+            ),
+            (
+                lambda path: branch.rename("there/moved", path),
+                lambda path: os.rename(there / "moved", path),
+            ),
+            (branch.mkdir, os.mkdir),
+        ):
+            for name in ("file/", "link/", "new/", "dir/"):
+                expected = outcome(theirs, f"{there}/{name}")
+                assert outcome(ours, f"there/{name}") == expected, (theirs, name)
+        assert sorted(branch.listdir("there")) == sorted(os.listdir(there))
+
     @pytest.mark.parametrize(
         ("use", "number"),
         [

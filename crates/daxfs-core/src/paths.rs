@@ -100,6 +100,27 @@ impl View {
         Ok(Place { directory, name: name.to_vec() })
     }
 
+    /// The place of something new that is no directory, which a slash at the end asks for.
+    pub fn place_of_new(&self, path: &[u8]) -> Result<Place> {
+        let place = self.place(path)?;
+        if path.ends_with(b"/") && self.lookup(&place.directory, &place.name)?.is_none() {
+            return Err(Error::NotFound { path: path.to_vec() });
+        }
+        Ok(place)
+    }
+
+    /// The place of something that is moved or removed; a directory if there is a slash at the end.
+    pub fn place_of_old(&self, path: &[u8]) -> Result<Place> {
+        let place = self.place(path)?;
+        if path.ends_with(b"/") {
+            let found = self.lookup(&place.directory, &place.name)?;
+            if found.is_some_and(|found| !found.is_dir()) {
+                return Err(Error::NotDirectory { path: path.to_vec() });
+            }
+        }
+        Ok(place)
+    }
+
     /// The place of a file that is opened and made if need be: links at the end are followed,
     /// also those that lead to nothing yet.
     pub fn place_of_file(&self, path: &[u8]) -> Result<Place> {

@@ -175,6 +175,14 @@ fn place(branch: &Engine, path: &ImagePath) -> daxfs_core::Result<Place> {
     branch.view()?.place(&path.0).map_err(about(path))
 }
 
+fn place_of_new(branch: &Engine, path: &ImagePath) -> daxfs_core::Result<Place> {
+    branch.view()?.place_of_new(&path.0).map_err(about(path))
+}
+
+fn place_of_old(branch: &Engine, path: &ImagePath) -> daxfs_core::Result<Place> {
+    branch.view()?.place_of_old(&path.0).map_err(about(path))
+}
+
 fn inode(branch: &Engine, path: &ImagePath, links: Links) -> daxfs_core::Result<Inode> {
     branch.view()?.resolve(&path.0, links)
 }
@@ -272,6 +280,7 @@ impl Branch {
             return Err(Error::FileExists { path: b"/".into() }.into());
         }
         slf.py().detach(|| {
+            let place = if mode & mode::TYPE == mode::DIRECTORY { place } else { place_of_new };
             let Place { directory, name } = place(&branch, &path)?;
             let new = NewInode::made_in(&directory, mode, uid, gid, rdev);
             branch.mknod(directory.ino, &name, &new).map(drop).map_err(about(&path))
@@ -290,7 +299,7 @@ impl Branch {
     ) -> Result<()> {
         let branch = engine(slf)?;
         slf.py().detach(|| {
-            let Place { directory, name } = place(&branch, &path)?;
+            let Place { directory, name } = place_of_new(&branch, &path)?;
             let gid = NewInode::made_in(&directory, mode::SYMLINK, uid, gid, 0).gid;
             let made = branch.symlink(directory.ino, &name, &target.0, uid, gid);
             made.map(drop).map_err(about(&path))
@@ -309,7 +318,7 @@ impl Branch {
         let branch = engine(slf)?;
         slf.py().detach(|| {
             let inode = inode(&branch, &source, links(follow_symlinks))?;
-            let Place { directory, name } = place(&branch, &path)?;
+            let Place { directory, name } = place_of_new(&branch, &path)?;
             branch.link(inode.ino, directory.ino, &name).map(drop).map_err(about(&path))
         })?;
         Ok(())
@@ -340,7 +349,7 @@ impl Branch {
     fn unlink(slf: &Bound<'_, Self>, path: ImagePath) -> Result<()> {
         let branch = engine(slf)?;
         slf.py().detach(|| {
-            let Place { directory, name } = place(&branch, &path)?;
+            let Place { directory, name } = place_of_old(&branch, &path)?;
             branch.unlink(directory.ino, &name).map_err(about(&path))
         })?;
         Ok(())
@@ -373,8 +382,14 @@ impl Branch {
             _ => return Err(Error::invalid(format!("{how:?} is no way to rename")).into()),
         };
         slf.py().detach(|| {
-            let old = place(&branch, &source)?;
+            let old = place_of_old(&branch, &source)?;
             let new = place(&branch, &target)?;
+            if target.0.ends_with(b"/") {
+                let found = branch.view()?.lookup(&old.directory, &old.name)?;
+                if found.is_some_and(|found| !found.is_dir()) {
+                    return Err(Error::NotDirectory { path: target.0 });
+                }
+            }
             let (from, to) = (old.directory.ino, new.directory.ino);
             branch.rename(from, &old.name, to, &new.name, how).map_err(|error| match error {
                 // Which of the two is not there, the name alone may not tell.
@@ -488,6 +503,9 @@ impl Branch {
         if !branch.is_writable() {
             let why = "it was opened for reading; open it for writing".into();
             return Err(Error::ReadOnly { name: branch.name().into(), why }.into());
+        }
+        if create && path.0.ends_with(b"/") {
+            return Err(Error::IsDirectory { path: path.0 }.into());
         }
         let found = loop {
             let view = branch.view()?;
