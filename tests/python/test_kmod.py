@@ -228,7 +228,7 @@ def test_a_remount_passes_over_what_the_module_was_told(
 def test_a_file_is_refused_in_words(run: Run, tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidError, match="devices"):
         kmod.mount("/etc/passwd", tmp_path)
-    done = run("mount.daxfs", "-o", "kernel", "/etc/passwd", tmp_path, status=1)
+    done = run("mount.daxfs", "-o", "kernel", "/etc/passwd", tmp_path, status=32)
     assert b"/etc/passwd: the kernel mounts devices" in done.stderr
     done = run("mkdaxfs", "-d", tmp_path, "-o", tmp_path / "x", "-m", tmp_path, status=2)
     assert b"-m mounts what lies in memory" in done.stderr

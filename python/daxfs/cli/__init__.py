@@ -35,7 +35,7 @@ def mkdaxfs_main() -> NoReturn:
 
 def mount_main() -> NoReturn:
     """Run `mount.daxfs`."""
-    _run("daxfs", "mount_main")
+    _run("daxfs", "mount_main", cancelled_status=8)
 
 
 def _run(module: str, function: str = "main", *, cancelled_status: int = 130) -> NoReturn:

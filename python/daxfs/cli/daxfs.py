@@ -73,7 +73,7 @@ def fsck_main() -> NoReturn:
 
 
 def mount_main() -> NoReturn:
-    """Run `mount.daxfs`, which mount(8) runs for `mount -t daxfs`."""
+    """Run `mount.daxfs`, which mount(8) runs for `mount -t daxfs`, and whose status it returns."""
     from .mount import helper
 
-    run(helper, usage_status=1)
+    run(helper, failed_status=32, usage_status=1, cancelled_status=8)
