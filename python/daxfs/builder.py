@@ -283,7 +283,7 @@ def _expect_nothing_lost(path: StrOrBytesPath, image: Image, branch: str) -> Non
         raise BranchBusyError(
             errno.EBUSY,
             f"{os.fsdecode(path)}: would lose {', '.join(others)}; commit or delete branches "
-            "first, give another place for the new image, or force it",
+            "first, give another place for the new image, or let them go (force)",
         )
 
 

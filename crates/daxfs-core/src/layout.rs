@@ -168,7 +168,7 @@ pub fn superblock(shape: &Shape, base_size: u64, inodes: u32, flags: u32) -> Res
         return Err(Error::NoSpace {
             what: "the image",
             needed,
-            available: total,
+            available: shape.size.unwrap_or(total),
             advice: "; raise the size or leave something out",
         });
     }
