@@ -627,7 +627,7 @@ def test_what_is_mounted_while_the_driver_leaves_is_not_served(mounted: Mounted)
     device = guest.wait_for("/dev/dax*")
     program = INSIDE / "mount-while-leaving"
     mounts, served = guest.check(
-        [BIN / "python", program, device, mounted.where, "etc/debian_version", "40"], timeout=300
+        [BIN / "python", program, device, mounted.where, "etc/debian_version", "100"], timeout=600
     ).split()
     assert int(mounts) > 0
     assert served == "0"
