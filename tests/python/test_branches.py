@@ -449,6 +449,7 @@ class TestNames:
             (lambda b: b.replace("empty", "empty dir"), errno.EISDIR),
             (lambda b: b.replace("empty dir", "dir"), errno.ENOTEMPTY),
             (lambda b: b.exchange("empty", "nope"), errno.ENOENT),
+            (lambda b: b.exchange("dir", "empty/"), errno.ENOTDIR),
             (lambda b: b.symlink("", "x"), errno.ENOENT),
             (lambda b: b.symlink("t" * 4096, "x"), errno.ENAMETOOLONG),
             (lambda b: b.write_bytes("dir", b""), errno.EISDIR),

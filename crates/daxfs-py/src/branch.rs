@@ -383,7 +383,8 @@ impl Branch {
         };
         slf.py().detach(|| {
             let old = place_of_old(&branch, &source)?;
-            let new = place(&branch, &target)?;
+            let there = if how == Rename::Exchange { place_of_old } else { place };
+            let new = there(&branch, &target)?;
             if target.0.ends_with(b"/") {
                 let found = branch.view()?.lookup(&old.directory, &old.name)?;
                 if found.is_some_and(|found| !found.is_dir()) {
