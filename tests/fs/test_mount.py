@@ -190,20 +190,28 @@ def test_a_stale_mount_is_cleared_away(mounts: Mounts, tree: Path) -> None:
     assert Path("/proc/mounts").read_text().count(str(point)) == 1
 
 
-def test_a_server_that_does_not_come_up_leaves_no_mount(mounts: Mounts, tree: Path) -> None:
+@pytest.mark.parametrize("writes", [False, True], ids=["ro", "branch"])
+def test_a_server_that_does_not_come_up_leaves_nothing(
+    mounts: Mounts, tree: Path, empty: Path, writes: bool
+) -> None:
     """Descriptors run out at every point of its start, one after the other."""
-    image, point = mounts.build(tree), mounts.point()
+    image, point = empty if writes else mounts.build(tree), mounts.point()
     program = Path(sys.executable).with_name("daxfs")
-    came_up = []
+    came_up, branches = [], {"main"}
     for limit in range(4, 60):
         limited = ["prlimit", f"--nofile={limit}:{limit}"]
+        options = ["-o", f"branch=b{limit},parent=main"] if writes else []
         done = subprocess.run(
-            [*limited, program, "mount", image, point], capture_output=True, check=False
+            [*limited, program, "mount", *options, image, point], capture_output=True, check=False
         )
         came_up.append(done.returncode == 0)
         assert point.is_mount() == came_up[-1], (limit, done)
         if came_up[-1]:
             mounts.unmount(point)
+            branches |= {f"b{limit}"} if writes else set()
+        if writes:
+            with daxfs.open(image) as opened:
+                assert {branch.name for branch in opened.branches} == branches, (limit, done)
     assert not came_up[0]
     assert came_up[-1]
 

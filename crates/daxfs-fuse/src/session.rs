@@ -99,18 +99,19 @@ impl Mount {
     }
 
     fn serve(&self, waiting: Waiting) -> Result<()> {
-        let (setup, made) = self.open()?;
+        let (setup, mut made) = self.open()?;
         let defers = setup.writes && setup.image.region().durability() == Durability::File;
-        let attached = self.attach(setup.writes);
-        if let (Err(_), Some(branch)) = (&attached, &made) {
+        let served = self.attach(setup.writes).and_then(|(device, place)| {
+            let mounted = Arc::new(Mounted::new(setup, place));
+            // Nobody else would answer.
+            self.answer(device, &mounted, defers, waiting, &mut made)
+                .inspect_err(|_| drop(mounted.place.detach()))
+        });
+        if let Some(branch) = made {
             // It would keep its parent from being written, and nobody was told of it.
             let _ = branch.abort();
         }
-        drop(made);
-        let (device, place) = attached?;
-        let mounted = Arc::new(Mounted::new(setup, place));
-        // Nobody else would answer.
-        self.answer(device, &mounted, defers, waiting).inspect_err(|_| drop(mounted.place.detach()))
+        served
     }
 
     fn attach(&self, writes: bool) -> Result<(OwnedFd, Place)> {
@@ -128,13 +129,14 @@ impl Mount {
         Ok((device, place))
     }
 
-    /// Answers an attached connection.
+    /// Answers an attached connection. A branch that was `made` for it stays once it answers.
     fn answer(
         &self,
         device: OwnedFd,
         mounted: &Arc<Mounted>,
         defers: bool,
         waiting: Waiting,
+        made: &mut Option<Branch>,
     ) -> Result<()> {
         let mut config = fuser::Config::default();
         config.n_threads = Some(self.threads());
@@ -183,6 +185,7 @@ impl Mount {
             .map(|_| rustix::io::fcntl_dupfd_cloexec(&session, 0))
             .collect::<std::result::Result<_, _>>()
             .map_err(Error::io("serve", &self.mountpoint))?;
+        *made = None;
         waiting.ready();
         drop(spare);
         let served = session.run().map_err(Error::io("serve", &self.mountpoint));
