@@ -531,6 +531,18 @@ class Branch(Tree, _daxfs.Branch):
             `os.XATTR_CREATE`: it must be new; `os.XATTR_REPLACE`: it must be there.
         follow_symlinks : bool, optional
             Whether a link stands for what it leads to.
+
+        Raises
+        ------
+        FileExistsError, NoAttributeError
+            It is there, or is not there, against `flags`.
+        UnsupportedError
+            No file has attributes of that name: it begins with none of ``user.``, ``trusted.``
+            and ``security.``, and is no access control list's.
+        InvalidError
+            Nothing follows that.
+        NameTooLongError, NoSpaceError
+            Name or value are too long, or all that the file has together.
         """
         how = {0: "either", os.XATTR_CREATE: "create", os.XATTR_REPLACE: "replace"}.get(flags)
         if how is None:

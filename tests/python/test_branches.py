@@ -364,6 +364,23 @@ class TestNames:
         branch.removexattr("big", "user.note")
         assert branch.xattrs("big") == {"user.more": b"1"}
 
+    @pytest.mark.parametrize(
+        "name", ["user.x", "trusted.x", "plain", "no.such", "system.x", "userx", "user."]
+    )
+    def test_attributes_have_names_as_those_of_the_operating_system(
+        self, branch: daxfs.Branch, tmp_path: Path, name: str
+    ) -> None:
+        file = tmp_path / "file"
+        file.touch()
+        outcomes: list[int | None] = []
+        for what, path in ((os, file), (branch, "big")):
+            try:
+                what.setxattr(path, name, b"1")
+                outcomes.append(None)
+            except OSError as error:
+                outcomes.append(error.errno)
+        assert outcomes[1] == outcomes[0]
+
     def test_attributes_beyond_what_one_file_can_have(
         self, image: daxfs.Image, branch: daxfs.Branch
     ) -> None:

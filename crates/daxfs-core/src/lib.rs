@@ -48,5 +48,6 @@ pub mod superblock;
 pub mod validate;
 pub mod view;
 pub mod write;
+pub mod xattr;
 
 pub use error::{Error, Result};

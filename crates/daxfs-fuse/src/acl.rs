@@ -5,11 +5,12 @@
 //! a list say the same, and what new files inherit.
 
 use daxfs_core::base::{Base, Xattr};
+use daxfs_core::xattr;
 
 /// The list that says who may do what.
-pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
+pub(crate) const ACCESS: &[u8] = xattr::ACL_ACCESS.to_bytes();
 /// The list of a directory that what is made in it begins with.
-pub(crate) const DEFAULT: &[u8] = b"system.posix_acl_default";
+pub(crate) const DEFAULT: &[u8] = xattr::ACL_DEFAULT.to_bytes();
 
 const VERSION: [u8; 4] = 2u32.to_le_bytes();
 /// Bytes of an entry: whom it is for, what they may, a user or group.

@@ -9,18 +9,13 @@ use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::Error;
 use daxfs_core::format::feature;
 use daxfs_core::write::{SetAttr, XattrMode};
+use daxfs_core::xattr;
 use fuser::{Errno, ReplyXattr, Request};
 
 use crate::acl::{self, Acl};
 use crate::caller::has_group;
 use crate::tree::{CONTROL, Node};
 use crate::vfs_super::{Answer, Mounted, errno, stale};
-
-/// What attributes can be set, beside lists of access control.
-const NAMESPACES: [&[u8]; 3] = [b"security.", TRUSTED, b"user."];
-
-/// The namespace that ordinary users are not shown.
-const TRUSTED: &[u8] = b"trusted.";
 
 const BOTH: i32 = libc::XATTR_CREATE | libc::XATTR_REPLACE;
 
@@ -55,7 +50,7 @@ impl Mounted {
 
     pub(crate) fn list_xattrs(&self, request: &Request, node: Node, size: u32, reply: ReplyXattr) {
         let names = self.xattrs(node).map(|xattrs| {
-            let shown = |name: &[u8]| request.uid() == 0 || !name.starts_with(TRUSTED);
+            let shown = |name: &[u8]| request.uid() == 0 || !name.starts_with(xattr::TRUSTED);
             let mut names = Vec::new();
             for (name, _) in xattrs.iter().filter(|(name, _)| shown(name)) {
                 names.extend_from_slice(name);
@@ -83,7 +78,7 @@ impl Mounted {
             let set = self.writer(node)?.set_xattr(node.ino, name, &list, XattrMode::Either);
             return set.map_err(errno);
         }
-        if !is_known(name) {
+        if !xattr::is_known(name) {
             return Err(Errno::EOPNOTSUPP);
         }
         check_name(name)?;
@@ -135,22 +130,14 @@ impl Mounted {
     }
 }
 
-fn is_known(name: &[u8]) -> bool {
-    NAMESPACES.iter().any(|namespace| name.starts_with(namespace))
-}
-
 /// The error for an attribute that is not there, or that none can be called.
 fn missing(name: &[u8]) -> Errno {
-    if is_known(name) || name == acl::ACCESS || name == acl::DEFAULT {
-        Errno::NO_XATTR
-    } else {
-        Errno::EOPNOTSUPP
-    }
+    if xattr::is_known(name) { Errno::NO_XATTR } else { Errno::EOPNOTSUPP }
 }
 
 /// A namespace alone names nothing.
 fn check_name(name: &[u8]) -> Answer<()> {
-    if NAMESPACES.contains(&name) { Err(Errno::EINVAL) } else { Ok(()) }
+    if xattr::is_namespace(name) { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 /// Removes a list of access control, if there is one.

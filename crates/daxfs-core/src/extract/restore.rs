@@ -12,11 +12,12 @@ use rustix::io::Errno;
 use super::Extraction;
 use crate::base::Inode;
 use crate::error::{Error, Result};
+use crate::xattr::{ACL_ACCESS, ACL_DEFAULT};
 
 /// Set-user-ID and set-group-ID.
 const SET_ID: u32 = 0o6000;
 /// Access control lists, which a new file inherits from its directory.
-const LISTS: [&CStr; 2] = [c"system.posix_acl_access", c"system.posix_acl_default"];
+const LISTS: [&CStr; 2] = [ACL_ACCESS, ACL_DEFAULT];
 
 impl Extraction<'_> {
     /// Gives an open file what its inode says.

@@ -8,6 +8,7 @@ use tar_core::PaxExtensions;
 use super::acl::Acl;
 use crate::base::Xattr;
 use crate::format::{XATTR_NAME_MAX, XATTR_SET_MAX, XATTR_VALUE_MAX};
+use crate::xattr::{ACL_ACCESS, ACL_DEFAULT};
 
 /// Keyword before the name of an extended attribute.
 const XATTR: &str = "SCHILY.xattr.";
@@ -18,7 +19,7 @@ const LIST: &str = "SCHILY.acl.access";
 const DEFAULT_LIST: &str = "SCHILY.acl.default";
 /// The attributes that they are on Linux.
 const LISTS: [(&str, &[u8]); 2] =
-    [(LIST, b"system.posix_acl_access"), (DEFAULT_LIST, b"system.posix_acl_default")];
+    [(LIST, ACL_ACCESS.to_bytes()), (DEFAULT_LIST, ACL_DEFAULT.to_bytes())];
 /// Access control lists of NFSv4.
 const NFS_LIST: &str = "SCHILY.acl.ace";
 /// GNU tar's record of the SELinux label.

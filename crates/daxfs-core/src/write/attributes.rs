@@ -5,9 +5,10 @@ use super::Purpose;
 use crate::base::Inode;
 use crate::branch::handle::Branch;
 use crate::delta::{Change, FILE_SIZE_MAX};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, show};
 use crate::format::{XATTR_NAME_MAX, XATTR_SET_MAX, XATTR_VALUE_MAX, mode};
 use crate::index::xattr_set_size;
+use crate::xattr;
 
 /// Attributes to change; what is absent stays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,8 +75,17 @@ impl Branch {
             limit: limit as u64,
             path: name.to_vec(),
         };
-        if name.is_empty() || name.contains(&0) {
-            return Err(Error::invalid("an attribute's name cannot be empty or hold a NUL"));
+        if name.is_empty() || name.contains(&0) || xattr::is_namespace(name) {
+            let why = "an attribute's name cannot be empty, a namespace alone, or hold a NUL";
+            return Err(Error::invalid(why));
+        }
+        if !xattr::is_known(name) {
+            let what = format!(
+                "attribute {}: a name begins with user., trusted. or security., or is an access \
+                 control list's",
+                show(name)
+            );
+            return Err(Error::Unsupported { what });
         }
         if name.len() > XATTR_NAME_MAX {
             return Err(too_long("attribute name", name.len(), XATTR_NAME_MAX));
