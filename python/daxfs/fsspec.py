@@ -24,7 +24,13 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import fsspec
+try:
+    import fsspec
+except ModuleNotFoundError as error:
+    if error.name != "fsspec":
+        raise
+    why = "daxfs.fsspec needs fsspec: pip install 'daxfs[fsspec]'"
+    raise ModuleNotFoundError(why, name="fsspec") from None
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.core import has_magic
 from fsspec.implementations.local import make_path_posix

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -550,3 +552,9 @@ def test_pandas_and_pyarrow(tables: Path, files: DaxfsFileSystem) -> None:
 def test_dask(tables: Path) -> None:
     frame = dask.dataframe.read_csv(f"daxfs://*.csv::{tables}")
     assert len(frame.compute(scheduler="threads")) == 30
+
+
+def test_what_is_missing_where_fsspec_is_not_installed() -> None:
+    code = "import sys; sys.modules['fsspec'] = None; import daxfs.fsspec"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].endswith("pip install 'daxfs[fsspec]'")
