@@ -228,7 +228,8 @@ static bool is_of_another(const struct daxfs_backing *backing)
 static int block_open(struct daxfs_backing *backing, struct block_device *bdev,
 		      struct fs_context *fc)
 {
-	unsigned long pfn = 0;
+	unsigned long first = 0, last = 0;
+	pgoff_t at, pages;
 	long found;
 	int lock;
 
@@ -239,17 +240,21 @@ static int block_open(struct daxfs_backing *backing, struct block_device *bdev,
 	if (!backing->dax)
 		return invalf(fc, "daxfs: %pg: not a device whose memory can be addressed, or in use",
 			      bdev);
+	at = PHYS_PFN(backing->dax_start);
+	pages = PHYS_PFN(backing->size);
+	/* Of a range in which some page is known to be broken, a device gives what is before it. */
 	lock = dax_read_lock();
-	found = compat_dax_first_page(backing->dax, PHYS_PFN(backing->dax_start),
-				      PHYS_PFN(backing->size), &pfn);
+	found = compat_dax_page(backing->dax, at, &first);
+	if (found > 0)
+		found = compat_dax_page(backing->dax, at + pages - 1, &last);
 	dax_read_unlock(lock);
 	if (found < 0) {
 		errorf(fc, "daxfs: %pg: its memory cannot be reached (%ld)", bdev, found);
 		return found;
 	}
-	if (found < PHYS_PFN(backing->size))
+	if (last - first != pages - 1)
 		return invalf(fc, "daxfs: %pg: its memory is in several pieces", bdev);
-	backing->phys = PFN_PHYS(pfn);
+	backing->phys = PFN_PHYS(first);
 	if (is_of_another(backing))
 		return invalf(fc, "daxfs: %pg: its memory is that of another device, which can leave; mount that one",
 			      bdev);

@@ -131,18 +131,17 @@ static inline struct dev_pagemap *compat_get_dev_pagemap(unsigned long pfn)
 #endif
 }
 
-/* Where in physical memory the first page of a DAX device lies, and how many pages follow it. */
-static inline long compat_dax_first_page(struct dax_device *dax, pgoff_t at, long pages,
-					 unsigned long *pfn)
+/* Where in physical memory a page of a DAX device lies, broken or not. */
+static inline long compat_dax_page(struct dax_device *dax, pgoff_t at, unsigned long *pfn)
 {
 	void *addr;
 	long found;
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 17, 0)
-	found = dax_direct_access(dax, at, pages, DAX_RECOVERY_WRITE, &addr, pfn);
+	found = dax_direct_access(dax, at, 1, DAX_RECOVERY_WRITE, &addr, pfn);
 #else
 	pfn_t entry;
 
-	found = dax_direct_access(dax, at, pages, DAX_RECOVERY_WRITE, &addr, &entry);
+	found = dax_direct_access(dax, at, 1, DAX_RECOVERY_WRITE, &addr, &entry);
 	if (found > 0)
 		*pfn = pfn_t_to_pfn(entry);
 #endif

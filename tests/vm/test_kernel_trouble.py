@@ -222,6 +222,15 @@ def test_physical_memory_is_for_those_who_may_reach_it(guest: Guest, image: Path
     guest.check(f"setpriv --bounding-set=-sys_time {mounting} && umount {WHERE}")
 
 
+@everywhere
+def test_a_device_is_mounted_for_what_is_not_broken(guest: Guest, image: Path) -> None:
+    """The block is in no file."""
+    block = (PARTITION - 2 * MIB) // 512
+    guest.check(f"echo {block} 8 >/sys/block/pmem0/badblocks")
+    guest.check(f"mount -t daxfs /dev/pmem0 {WHERE}")
+    guest.check(f"ls -lR {WHERE} && umount {WHERE}")
+
+
 @with_mapper
 def test_a_device_made_of_others_is_refused(guest: Guest) -> None:
     """Nobody would tell that the driver of the memory leaves it."""
