@@ -475,9 +475,12 @@ static void daxfs_kill_sb(struct super_block *sb)
 		kill_block_super(sb);
 	else
 		kill_anon_super(sb);
+	if (!super)
+		return;
+	/* Whoever tells that memory fails looks for it here until nothing is held. */
+	daxfs_backing_close(&super->backing);
 	WRITE_ONCE(sb->s_fs_info, NULL);
-	if (super)
-		free_super(super);
+	free_super(super);
 }
 
 static struct file_system_type daxfs_type = {

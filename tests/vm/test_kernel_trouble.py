@@ -250,13 +250,15 @@ def test_a_device_made_of_others_is_refused(guest: Guest) -> None:
 
 @everywhere
 def test_memory_fails_while_it_is_mounted_and_let_go(guest: Guest) -> None:
-    """The page is in no file, so that nothing is lost by it."""
+    """The page is in no file, so nothing is lost by it; in the partition is no image."""
     page = PMEM_ADDRESS + PARTITION - MIB
     failing = f"echo {page:#x} >/sys/devices/system/memory/hard_offline_page"
     mounting = (
         f"mount -t daxfs /dev/pmem0 {WHERE} && ls -lR {WHERE} >/dev/null && "
-        f"cmp -n 4096 {WHERE}/own {WHERE}/own && umount {WHERE}"
+        f"cmp -n 4096 {WHERE}/own {WHERE}/own && umount {WHERE} && "
+        f"! mount -t daxfs /dev/pmem0p1 {WHERE} 2>/dev/null"
     )
+    guest.check("dd if=/dev/zero of=/dev/pmem0p1 bs=4096 count=1")
     guest.check(
         f"while [ ! -e /run/enough ]; do {failing}; done 2>/dev/null & "
         f"for i in $(seq 40); do {mounting} || exit 1; done; "
