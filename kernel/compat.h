@@ -22,12 +22,15 @@
 
 static inline void compat_set_times(struct inode *inode, struct timespec64 time)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 	inode_set_ctime_to_ts(inode, time);
+#else
+	inode->i_ctime = time;
+#endif
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
 	inode_set_mtime_to_ts(inode, time);
 	inode_set_atime_to_ts(inode, time);
 #else
-	inode->i_ctime = time;
 	inode->i_mtime = time;
 	inode->i_atime = time;
 #endif
@@ -100,8 +103,8 @@ static inline void compat_set_uuid(struct super_block *sb, const u8 *uuid)
 #endif
 }
 
-/* Handles of inode numbers are the default before 6.8. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+/* Handles of inode numbers are the default before 6.7. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
 #define COMPAT_ENCODE_FH .encode_fh = generic_encode_ino32_fh,
 #else
 #define COMPAT_ENCODE_FH
