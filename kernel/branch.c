@@ -20,13 +20,20 @@ int daxfs_branches_untouched(const struct daxfs_region *region, const struct dax
 			     struct daxfs_error *err)
 {
 	bool ours = le32_to_cpu(sb->flags) & DAXFS_BRANCHES;
+	const u64 head_at = offsetof(struct daxfs_superblock, head);
 	struct daxfs_branch_record record;
 	u32 slot, slots;
+	__le64 head = 0;
 	int ret;
 
-	if (ours && le64_to_cpu(sb->head) != DAXFS_MAIN_ID)
-		return refuse(err, offsetof(struct daxfs_superblock, head),
-			      "a branch has been committed");
+	if (ours) {
+		/* As it is now, which need not be as it was when the image was opened. */
+		ret = daxfs_region_read(region, head_at, &head, sizeof(head), err);
+		if (ret)
+			return ret;
+		if (le64_to_cpu(head) != DAXFS_MAIN_ID)
+			return refuse(err, head_at, "a branch has been committed");
+	}
 	/* In ours, main's first record is in the first slot. */
 	slots = min_t(u32, le32_to_cpu(sb->branch_table_entries), ours ? 1 : DAXFS_BRANCH_RECORDS);
 	for (slot = 0; slot < slots; slot++) {

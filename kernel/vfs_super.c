@@ -227,6 +227,19 @@ static int prove(struct super_block *sb, struct fs_context *fc)
 	return 0;
 }
 
+/* What is mounted may have been there before: committed to since, and not proved yet. */
+static int check_mounted(struct super_block *sb, struct fs_context *fc)
+{
+	const struct daxfs_image *image = &DAXFS_SB(sb)->image;
+	const struct request *request = fc->fs_private;
+	struct daxfs_error err;
+	int ret = daxfs_branches_untouched(&image->region, image->superblock, &err);
+
+	if (ret)
+		return refuse(fc, ret, &err);
+	return request->validate && !DAXFS_SB(sb)->validated ? prove(sb, fc) : 0;
+}
+
 static int set_root(struct super_block *sb, struct fs_context *fc)
 {
 	struct inode *root = daxfs_iget(sb, DAXFS_ROOT_INO);
@@ -246,7 +259,6 @@ static int set_root(struct super_block *sb, struct fs_context *fc)
 
 static int daxfs_fill_super(struct super_block *sb, struct fs_context *fc)
 {
-	const struct request *request = fc->fs_private;
 	struct daxfs_super *super = DAXFS_SB(sb);
 	struct daxfs_error err;
 	int ret;
@@ -256,8 +268,7 @@ static int daxfs_fill_super(struct super_block *sb, struct fs_context *fc)
 			   daxfs_backing_map(&super->backing, fc);
 	if (ret)
 		return ret;
-	ret = daxfs_image_open(&super->image, super->backing.start, super->backing.size, &err) ?:
-	      daxfs_branches_untouched(&super->image.region, super->image.superblock, &err);
+	ret = daxfs_image_open(&super->image, super->backing.start, super->backing.size, &err);
 	if (ret)
 		return refuse(fc, ret, &err);
 	atomic64_set(&super->room, super->image.base.size / sizeof(struct daxfs_dirent));
@@ -275,9 +286,7 @@ static int daxfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	else
 		sb->s_flags &= ~SB_POSIXACL;
 	compat_set_uuid(sb, super->image.superblock->uuid);
-	if (request->validate)
-		ret = prove(sb, fc);
-	return ret ?: set_root(sb, fc);
+	return set_root(sb, fc);
 }
 
 /*
@@ -411,10 +420,8 @@ static int daxfs_get_tree(struct fs_context *fc)
 	ret = get_tree(fc, request);
 	if (ret)
 		return ret;
-	/* The file system may have been there before, mounted without a proof. */
 	sb = fc->root->d_sb;
-	if (request->validate && !DAXFS_SB(sb)->validated)
-		ret = prove(sb, fc);
+	ret = check_mounted(sb, fc);
 	if (ret) {
 		dput(fc->root);
 		fc->root = NULL;

@@ -223,6 +223,28 @@ def test_physical_memory_is_for_those_who_may_reach_it(guest: Guest, image: Path
 
 
 @everywhere
+def test_a_further_mount_shows_nothing_that_has_changed(guest: Guest) -> None:
+    """Mounts of the same memory are one file system, but main may be another since the first."""
+    source, second = f"phys:{RESERVED_ADDRESS:#x}+8M", "/run/second"
+    place = f"phys={RESERVED_ADDRESS:#x},size=8M"
+    mounting = f"mount -t daxfs -o {place} none"
+    options = ["-q", "-w", "--delta-size", "1M", "--force"]
+    guest.check([BIN / "mkdaxfs", *options, "-d", INSIDE, "-o", source])
+    guest.check(f"mkdir -p {second} && {mounting} {WHERE}")
+    try:
+        guest.check(f"{mounting} {second} && umount {second}")
+        guest.check([BIN / "daxfs-branch", "create", "next", "-i", source])
+        guest.check(f"{mounting} {second} && umount {second}")
+        guest.check([BIN / "daxfs-branch", "commit", "next", "-i", source])
+        refused = guest.run(f"{mounting} {second}; dmesg | tail -n 1")
+        assert guest.run(f"mountpoint -q {second}").status
+        assert "a branch has been committed" in refused.stdout
+        guest.check(f"cmp {WHERE}/agent {INSIDE}/agent")
+    finally:
+        guest.check(f"umount {WHERE}")
+
+
+@everywhere
 def test_a_device_is_mounted_for_what_is_not_broken(guest: Guest, image: Path) -> None:
     """The block is in no file."""
     block = (PARTITION - 2 * MIB) // 512
