@@ -140,6 +140,12 @@ static int daxfs_show_options(struct seq_file *seq, struct dentry *root)
 	return 0;
 }
 
+/* Images of others have none. */
+static bool has_identity(const struct daxfs_superblock *superblock)
+{
+	return memchr_inv(superblock->uuid, 0, UUID_SIZE);
+}
+
 static int daxfs_statfs(struct dentry *dentry, struct kstatfs *stat)
 {
 	const struct daxfs_image *image = &DAXFS_SB(dentry->d_sb)->image;
@@ -149,8 +155,7 @@ static int daxfs_statfs(struct dentry *dentry, struct kstatfs *stat)
 	stat->f_blocks = le64_to_cpu(image->superblock->total_size) / DAXFS_BLOCK_SIZE;
 	stat->f_files = image->base.inode_count;
 	stat->f_namelen = DAXFS_NAME_MAX;
-	/* Images of others have no identity. */
-	if (memchr_inv(image->superblock->uuid, 0, UUID_SIZE))
+	if (has_identity(image->superblock))
 		stat->f_fsid = uuid_to_fsid(image->superblock->uuid);
 	else
 		stat->f_fsid = u64_to_fsid(huge_encode_dev(dentry->d_sb->s_dev));
@@ -285,7 +290,8 @@ static int daxfs_fill_super(struct super_block *sb, struct fs_context *fc)
 		compat_set_xattr_handlers(sb, daxfs_xattr_handlers);
 	else
 		sb->s_flags &= ~SB_POSIXACL;
-	compat_set_uuid(sb, super->image.superblock->uuid);
+	if (has_identity(super->image.superblock))
+		compat_set_uuid(sb, super->image.superblock->uuid);
 	return set_root(sb, fc);
 }
 

@@ -27,6 +27,7 @@ from devices import (
 )
 from guest import Guest
 from module import build_program, guest_with_module
+from support.small import VECTORS
 from vmconfig import BIN, DEBUG, module_kernels
 
 KERNELS = module_kernels()
@@ -37,8 +38,8 @@ WHERE = "/run/mnt"
 PROMISES = 1 << 0 | 1 << 3 | 1 << 4
 
 everywhere = pytest.mark.parametrize("guest", KERNELS, indirect=True)
-# The older kernel has no DMA buffers.
-with_heaps = pytest.mark.parametrize(
+# The older kernel has no DMA buffers, and does not tell who file systems are.
+on_newer = pytest.mark.parametrize(
     "guest", [series for series in KERNELS if series != "6.1"], indirect=True
 )
 
@@ -176,7 +177,7 @@ def test_a_crowd_looks_into_an_unsorted_directory(
             guest.check(f"umount {WHERE}")
 
 
-@with_heaps
+@on_newer
 def test_a_mount_of_a_buffer_is_remounted(guest: Guest, image: Path) -> None:
     """mount(8) gives back what the table of mounts shows; a first mount needs a descriptor."""
     guest.check([BIN / "python", INSIDE / "dmabuf-mount", "system", image, WHERE])
@@ -244,8 +245,28 @@ def test_a_further_mount_shows_nothing_that_has_changed(guest: Guest) -> None:
         guest.check(f"umount {WHERE}")
 
 
+@on_newer
+def test_file_systems_have_the_identity_of_their_images(guest: Guest, image: Path) -> None:
+    """Images of others have none."""
+    code = (
+        "import fcntl, os\n"
+        f"there = os.open('{WHERE}', os.O_RDONLY)\n"
+        "try: print(fcntl.ioctl(there, 0x80111500, bytes(17)).hex())\n"
+        "except OSError as error: print(error.errno)\n"
+    )
+    uuid = image.read_bytes()[96:112]
+    for file, expected in ((image, f"10{uuid.hex()}"), (VECTORS / "static.daxfs", "25")):
+        where = f"of=/dev/mem bs=1M seek={RESERVED_ADDRESS // MIB} conv=notrunc"
+        guest.check(f"dd if={file} {where}")
+        guest.check(f"mount -t daxfs -o phys={RESERVED_ADDRESS:#x} none {WHERE}")
+        try:
+            assert guest.check([BIN / "python", "-c", code]).strip() == expected
+        finally:
+            guest.check(f"umount {WHERE}")
+
+
 @everywhere
-def test_a_device_is_mounted_for_what_is_not_broken(guest: Guest, image: Path) -> None:
+def test_a_device_is_mounted_for_what_is_not_broken(guest: Guest) -> None:
     """The block is in no file."""
     block = (PARTITION - 2 * MIB) // 512
     guest.check(f"echo {block} 8 >/sys/block/pmem0/badblocks")
