@@ -23,9 +23,11 @@ test-newest: $(VENV)/.installed-test ## Run the kernel tests on the newest kerne
 ARM64 := aarch64-unknown-linux-gnu
 
 # The emulator finds libraries where the cross compiler does. What it cannot do: userfaultfd, tests
-# that start themselves, and /proc/PID/stat, which in it has another start for each thread.
+# that start themselves, mappings of a TiB, mappings where the kernel would place them, and
+# /proc/PID/stat, which in it has another start for each thread.
 ARM64_LACKS := region::fill:: one_winner_each_round what_only_root_may_restore_is_counted_for_others \
-	branches_come_and_go_while_others_look
+	branches_come_and_go_while_others_look holes_are_passed_over_and_data_in_them_found \
+	holes_are_neither_read_nor_filled readers_endure_a_hostile_peer
 test-arm64: $(VENV)/.installed-test ## Run the engine's tests and the kernel module on emulated arm64
 	$(BIN)/python tests/vm/setup.py --arm64
 	rustup target add $(ARM64)
