@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from . import _daxfs
 from ._glob import as_text
 from .errors import BranchStaleError, DaxfsError, InvalidError, NotDirectoryError
-from .file import parse_mode
+from .file import check_size, parse_mode
 from .tree import Tree
 
 if TYPE_CHECKING:
@@ -293,8 +293,16 @@ class Branch(Tree, _daxfs.Branch):
         return self.map_file(path, offset, length)
 
     def truncate(self, path: StrOrBytesPath, size: int) -> None:
-        """Cut a file, or extend it by zeroes."""
-        self.set_attributes(path, size=size)
+        """Cut a file, or extend it by zeroes.
+
+        Raises
+        ------
+        InvalidError
+            `size` is below 0.
+        FileTooBigError
+            It is more than a file can have.
+        """
+        self.set_attributes(path, size=check_size(size))
 
     def touch(self, path: StrOrBytesPath, mode: int = 0o644, *, exist_ok: bool = True) -> None:
         """Make an empty file, or give the one that is there the time of now."""
@@ -502,8 +510,11 @@ class Branch(Tree, _daxfs.Branch):
         if times is not None and ns is not None:
             raise ValueError("give times or ns, not both")
         if times is not None:
-            ns = (round(times[0] * 1e9), round(times[1] * 1e9))
-        access, modification = ns or (time.time_ns(),) * 2
+            access, modification = (round(seconds * 1e9) for seconds in times)
+        elif ns is not None:
+            access, modification = ns
+        else:
+            access = modification = time.time_ns()
         self.set_attributes(
             path, atime_ns=access, mtime_ns=modification, follow_symlinks=follow_symlinks
         )

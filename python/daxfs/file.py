@@ -8,7 +8,7 @@ import io
 import operator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, cast
 
-from .errors import UnsupportedError
+from .errors import InvalidError, UnsupportedError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -56,6 +56,13 @@ def refuse_writing(path: str) -> UnsupportedError:
     """Return what to raise where a file of an image that is only read is to be changed."""
     why = f"{path}: images are read-only; open a branch to write"
     return UnsupportedError(errno.EOPNOTSUPP, why, path)
+
+
+def check_size(size: int) -> int:
+    """Return a file's new size, unless it is none."""
+    if size < 0:
+        raise InvalidError(errno.EINVAL, f"size {size}: below 0")
+    return size
 
 
 def check_options(
@@ -189,7 +196,7 @@ class ImageFile(io.RawIOBase):
     def truncate(self, size: int | None = None, /) -> int:
         """Cut the file, or extend it by zeroes, to a size or the position; return the size."""
         self._check_writable()
-        size = self._position if size is None else size
+        size = self._position if size is None else check_size(size)
         self._file.truncate(size)
         return size
 

@@ -354,8 +354,19 @@ class TestNames:
         assert branch.stat("setuid").st_mtime > 1e9
         with pytest.raises(ValueError):
             branch.utime("setuid", (1, 1), ns=(1, 1))
+        for times in ((1,), (1, 2, 3)):
+            with pytest.raises(ValueError):
+                branch.utime("setuid", times)  # type: ignore[arg-type]
+            with pytest.raises(ValueError):
+                branch.utime("setuid", ns=times)  # type: ignore[arg-type]
+        with pytest.raises(ValueError):
+            branch.utime("setuid", ns=())  # type: ignore[arg-type]
         with pytest.raises(OverflowError):
             branch.utime("setuid", ns=(0, 1 << 63))
+        with pytest.raises(errors.InvalidError, match="below 0"):
+            branch.truncate("big", -1)
+        with branch.open("big", "r+b", 0) as file, pytest.raises(errors.InvalidError):
+            file.truncate(-1)
         branch.setxattr("big", "user.more", b"1")
         with pytest.raises(FileExistsError):
             branch.setxattr("big", "user.more", b"2", os.XATTR_CREATE)
