@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,42 @@ def test_copies_are_as_those_of_cp(on: Branches, run: Run, tree: Path, tmp_path:
     on("rm", "-b", "c", "-f", "not there")
     assert "not there" in on("rm", "-b", "c", "not there", status=1)
     assert "is a directory" in on("rm", "-b", "c", "copy", status=1)
+
+
+def test_contents_of_pipes_and_devices_are_copied(on: Branches, tmp_path: Path) -> None:
+    """As by cp, which makes them only where it copies whole trees."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    on("create", "b")
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(fifo.write_text, "from a pipe")
+        on("put", "-b", "b", fifo, "setuid")
+    on("put", "-b", "b", "/dev/null", "nothing")
+    on("put", "-b", "b", "-r", fifo, "/dev/null", "dir")
+    assert "/proc/self/mem" in on("put", "-b", "b", "/proc/self/mem", "x", status=1)
+    with daxfs.open(on.path, branch="b") as image:
+        assert image.read_text("setuid") == "from a pipe"
+        assert image.read_bytes("nothing") == b""
+        assert stat.S_ISFIFO(image.stat("dir/fifo").st_mode)
+        assert stat.S_ISCHR(image.stat("dir/null").st_mode)
+
+
+def test_what_fails_of_many_keeps_nothing_from_the_rest(on: Branches) -> None:
+    on("create", "b")
+    assert "nope" in on("rm", "-b", "b", "nope", "setuid", status=1)
+    assert "exists: dir" in on("mkdir", "-b", "b", "dir", "made", status=1)
+    with daxfs.open(on.path, branch="b") as image:
+        assert not image.exists("setuid")
+        assert image.is_dir("made")
+
+
+@pytest.mark.parametrize("words", ["put /dev/null {}", "rm a {}", "mkdir -p {}", "mv a {}"])
+def test_empty_paths_are_none(on: Branches, words: str) -> None:
+    """As of a shell's variable that is not set."""
+    on("create", "b")
+    name, *operands = words.split()
+    operands = [operand.format("") for operand in operands]
+    assert "empty path" in on(name, "-b", "b", *operands, status=2)
 
 
 def test_a_copy_has_the_holes_of_what_was_copied(on: Branches, tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ import shutil
 import stat
 import sys
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from ._branch_target import image_option, open_branch
-from ._common import FILE, Decorated
+from ._common import FILE, Attempts, Decorated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 _PIECE = 4 << 20
 
 
+def _path(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Refuse a path that is empty, as of a shell's variable that is not set."""
+    if "" in ((value,) if isinstance(value, str) else value):
+        raise click.BadParameter("an empty path", context, parameter)
+    return value
+
+
 def _branch_option(command: Decorated) -> Decorated:
     return click.option(
         "-b", "--branch", "name", required=True, metavar="NAME", help="The branch."
@@ -34,7 +41,7 @@ def _branch_option(command: Decorated) -> Decorated:
 
 @click.command()
 @click.argument("sources", metavar="SOURCE...", type=FILE, nargs=-1, required=True)
-@click.argument("target")
+@click.argument("target", callback=_path)
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Copy directories, too.")
 @click.option("-a", "--archive", is_flag=True, help="As -r, with owners, times and attributes.")
 @_branch_option
@@ -44,7 +51,8 @@ def put(
 ) -> None:
     """Copy files of the host into a branch, as cp does; - is standard input.
 
-    TARGET is the new path, or a directory to copy into.
+    TARGET is the new path, or a directory to copy into. Of pipes and devices the contents are
+    copied, with -r they themselves.
     """
     with open_branch(source, name) as branch:
         into = branch.is_dir(target)
@@ -92,19 +100,35 @@ def _copy(
                 _make_room(branch, target)
                 branch.link(first, target, follow_symlinks=False)
                 continue
-        _copy_file(branch, source, target, info)
-        _keep(branch, source, target, info, archive)
+        if recursive or stat.S_ISREG(info.st_mode):
+            _copy_file(branch, source, target, info)
+            _keep(branch, source, target, info, archive)
+        else:
+            _copy_contents(branch, source, target)
     for source, target, info in reversed(directories):
         _keep(branch, source, target, info, archive)
 
 
-def _copy_file(branch: Branch, source: str, target: str, info: os.stat_result) -> None:
-    if stat.S_ISREG(info.st_mode):
-        with open(source, "rb", buffering=0) as file, branch.open(target, "wb") as copy:
-            if info.st_blocks * 512 < info.st_size:
+def _copy_contents(branch: Branch, source: str, target: str, sparse: bool = False) -> None:
+    from ..errors import DaxfsError
+
+    with open(source, "rb", buffering=0) as file, branch.open(target, "wb") as copy:
+        try:
+            if sparse:
                 _copy_sparse(file, copy)
             else:
                 shutil.copyfileobj(file, copy, _PIECE)
+        except DaxfsError:
+            raise
+        except OSError as error:
+            # Calls that read do not know of what.
+            error.filename = source
+            raise
+
+
+def _copy_file(branch: Branch, source: str, target: str, info: os.stat_result) -> None:
+    if stat.S_ISREG(info.st_mode):
+        _copy_contents(branch, source, target, sparse=info.st_blocks * 512 < info.st_size)
         return
     _make_room(branch, target)
     if stat.S_ISLNK(info.st_mode):
@@ -157,45 +181,55 @@ def _keep(branch: Branch, source: str, target: str, info: os.stat_result, archiv
 
 
 @click.command("rm")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, callback=_path)
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Remove directories, too.")
 @click.option("-f", "--force", is_flag=True, help="Say nothing of what is not there.")
 @_branch_option
 @image_option
-def remove(source: str, name: str, paths: tuple[str, ...], recursive: bool, force: bool) -> None:
+def remove(source: str, name: str, paths: tuple[str, ...], recursive: bool, force: bool) -> int:
     """Remove files in a branch."""
+    attempts = Attempts()
     with open_branch(source, name) as branch:
         for path in paths:
-            try:
-                directory = branch.lstat(path).is_dir()
-            except FileNotFoundError:
-                if force:
-                    continue
-                raise
-            if recursive and directory:
-                branch.rmtree(path)
-            else:
-                branch.unlink(path)
+            with attempts.one():
+                _remove(branch, path, recursive, force)
+    return attempts.status
+
+
+def _remove(branch: Branch, path: str, recursive: bool, force: bool) -> None:
+    try:
+        directory = branch.lstat(path).is_dir()
+    except FileNotFoundError:
+        if not force:
+            raise
+        return
+    if recursive and directory:
+        branch.rmtree(path)
+    else:
+        branch.unlink(path)
 
 
 @click.command("mkdir")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, callback=_path)
 @click.option("-p", "--parents", is_flag=True, help="Make what is missing, take what is there.")
 @_branch_option
 @image_option
-def make_directory(source: str, name: str, paths: tuple[str, ...], parents: bool) -> None:
+def make_directory(source: str, name: str, paths: tuple[str, ...], parents: bool) -> int:
     """Make directories in a branch."""
+    attempts = Attempts()
     with open_branch(source, name) as branch:
         for path in paths:
-            if parents:
-                branch.makedirs(path, exist_ok=True)
-            else:
-                branch.mkdir(path)
+            with attempts.one():
+                if parents:
+                    branch.makedirs(path, exist_ok=True)
+                else:
+                    branch.mkdir(path)
+    return attempts.status
 
 
 @click.command("mv")
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", callback=_path)
+@click.argument("new", callback=_path)
 @_branch_option
 @image_option
 def move(source: str, name: str, old: str, new: str) -> None:
