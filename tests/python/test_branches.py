@@ -50,8 +50,10 @@ class TestFiles:
                 found.append(steps)
             assert found[0] == found[1], mode
             assert branch.read_bytes("f") == here.read_bytes(), mode
-        with pytest.raises(FileExistsError):
-            branch.open("f", "xb")
+        branch.symlink("round", "round")
+        for taken in ("f", "dangling", "round"):
+            with pytest.raises(FileExistsError):
+                branch.open(taken, "xb")
         with branch.open("new", "x") as text:
             text.write("ünïcödé\n")
         with branch.open("new", encoding="utf-8", mode="r") as text:

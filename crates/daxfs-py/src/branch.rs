@@ -508,15 +508,17 @@ impl Branch {
         if create && path.0.ends_with(b"/") {
             return Err(Error::IsDirectory { path: path.0 }.into());
         }
+        // A link has the name, wherever it leads; otherwise one that leads to nothing yet is
+        // followed to make something new.
+        let links = if exclusive { Links::Keep } else { Links::Follow };
         let found = loop {
             let view = branch.view()?;
-            match view.resolve(&path.0, Links::Follow) {
+            match view.resolve(&path.0, links) {
                 Ok(_) if exclusive => return Err(Error::FileExists { path: path.0 }.into()),
                 Ok(found) => break found,
                 Err(Error::NotFound { .. }) if create => {}
                 Err(error) => return Err(error.into()),
             }
-            // A link that leads to nothing yet is not followed to make something new.
             let place = if exclusive { view.place(&path.0)? } else { view.place_of_file(&path.0)? };
             let new = NewInode::made_in(&place.directory, mode::REGULAR | mode, uid, gid, 0);
             drop(view);
