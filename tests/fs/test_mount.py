@@ -14,6 +14,7 @@ import stat
 import struct
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -214,6 +215,24 @@ def test_a_server_that_does_not_come_up_leaves_nothing(
                 assert {branch.name for branch in opened.branches} == branches, (limit, done)
     assert not came_up[0]
     assert came_up[-1]
+
+
+def test_attributes_of_other_file_systems_are_not_copied(
+    mounts: Mounts, empty: Path, scratch: Path
+) -> None:
+    """Some list what none but they can have; archives of them do, too."""
+    other, names = scratch / "other.daxfs", ("btrfs.compression", "user.note")
+    with tarfile.open(scratch / "other.tar", "w") as archive:
+        entry = tarfile.TarInfo("file")
+        entry.pax_headers = {f"SCHILY.xattr.{name}": "zstd" for name in names}
+        archive.addfile(entry)
+    mounts.run("mkdaxfs", "--tar", scratch / "other.tar", "-o", other)
+    file = mounts.mount(other) / "file"
+    assert sorted(os.listxattr(file)) == sorted(names)
+    mounts.run("daxfs-branch", "create", "b", "-i", empty)
+    mounts.run("daxfs-branch", "put", "-a", file, "copy", "-b", "b", "-i", empty)
+    with daxfs.open(empty, branch="b") as image:
+        assert image.xattrs("copy") == {"user.note": b"zstd"}
 
 
 def test_sigterm_ends_a_server_and_its_mount(mounts: Mounts, empty: Path) -> None:

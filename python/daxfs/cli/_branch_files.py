@@ -167,12 +167,16 @@ def _make_room(branch: Branch, path: str) -> None:
 
 def _keep(branch: Branch, source: str, target: str, info: os.stat_result, archive: bool) -> None:
     """Give a copy the attributes of what it was made of."""
+    from ..errors import UnsupportedError
+
     link = stat.S_ISLNK(info.st_mode)
     if archive:
         branch.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
         for name in os.listxattr(source, follow_symlinks=False):
             value = os.getxattr(source, name, follow_symlinks=False)
-            branch.setxattr(target, name, value, follow_symlinks=False)
+            # Such as other file systems list of their own; cp passes over them, too.
+            with suppress(UnsupportedError):
+                branch.setxattr(target, name, value, follow_symlinks=False)
     if not link:
         branch.chmod(target, info.st_mode)
     if archive:
