@@ -207,6 +207,22 @@ def test_files_of_others() -> None:
         assert (top / "without").read_bytes() == image.read_bytes()
 
 
+@needs_root
+def test_files_of_others_are_all_named_where_a_tree_is_compared() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        top = Path(directory)
+        top.chmod(0o755)
+        (top / "tree").mkdir()
+        for name in ("a", "b", "c"):
+            (top / "tree" / name).write_text(name)
+        daxfs.build(top / "tree", top / "image")
+        with daxfs.open(top / "image") as opened:
+            for name in ("a", "c"):
+                (top / "tree" / name).chmod(0)
+            text = as_nobody(lambda: opened.compare(top / "tree"))
+    assert text.splitlines() == [f"{name}: cannot open: Permission denied" for name in "ac"]
+
+
 def test_a_tree_that_changes_meanwhile(tree: Path, tmp_path: Path) -> None:
     image = tmp_path / "image.daxfs"
     stop = threading.Event()

@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 
 use crate::base::{Inode, Xattr};
 use crate::buffer::Buffer;
-use crate::error::{Error, Result, show};
+use crate::error::{Error, InputProblem, Result, reason, show};
 use crate::format::{device, feature, mode};
 use crate::holes::data_runs;
 use crate::progress::Progress;
@@ -181,16 +181,31 @@ pub fn compare(
     };
     comparison.walk(top, progress)?;
     let Comparison { mut differences, contents, .. } = comparison;
-    let found: Vec<Option<Difference>> = contents
+    let found: Vec<_> = contents
         .par_iter()
         .map(|pair| {
-            let offset = first_difference(view, &root, pair, directory, progress)?;
+            let what = match first_difference(view, &root, pair, directory, progress) {
+                Ok(offset) => Ok(offset.map(What::Content)),
+                Err(Error::Io { action, source, .. }) => {
+                    Err(format!("cannot {action}: {}", reason(&source)))
+                }
+                Err(error) => return Err(error),
+            };
             progress.advance(1, 0);
-            Ok(offset
-                .map(|offset| Difference { path: pair.path.clone(), what: What::Content(offset) }))
+            Ok((pair.path.clone(), what))
         })
         .collect::<Result<_>>()?;
-    differences.extend(found.into_iter().flatten());
+    let mut problems = Vec::new();
+    for (path, what) in found {
+        match what {
+            Ok(None) => {}
+            Ok(Some(what)) => differences.push(Difference { path, what }),
+            Err(reason) => problems.push(InputProblem { path, reason }),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Error::Input { problems });
+    }
     // Stable: what differs in one file stays in the order of comparison.
     differences.sort_by(|a, b| path_order(&a.path, &b.path));
     Ok(differences)

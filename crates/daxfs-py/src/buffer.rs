@@ -9,7 +9,7 @@ use daxfs_core::region::DataView;
 use daxfs_core::view::View;
 use daxfs_core::write::Mapping;
 use pyo3::buffer::PyUntypedBuffer;
-use pyo3::exceptions::PyBufferError;
+use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -90,7 +90,7 @@ pub(crate) fn fill<T: Send>(
 ) -> PyResult<T> {
     let buffer = PyUntypedBuffer::get(&byte_view(target)?)?;
     if buffer.readonly() || !buffer.is_c_contiguous() {
-        return Err(PyBufferError::new_err("a writable, contiguous buffer is needed"));
+        return Err(PyTypeError::new_err("a writable, contiguous buffer is needed"));
     }
     let (start, len) = (Pointer(buffer.buf_ptr().cast()), buffer.len_bytes());
     let result = py.detach(move || {
