@@ -184,22 +184,21 @@ pub fn compare(
     let found: Vec<_> = contents
         .par_iter()
         .map(|pair| {
-            let what = match first_difference(view, &root, pair, directory, progress) {
-                Ok(offset) => Ok(offset.map(What::Content)),
+            let found = match first_difference(view, &root, pair, directory, progress) {
                 Err(Error::Io { action, source, .. }) => {
                     Err(format!("cannot {action}: {}", reason(&source)))
                 }
-                Err(error) => return Err(error),
+                found => Ok(found?),
             };
             progress.advance(1, 0);
-            Ok((pair.path.clone(), what))
+            Ok(found)
         })
         .collect::<Result<_>>()?;
     let mut problems = Vec::new();
-    for (path, what) in found {
-        match what {
+    for (Pair { path, .. }, found) in contents.into_iter().zip(found) {
+        match found {
             Ok(None) => {}
-            Ok(Some(what)) => differences.push(Difference { path, what }),
+            Ok(Some(offset)) => differences.push(Difference { path, what: What::Content(offset) }),
             Err(reason) => problems.push(InputProblem { path, reason }),
         }
     }
