@@ -547,6 +547,8 @@ class Branch(Tree, _daxfs.Branch):
         ------
         FileExistsError, NoAttributeError
             It is there, or is not there, against `flags`.
+        NotPermittedError
+            One of ``user.`` for what is neither a file nor a directory.
         UnsupportedError
             No file has attributes of that name: it begins with none of ``user.``, ``trusted.``
             and ``security.``, and is no access control list's.

@@ -8,7 +8,7 @@ import io
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
@@ -393,6 +393,32 @@ class TestNames:
             except OSError as error:
                 outcomes.append(error.errno)
         assert outcomes[1] == outcomes[0]
+
+    @pytest.mark.parametrize("name", ["user.x", "trusted.x"])
+    @pytest.mark.parametrize("kind", ["file", "directory", "link", "fifo"])
+    def test_files_have_attributes_as_those_of_the_operating_system(
+        self, branch: daxfs.Branch, tmp_path: Path, kind: str, name: str
+    ) -> None:
+        def outcomes(system: Any, path: str) -> Iterator[tuple[int | None, str]]:
+            if kind == "directory":
+                system.mkdir(path)
+            elif kind == "link":
+                system.symlink("big", path)
+            else:
+                system.mknod(path, 0o644 | (stat.S_IFIFO if kind == "fifo" else stat.S_IFREG))
+            calls: tuple[Callable[[], None], ...] = (
+                lambda: system.removexattr(path, name, follow_symlinks=False),
+                lambda: system.setxattr(path, name, b"1", follow_symlinks=False),
+                lambda: system.setxattr(path, name, b"1", os.XATTR_CREATE, follow_symlinks=False),
+            )
+            for call in calls:
+                try:
+                    call()
+                    yield None, ""
+                except OSError as error:
+                    yield error.errno, os.path.basename(error.filename)
+
+        assert list(outcomes(branch, "/new")) == list(outcomes(os, f"{tmp_path}/new"))
 
     def test_attributes_beyond_what_one_file_can_have(
         self, image: daxfs.Image, branch: daxfs.Branch

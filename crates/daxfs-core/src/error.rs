@@ -203,10 +203,12 @@ pub enum Error {
         path: Vec<u8>,
     },
     /// The inode has no such extended attribute.
-    #[error("no such attribute: {}", show(name))]
+    #[error("no such attribute: {}: {}", show(name), show(path))]
     NoAttribute {
         /// Name of the attribute.
         name: Vec<u8>,
+        /// Name or path in the image.
+        path: Vec<u8>,
     },
     /// A file cannot grow so far.
     #[error("file too large: {size} bytes, at most {limit} are possible")]

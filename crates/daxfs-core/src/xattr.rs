@@ -11,8 +11,11 @@ pub const ACL_DEFAULT: &CStr = c"system.posix_acl_default";
 /// The namespace that ordinary users are not shown.
 pub const TRUSTED: &[u8] = b"trusted.";
 
+/// The namespace of which whoever may write to a file can change the attributes.
+pub const USER: &[u8] = b"user.";
+
 /// Namespaces in which a file can have attributes of any name.
-const NAMESPACES: [&[u8]; 3] = [b"security.", TRUSTED, b"user."];
+const NAMESPACES: [&[u8]; 3] = [b"security.", TRUSTED, USER];
 
 /// Whether a file can have an attribute of that name, if something follows its namespace.
 pub fn is_known(name: &[u8]) -> bool {

@@ -162,6 +162,7 @@ fn about(path: &ImagePath) -> impl FnOnce(Error) -> Error + '_ {
         | Error::FileExists { path: named }
         | Error::NotEmpty { path: named }
         | Error::NotPermitted { path: named, .. }
+        | Error::NoAttribute { path: named, .. }
         | Error::TooManyLinks { path: named }
         | Error::TooLong { path: named, .. } = &mut error
         {
@@ -448,7 +449,7 @@ impl Branch {
         };
         let found = inode(&branch, &path, links(follow_symlinks))?;
         let set = |value: &[u8]| branch.set_xattr(found.ino, &name.0, value, how);
-        Ok(buffer::lend(slf.py(), value, set)??)
+        Ok(buffer::lend(slf.py(), value, set)?.map_err(about(&path))?)
     }
 
     /// Removes an extended attribute.
@@ -461,7 +462,8 @@ impl Branch {
     ) -> Result<()> {
         let branch = engine(slf)?;
         let found = inode(&branch, &path, links(follow_symlinks))?;
-        Ok(slf.py().detach(|| branch.remove_xattr(found.ino, &name.0))?)
+        let remove = || branch.remove_xattr(found.ino, &name.0).map_err(about(&path));
+        Ok(slf.py().detach(remove)?)
     }
 
     /// Gives holes of a range blocks; a file grows to its end unless it is to keep its size.

@@ -82,6 +82,7 @@ fn filename<'py>(py: Python<'py>, error: &Error) -> PyResult<Option<Bound<'py, P
         | Error::FileExists { path }
         | Error::NotEmpty { path }
         | Error::NotPermitted { path, .. }
+        | Error::NoAttribute { path, .. }
         | Error::TooManyLinks { path } => decode(py, path),
         _ => return Ok(None),
     }

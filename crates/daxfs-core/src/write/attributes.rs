@@ -96,13 +96,14 @@ impl Branch {
         self.operate(|mut operation| {
             let view = operation.view()?;
             let inode = operation.writable(&view, ino)?;
+            expect_user_attributes(&inode, name)?;
             let there = view.xattrs(&inode)?.iter().any(|(known, _)| known == name);
             match how {
                 XattrMode::Create if there => {
-                    return Err(Error::FileExists { path: name.to_vec() });
+                    return Err(Error::FileExists { path: inode_path(&inode) });
                 }
                 XattrMode::Replace if !there => {
-                    return Err(Error::NoAttribute { name: name.to_vec() });
+                    return Err(missing(&inode, name));
                 }
                 _ => {}
             }
@@ -129,8 +130,9 @@ impl Branch {
         self.operate(|mut operation| {
             let view = operation.view()?;
             let inode = operation.writable(&view, ino)?;
+            expect_user_attributes(&inode, name)?;
             if !view.xattrs(&inode)?.iter().any(|(known, _)| known == name) {
-                return Err(Error::NoAttribute { name: name.to_vec() });
+                return Err(missing(&inode, name));
             }
             drop(view);
             let change = Change::SetXattr { name: name.into(), value: None };
@@ -146,6 +148,20 @@ pub(super) fn expect_file(inode: &Inode) -> Result<()> {
         mode::DIRECTORY => Err(Error::IsDirectory { path: inode_path(inode) }),
         _ => Err(Error::invalid(format!("inode {} is not a regular file", inode.ino))),
     }
+}
+
+/// Permissions of links and special files do not say who may change what users attach, so that
+/// Linux lets nobody (xattr(7)).
+fn expect_user_attributes(inode: &Inode, name: &[u8]) -> Result<()> {
+    if name.starts_with(xattr::USER) && !matches!(inode.kind(), mode::REGULAR | mode::DIRECTORY) {
+        let what = "only files and directories have attributes of users";
+        return Err(Error::NotPermitted { what, path: inode_path(inode) });
+    }
+    Ok(())
+}
+
+fn missing(inode: &Inode, name: &[u8]) -> Error {
+    Error::NoAttribute { name: name.to_vec(), path: inode_path(inode) }
 }
 
 fn inode_path(inode: &Inode) -> Vec<u8> {

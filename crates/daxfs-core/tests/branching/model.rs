@@ -97,6 +97,15 @@ impl Tree {
         }
     }
 
+    /// Users attach attributes to files and directories alone.
+    fn user_xattrs(&mut self, path: &Path) -> Result<&mut BTreeMap<Vec<u8>, Vec<u8>>> {
+        let ino = self.find(path)?;
+        match &mut self.inodes[ino] {
+            Inode { node: Node::File(_) | Node::Directory(_), xattrs, .. } => Ok(xattrs),
+            _ => Err(Errno::PERM),
+        }
+    }
+
     fn is_below(&self, at: usize, above: usize) -> bool {
         at == above
             || match &self.inodes[above].node {
@@ -216,12 +225,10 @@ impl Tree {
                 self.inodes[ino].owner = (*uid, *gid);
             }
             Op::SetXattr(path, name, value) => {
-                let ino = self.find(path)?;
-                self.inodes[ino].xattrs.insert(name.clone(), value.clone());
+                self.user_xattrs(path)?.insert(name.clone(), value.clone());
             }
             Op::RemoveXattr(path, name) => {
-                let ino = self.find(path)?;
-                self.inodes[ino].xattrs.remove(name).ok_or(Errno::NODATA)?;
+                self.user_xattrs(path)?.remove(name).ok_or(Errno::NODATA)?;
             }
         }
         Ok(())
