@@ -7,8 +7,10 @@ mod archives;
 #[path = "common/trees.rs"]
 mod common;
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Cursor, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -69,6 +71,32 @@ fn access_control_lists_become_attributes() {
         }
         let archive = out.path().join(program);
         archive_with(program, tree.path(), &archive, &["--format=pax", "--acls"]);
+        assert_same(&archive, tree.path(), Without::default());
+    }
+}
+
+#[test]
+fn attributes_of_any_name_are_taken() {
+    let tree = TempDir::new().unwrap();
+    let out = TempDir::new().unwrap();
+    fs::write(tree.path().join("file"), "text").unwrap();
+    for name in ["user.plain", "user.caf\u{e9} a=b%3Dc%25", "user.%C3%A9"] {
+        common::set_xattr(&tree.path().join("file"), name, name.as_bytes());
+    }
+    let archive = out.path().join("archive");
+    gnu_tar(tree.path(), &archive, &PAX);
+    assert_same(&archive, tree.path(), Without::default());
+    // Keywords that are not UTF-8, as GNU tar writes them then, are not read.
+    rustix::fs::setxattr(
+        tree.path().join("file"),
+        OsStr::from_bytes(b"user.\xff"),
+        b"\0\xff\n",
+        rustix::fs::XattrFlags::empty(),
+    )
+    .unwrap();
+    for headers in ["SCHILY", "LIBARCHIVE", "ALL"] {
+        let option = format!("--options=pax:xattrheader={headers}");
+        archive_with("bsdtar", tree.path(), &archive, &["--format=pax", "--xattrs", &option]);
         assert_same(&archive, tree.path(), Without::default());
     }
 }
@@ -301,7 +329,7 @@ fn everything_that_cannot_be_taken_is_named() {
         .entry(EntryType::new(b'M'), "volume", "", b"4")
         .entry(EntryType::new(b'?'), "unknown", "", b"5")
         .header(device)
-        .pax(&[("uid", "4294967296")])
+        .pax(&[("uid", "4294967295")])
         .file("owner", "")
         .pax(&[("GNU.sparse.major", "2"), ("GNU.sparse.minor", "0")])
         .file("sparse", "")
@@ -309,7 +337,7 @@ fn everything_that_cannot_be_taken_is_named() {
         .file("outside", "1234")
         .pax(&[("GNU.sparse.size", "9223372036854775807"), ("GNU.sparse.map", "0,4")])
         .file("vast", "1234")
-        .pax(&[("LIBARCHIVE.xattr.user.a", "AP8Q")])
+        .pax(&[("LIBARCHIVE.xattr.user.a", "AP8?")])
         .file("attributes", "")
         .pax(&[("SCHILY.acl.access", "user::rw-,user:joe:rw-,group::r--,mask::rw-,other::---")])
         .file("list", "")
@@ -328,12 +356,11 @@ fn everything_that_cannot_be_taken_is_named() {
         "volume: part of a file that begins in another volume",
         "unknown: entry of unknown type '?'",
         "device: device 5000:0, at most 4095:1048575 are possible",
-        "owner: uid 4294967296 does not fit in 32 bits",
+        "owner: uid 4294967295, at most 4294967294 is possible",
         "sparse: sparse file in a format that is not known; write the archive with tar \
          --format=gnu",
         "outside: sparse file whose pieces overlap or lie outside",
-        "attributes: extended attributes in libarchive's form alone; write the archive with bsdtar \
-         --options pax:xattrheader=SCHILY",
+        "attributes: extended attribute user.a: Invalid symbol 63, offset 3.",
         "list: access control list: names of users or groups without their numbers; write the \
          archive with bsdtar --acls, which adds them",
     ];

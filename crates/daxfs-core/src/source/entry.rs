@@ -224,7 +224,9 @@ fn describe(
     let (header, number) = (entry.header, |error| format!("{error}"));
     let owner = |name, field| {
         let id = records.number(name)?.unwrap_or(field);
-        u32::try_from(id).map_err(|_| format!("{name} {id} does not fit in 32 bits"))
+        // The last one stands for none in every call that sets owners.
+        let known = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+        known.ok_or_else(|| format!("{name} {id}, at most {} is possible", u32::MAX - 1))
     };
     // A set high bit is the sign of a time.
     let seconds = header.mtime().map_err(number)?.cast_signed();

@@ -3,17 +3,22 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use percent_encoding::percent_decode;
 use tar_core::PaxExtensions;
 
 use super::acl::Acl;
 use crate::base::Xattr;
+use crate::error::show;
 use crate::format::{XATTR_NAME_MAX, XATTR_SET_MAX, XATTR_VALUE_MAX};
 use crate::xattr::{ACL_ACCESS, ACL_DEFAULT};
 
-/// Keyword before the name of an extended attribute.
-const XATTR: &str = "SCHILY.xattr.";
-/// The same in base64, as libarchive writes it beside the plain form.
-const XATTR_ENCODED: &str = "LIBARCHIVE.xattr.";
+/// Keyword before the name of an extended attribute. GNU tar escapes `%` and `=` in names,
+/// libarchive whatever is not plain ASCII.
+const XATTR: &[u8] = b"SCHILY.xattr.";
+/// The same with a value in base64, not padded, which libarchive writes besides, or alone.
+const XATTR_ENCODED: &[u8] = b"LIBARCHIVE.xattr.";
 /// The access control list of a file, and the one of what is made in a directory.
 const LIST: &str = "SCHILY.acl.access";
 const DEFAULT_LIST: &str = "SCHILY.acl.default";
@@ -23,11 +28,11 @@ const LISTS: [(&str, &[u8]); 2] =
 /// Access control lists of NFSv4.
 const NFS_LIST: &str = "SCHILY.acl.ace";
 /// GNU tar's record of the SELinux label.
-const SELINUX: &str = "RHT.security.selinux";
+const SELINUX: &[u8] = b"RHT.security.selinux";
 
 /// The records that apply to an entry; the last one of a keyword counts.
 #[derive(Debug)]
-pub(super) struct Records<'a>(Vec<(&'a str, &'a [u8])>);
+pub(super) struct Records<'a>(Vec<(&'a [u8], &'a [u8])>);
 
 impl<'a> Records<'a> {
     /// The records of some headers, if all of them can be read to their end.
@@ -37,8 +42,8 @@ impl<'a> Records<'a> {
             let mut known = 0;
             for record in PaxExtensions::new(header) {
                 let record = record.ok()?;
-                let (keyword, value) = (record.key().ok()?, record.value_bytes());
-                known += length(keyword.as_bytes(), value);
+                let (keyword, value) = (record.key_bytes(), record.value_bytes());
+                known += length(keyword, value);
                 records.push((keyword, value));
             }
             // The iterator ends at what does not begin with a number.
@@ -51,12 +56,12 @@ impl<'a> Records<'a> {
 
     /// Whether some keyword begins with `prefix`.
     pub(super) fn has(&self, prefix: &str) -> bool {
-        self.0.iter().any(|(keyword, _)| keyword.starts_with(prefix))
+        self.0.iter().any(|(keyword, _)| keyword.starts_with(prefix.as_bytes()))
     }
 
     /// A value; an empty one takes back what was said before.
     fn get(&self, keyword: &str) -> Option<&'a [u8]> {
-        let (_, value) = self.0.iter().rfind(|(name, _)| *name == keyword)?;
+        let (_, value) = self.0.iter().rfind(|(name, _)| *name == keyword.as_bytes())?;
         (!value.is_empty()).then_some(*value)
     }
 
@@ -96,8 +101,13 @@ impl<'a> Records<'a> {
         let mut xattrs = BTreeMap::new();
         for (keyword, value) in &self.0 {
             if let Some(name) = keyword.strip_prefix(XATTR) {
-                let name = name.replace("%3D", "=").replace("%25", "%");
-                xattrs.insert(name.into_bytes(), value.to_vec());
+                xattrs.insert(percent_decode(name).collect(), value.to_vec());
+            } else if let Some(name) = keyword.strip_prefix(XATTR_ENCODED) {
+                let name: Vec<u8> = percent_decode(name).collect();
+                let value = STANDARD_NO_PAD
+                    .decode(value)
+                    .map_err(|error| format!("extended attribute {}: {error}", show(&name)))?;
+                xattrs.insert(name, value);
             } else if *keyword == SELINUX {
                 xattrs.insert(b"security.selinux".to_vec(), [value, &b"\0"[..]].concat());
             }
@@ -109,13 +119,6 @@ impl<'a> Records<'a> {
         }
         if self.get(NFS_LIST).is_some() {
             return Err("an access control list of NFSv4, which Linux has no attribute for".into());
-        }
-        let count =
-            |prefix| self.0.iter().filter(|(keyword, _)| keyword.starts_with(prefix)).count();
-        if count(XATTR_ENCODED) > count(XATTR) {
-            return Err("extended attributes in libarchive's form alone; write the archive with \
-                        bsdtar --options pax:xattrheader=SCHILY"
-                .into());
         }
         let mut bytes = 16;
         for (name, value) in &xattrs {
@@ -154,7 +157,7 @@ pub(crate) fn append(records: &mut Vec<u8>, keyword: &[u8], value: &[u8]) {
 
 /// Appends the record of an extended attribute.
 pub(crate) fn append_xattr(records: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    let mut keyword = XATTR.as_bytes().to_vec();
+    let mut keyword = XATTR.to_vec();
     for byte in name {
         // A keyword ends at the first equals sign.
         match byte {
@@ -226,8 +229,8 @@ mod tests {
     #[test]
     fn names_of_attributes_are_escaped_both_ways() {
         let mut bytes = Vec::new();
-        append_xattr(&mut bytes, b"user.a=b%c%3D", b"1\n=2");
-        let expected = vec![(b"user.a=b%c%3D".to_vec(), b"1\n=2".to_vec())];
+        append_xattr(&mut bytes, b"user.a=b%c%3D\xff", b"1\n=2");
+        let expected = vec![(b"user.a=b%c%3D\xff".to_vec(), b"1\n=2".to_vec())];
         assert_eq!(Records::parse(&[&bytes]).unwrap().xattrs(), Ok(expected));
     }
 }
