@@ -2,7 +2,7 @@
 //! Locks on bytes of the file behind a region: the kernel drops them when their holder dies, so
 //! a free one proves a death.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::OFlags;
 
@@ -14,10 +14,21 @@ pub struct LockFile(OwnedFd);
 
 impl Region {
     /// The file behind a writable region, opened anew: locks belong to the open file description.
-    /// `None` where the backing has no locks.
+    /// `None` where the backing has no locks, or some that not everybody sees who maps its pages.
     pub fn lock_file(&self) -> Option<LockFile> {
-        self.writable.then(|| self.reopen(OFlags::RDWR)).flatten().map(LockFile)
+        let file = self.writable.then(|| self.reopen(OFlags::RDWR)).flatten()?;
+        (!locks_apart(&file)).then_some(LockFile(file))
     }
+}
+
+/// Whether a file may share its pages with another that has locks of its own: on an overlayfs with
+/// the file that it shows, and on FUSE, which virtiofs is, with that of the server, on another
+/// machine perhaps.
+fn locks_apart(file: impl AsFd) -> bool {
+    const FUSE_MAGIC: i128 = 0x6573_5546;
+    const OVERLAYFS_MAGIC: i128 = 0x794c_7630;
+    let magic = rustix::fs::fstatfs(file).map(|fs| i128::from(fs.f_type));
+    magic.is_ok_and(|magic| [FUSE_MAGIC, OVERLAYFS_MAGIC].contains(&magic))
 }
 
 impl LockFile {
