@@ -124,6 +124,8 @@ impl Openers {
         }
         match start_time(entry.pid.get()) {
             Some(start) if start == entry.start_time.get() => Life::Alive,
+            // Who registered could not tell.
+            Some(start) if start != ENDED && entry.start_time == 0 => Life::Unknown,
             Some(_) => Life::Dead,
             None if is_nobody(entry.pid.get()) => Life::Dead,
             None => Life::Unknown,
@@ -392,7 +394,10 @@ fn is_nobody(pid: u32) -> bool {
     pid.is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(Errno::SRCH))
 }
 
-/// When a process began, in clock ticks since boot, 0 for one that has ended; `None` when the
+/// In place of a start: the process has ended.
+const ENDED: u64 = u64::MAX;
+
+/// When a process began, in clock ticks since boot, [`ENDED`] for one that has; `None` when the
 /// system does not say: there is none of this number, it is hidden, or nothing can be opened.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -400,5 +405,60 @@ fn start_time(pid: u32) -> Option<u64> {
     // start. A zombie has ended.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let ended = matches!(fields.next()?, "Z" | "X");
-    if ended { Some(0) } else { fields.nth(18)?.parse().ok() }
+    if ended {
+        return Some(ENDED);
+    }
+    // What is told is as the clock of the time namespace has it in which it is asked.
+    let start = fields.nth(18)?.parse::<i64>().ok()?.checked_sub(clock_offset()?)?;
+    u64::try_from(start).ok()
+}
+
+/// By how many ticks the clock since boot is ahead in this process's time namespace; `None` where
+/// that cannot be told.
+fn clock_offset() -> Option<i64> {
+    let namespace =
+        |name| std::fs::metadata(format!("/proc/self/ns/{name}")).ok().map(|ns| ns.ino());
+    let Some(own) = namespace("time") else { return Some(0) };
+    // The offsets are those of the namespace that children are born in.
+    let offsets = std::fs::read_to_string("/proc/self/timens_offsets").ok()?;
+    let mut fields =
+        offsets.lines().find_map(|line| line.strip_prefix("boottime"))?.split_whitespace();
+    let (seconds, ns) = (fields.next()?.parse::<i64>().ok()?, fields.next()?.parse::<i64>().ok()?);
+    let ticks = i64::try_from(rustix::param::clock_ticks_per_second()).ok()?;
+    let whole = ns % (1_000_000_000 / ticks) == 0 && namespace("time_for_children") == Some(own);
+    whole.then(|| seconds * ticks + ns / (1_000_000_000 / ticks))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::start_time;
+
+    const ASKED: &str = "DAXFS_TEST_START_OF";
+
+    #[test]
+    fn a_start_is_the_same_in_every_time_namespace() {
+        if let Ok(pid) = std::env::var(ASKED) {
+            return println!("began at {:?}", start_time(pid.parse().expect("a number")));
+        }
+        let here = start_time(std::process::id());
+        assert!(here.is_some());
+        let there = Command::new("unshare")
+            .args(["--time", "--boottime", "100000"])
+            .arg(std::env::current_exe().expect("this test"))
+            .args([
+                "--exact",
+                "--nocapture",
+                "opener::tests::a_start_is_the_same_in_every_time_namespace",
+            ])
+            .env(ASKED, std::process::id().to_string())
+            .output()
+            .expect("unshare(1)");
+        if !there.status.success() {
+            return eprintln!("skipped: {}", String::from_utf8_lossy(&there.stderr));
+        }
+        let there = String::from_utf8_lossy(&there.stdout).into_owned();
+        assert!(there.contains(&format!("began at {here:?}")), "{here:?}, not {there}");
+    }
 }
