@@ -149,6 +149,25 @@ fn names_are_unique_and_terminated() {
 }
 
 #[test]
+fn names_of_ours_can_be_asked_for() {
+    let named = |name: &[u8]| {
+        let mut bytes = ours();
+        record(&mut bytes, 1, |record| {
+            record.name = [0; 32];
+            record.name[..name.len()].copy_from_slice(name);
+            record.checksum = record.expected_checksum().into();
+        });
+        bytes
+    };
+    for name in ["b", ".main", "\u{fc}\u{2603}", &"x".repeat(31)] {
+        assert_eq!(messages(&named(name.as_bytes()), Severity::Error), [""; 0], "{name}");
+    }
+    for name in ["a/b", "..", ".hidden", "@b", "-b", "a\nb", "b\0c", ".main\0c"] {
+        wrong_table(&named(name.as_bytes()), "that can be given to a branch");
+    }
+}
+
+#[test]
 fn identities_and_states_are_legal() {
     let mut bytes = plain();
     record(&mut bytes, 2, |record| record.branch_id.set(1));

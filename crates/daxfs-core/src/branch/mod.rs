@@ -22,6 +22,7 @@ use crate::format::{
     branch_flag, feature, state,
 };
 use crate::region::Region;
+use crate::session::encode_name;
 
 /// Image offset of `head` in the superblock.
 const HEAD: u64 = std::mem::offset_of!(Superblock, head) as u64;
@@ -379,11 +380,21 @@ impl BranchInfo {
             let expected = format!("bits of {:#x}", branch_flag::ALL);
             return Err(Error::corrupt("flags of a branch", at + 112, expected, flags));
         }
+        let name = decode_name(at + 56, &raw.name)?;
+        // Others nobody could ask for, and so never end.
+        let possible = match name.as_str() {
+            RENEWAL_NAME => raw.name[RENEWAL_NAME.len()..].iter().all(|byte| *byte == 0),
+            name => encode_name(name).is_ok_and(|encoded| encoded == raw.name),
+        };
+        if ours && !possible {
+            let expected = "one that can be given to a branch, and zeroes";
+            return Err(Error::corrupt("name of a branch", at + 56, expected, show(&raw.name)));
+        }
         Ok(Self {
             at,
             id: raw.branch_id.get(),
             parent: raw.parent_id.get(),
-            name: decode_name(at + 56, &raw.name)?,
+            name,
             log: if none { Cursor::default() } else { Cursor::new(start, capacity) },
             log_size,
             base_size: raw.base_size.get(),
