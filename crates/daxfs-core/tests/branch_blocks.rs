@@ -340,6 +340,14 @@ fn branches_are_made_from_the_tip_as_it_was() {
     let mut beside = EVERY.clone();
     beside.branch(2, "beside", 0, &[]);
     wrong(&beside, "a chain with main's tip");
+    let mut family = EVERY.clone();
+    family.branch(2, "child", 2, &[]);
+    clean(&family);
+    family.record(1, |record| {
+        record.base_head.set(33);
+        record.checksum = record.expected_checksum().into();
+    });
+    wrong(&family, "family of a branch");
     let mut flags = EVERY.clone();
     flags.record(1, |record| record.flags.set(16));
     wrong(&flags, "flags of a branch");

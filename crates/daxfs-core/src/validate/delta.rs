@@ -269,6 +269,11 @@ impl Check<'_> {
                 let expected = format!("a chain with main's tip, {head}");
                 findings.error("parent of a branch", record.at + 8, expected, record.parent);
             }
+            // Of another family it would be retired, and its children be left in the air.
+            let family = chain.iter().rev().take_while(|layer| layer.id != head);
+            for layer in family.filter(|layer| layer.base_head != head) {
+                findings.error("family of a branch", layer.at + 104, head, layer.base_head);
+            }
             let parent = chain.len().checked_sub(2).map(|parent| chain[parent]);
             // Who was taken for dead may have published one entry more: never fewer.
             if let Some(parent) = parent.filter(|parent| !parent.is(branch_flag::FOLDED))
