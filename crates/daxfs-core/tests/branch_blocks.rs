@@ -212,6 +212,21 @@ fn blocks_of_files_are_the_records_and_one_files() {
         image.own(data..data + BLOCK_SIZE, owner);
         assert!(messages(&image, Severity::Error)[0].contains("owner of a file's block"));
     }
+    // A layer above may not have what another file has below, nor the log that is there; what a
+    // file has below it keeps.
+    let ino = first + 2;
+    let log = sound.superblock.heap_offset.get() + 3 * BLOCK_SIZE;
+    let own =
+        |image_offset| Change::Extent { offset: 0, len: 4096, image_offset, keep_size: false };
+    for (file, image_offset) in [(first, data), (ino, data), (ino, log)] {
+        let mut image = sound.clone();
+        let begin = make(1, ino, mode::REGULAR | 0o644, "above");
+        image.branch(1, "b", MAIN_ID, &[begin, change(file, own(image_offset))]);
+        match file == first {
+            true => clean(&image),
+            false => wrong(&image, "owner of a file's block"),
+        }
+    }
     // The log's own block as data.
     let mut image = EMPTY.clone();
     let log = image.superblock.heap_offset.get();

@@ -9,7 +9,7 @@ use crate::base::Base;
 use crate::branch::{BranchInfo, Table, slot_of};
 use crate::delta::{self, Change, Entry, LogSpace, Step};
 use crate::error::Result;
-use crate::extents::Extents;
+use crate::extents::{Extent, Extents};
 use crate::finding::Findings;
 use crate::format::{
     BLOCK_SIZE, OPENER_CLAIMED, OPENER_ENTRIES, OPENER_FREED, OWNER_WORD, OpenerEntry, PROOF_LOCK,
@@ -166,20 +166,23 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Where a log ends, each heap block that its files have bytes in has one file, and is of a
-    /// record of the chain; a fold under way may name what is still its layers'.
+    /// Where a log ends, each heap block that its files have bytes in has one file, and is of the
+    /// log's record or was that file's `below` already; a fold under way may name what is still its
+    /// layers'.
     fn files(
         &self,
         layer: &BranchInfo,
         written: &Written,
+        below: &Index,
         index: &Index,
         findings: &mut Findings,
     ) -> Result<()> {
         let heap = &self.space.heap;
         let extents = written.files.iter().flat_map(|ino| {
             let runs = index.extents(*ino).into_iter().flat_map(Extents::iter);
-            runs.filter(|run| !run.in_log && heap.contains(&run.image_offset))
-                .map(|run| (self.blocks(run.image_offset..run.image_offset + run.len), Some(*ino)))
+            runs.filter(|run| !run.in_log && heap.contains(&run.image_offset)).map(|run| {
+                (self.blocks(run.image_offset..run.image_offset + run.len), Some((*ino, run)))
+            })
         });
         let segments = written.segments.iter().map(|(blocks, _)| (blocks.clone(), None));
         let mut uses: Vec<_> = extents.chain(segments).collect();
@@ -195,8 +198,20 @@ impl Check<'_> {
             .filter(|other| other.is(branch_flag::ABSORBED) && chain.iter().any(handing_over));
         let owners: HashSet<u64> =
             chain.iter().copied().chain(replaced).map(|record| record.id).collect();
+        let fold = layer.is(branch_flag::FOLDED) && layer.parent == 0;
+        // Whether a file had this block where it has it now, when the layer was begun.
+        let had = |ino: u64, run: &Extent, block: u64| {
+            let start = (heap.start + block * BLOCK_SIZE).max(run.image_offset);
+            let at = run.file_offset + (start - run.image_offset);
+            let part = at..run.end().min(at + BLOCK_SIZE - start % BLOCK_SIZE);
+            let before =
+                below.extents(ino).into_iter().flat_map(|old| old.overlapping(part.clone()));
+            let place = |run: &Extent| run.image_offset.wrapping_sub(run.file_offset);
+            before.into_iter().any(|old| place(&old) == place(run))
+        };
         let mut last = (0, None);
-        for (blocks, file) in uses {
+        for (blocks, used) in uses {
+            let file = used.map(|(ino, _)| ino);
             if blocks.start < last.0 && file != last.1 {
                 let at = heap.start + blocks.start * BLOCK_SIZE;
                 let show = |file: Option<u64>| match file {
@@ -211,8 +226,14 @@ impl Check<'_> {
             for block in blocks.start.max(last.0)..blocks.end {
                 let at = self.map_word(block);
                 let owner = self.region.load(at)?;
-                if file.is_some() && !owners.contains(&owner) {
+                let Some((ino, run)) = &used else { continue };
+                if !owners.contains(&owner) {
                     let expected = format!("{} or another of its chain", layer.id);
+                    findings.error("owner of a file's block", at, expected, owner);
+                    return Ok(());
+                }
+                if owner != layer.id && !fold && !had(*ino, run, block) {
+                    let expected = format!("{}, as inode {ino} did not have it below", layer.id);
                     findings.error("owner of a file's block", at, expected, owner);
                     return Ok(());
                 }
@@ -234,6 +255,7 @@ impl Check<'_> {
         let mut pending: Vec<_> = roots.map(|root| (*root, Index::default())).collect();
         while let Some((layer, mut index)) = pending.pop() {
             let (log, size) = (layer.log, layer.log_size);
+            let below = index.clone();
             if let Err(error) = index.replay(base, self.region, &self.space, log, size) {
                 findings.absorb(error);
                 continue;
@@ -241,7 +263,7 @@ impl Check<'_> {
             // What has no name may have been written over.
             index.bury(base, |_| false);
             if let Some(written) = written.get(&layer.id)
-                && let Err(error) = self.files(layer, written, &index, findings)
+                && let Err(error) = self.files(layer, written, &below, &index, findings)
             {
                 findings.absorb(error);
             }
