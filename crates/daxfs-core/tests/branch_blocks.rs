@@ -369,6 +369,30 @@ fn branches_are_made_from_the_tip_as_it_was() {
 }
 
 #[test]
+fn what_lost_its_last_name_is_of_no_layer_above() {
+    let mut image = EMPTY.clone();
+    let ino = first_ino(&image);
+    let none = Vec::new();
+    let gone = [
+        make(1, ino, mode::SYMLINK | 0o777, "gone"),
+        (ino, 9, Change::Delete { parent: 1, name: name("gone") }, none.clone()),
+    ];
+    let again = (ino, 9, Change::Link { parent: 1, name: name("again") }, none.clone());
+    let touched = Change::SetXattr { name: b"user.k"[..].into(), value: Some(b"v"[..].into()) };
+    // In the layer itself it may come back.
+    image.branch(0, MAIN_NAME, 0, &[&gone[..], std::slice::from_ref(&again)].concat());
+    clean(&image);
+    image.branch(0, MAIN_NAME, 0, &gone);
+    image.branch(1, "b", MAIN_ID, &[]);
+    assert_eq!(messages(&image, Severity::Error), [""; 0]);
+    for step in [again, (ino, 9, touched, none)] {
+        image.branch(1, "b", MAIN_ID, &[step]);
+        let errors = messages(&image, Severity::Error);
+        assert!(errors[0].contains("a name in the layers below"), "{errors:?}");
+    }
+}
+
+#[test]
 fn leaks_are_warned_of_once_a_run() {
     let mut image = EVERY.clone();
     let leak = image.allocate(900, 5);

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::base::Base;
 use crate::branch::{BranchInfo, Table, slot_of};
 use crate::delta::{self, Change, Entry, LogSpace, Step};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::extents::{Extent, Extents};
 use crate::finding::Findings;
 use crate::format::{
@@ -245,6 +245,23 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// No log has entries for what lost its last name in a layer below: a fold leaves that out.
+    fn expect_named(&self, layer: &BranchInfo, below: &Index) -> Result<()> {
+        let nameless: HashSet<u64> =
+            below.inodes().filter(|inode| inode.nlink == 0).map(|inode| inode.ino).collect();
+        if !self.space.ours || nameless.is_empty() {
+            return Ok(());
+        }
+        for entry in delta::scan(self.region, &self.space, layer.log, layer.log_size) {
+            let Entry { at, ino, .. } = entry?;
+            if nameless.contains(&ino) {
+                let expected = "one that has a name in the layers below";
+                return Err(Error::corrupt("inode of a log entry", at, expected, ino));
+            }
+        }
+        Ok(())
+    }
+
     fn map_word(&self, block: u64) -> u64 {
         self.superblock.owner_map_offset.get() + block * OWNER_WORD
     }
@@ -256,6 +273,10 @@ impl Check<'_> {
         while let Some((layer, mut index)) = pending.pop() {
             let (log, size) = (layer.log, layer.log_size);
             let below = index.clone();
+            if let Err(error) = self.expect_named(layer, &below) {
+                findings.absorb(error);
+                continue;
+            }
             if let Err(error) = index.replay(base, self.region, &self.space, log, size) {
                 findings.absorb(error);
                 continue;
