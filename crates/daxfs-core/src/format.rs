@@ -28,6 +28,8 @@ pub const TARGET_MAX: u64 = 4095;
 pub const FILE_NLINK_MAX: u32 = 1 << 31;
 /// Most base inodes in one image (validation keeps a few bytes for each).
 pub const INODES_MAX: u32 = 1 << 30;
+/// Highest value that a sound image has of what is only ever counted up: it never comes to its end.
+pub const COUNTER_MAX: u64 = 1 << 62;
 /// Records in a branch table.
 pub const BRANCH_RECORDS: u32 = 256;
 /// Longest branch name, in bytes.

@@ -12,8 +12,8 @@ use crate::branch::record::{Name, Records, holder};
 use crate::delta::{Cursor, LogSpace};
 use crate::error::{Error, Result, show};
 use crate::format::{
-    BRANCH_NAME_MAX, BRANCH_TABLE_SIZE, MAIN_NAME, OPENER_TABLE_SIZE, OWNER_FROZEN, RENEWAL_NAME,
-    Superblock, feature, state,
+    BRANCH_NAME_MAX, BRANCH_TABLE_SIZE, COUNTER_MAX, MAIN_NAME, OPENER_TABLE_SIZE, OWNER_FROZEN,
+    RENEWAL_NAME, Superblock, feature, state,
 };
 use crate::image::Image;
 use crate::index::Index;
@@ -286,6 +286,11 @@ impl Session {
     pub(crate) fn new_ino(&self) -> Result<u64> {
         let mut inos = self.inos.lock().unwrap_or_else(PoisonError::into_inner);
         if inos.is_empty() {
+            let next = self.region.load(NEXT_INO)?;
+            if next > COUNTER_MAX {
+                let limit = format!("at most {COUNTER_MAX}");
+                return Err(Error::corrupt("next inode number", NEXT_INO, limit, next));
+            }
             let first = self.region.fetch_add(NEXT_INO, INO_BATCH)?;
             // In use durably before anything that is published carries them.
             if !self.defers() {

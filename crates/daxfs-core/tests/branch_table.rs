@@ -242,6 +242,12 @@ fn words_of_ours() {
     let mut bytes = ours();
     superblock(&mut bytes, |superblock| superblock.next_inode_id.set(101));
     wrong(&bytes, "next inode number");
+    // Counters that come to their end would begin anew.
+    superblock(&mut bytes, |superblock| superblock.next_inode_id.set(u64::MAX));
+    wrong(&bytes, "next inode number");
+    let mut bytes = ours();
+    superblock(&mut bytes, |superblock| superblock.epoch.set(u64::MAX));
+    wrong(&bytes, "epoch");
     let mut bytes = ours();
     record(&mut bytes, 1, |record| record.base_size.set(1));
     wrong_table(&bytes, "checksum of a branch record");

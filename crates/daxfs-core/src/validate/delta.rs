@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::extents::{Extent, Extents};
 use crate::finding::Findings;
 use crate::format::{
-    BLOCK_SIZE, OPENER_CLAIMED, OPENER_ENTRIES, OPENER_FREED, OWNER_WORD, OpenerEntry, PROOF_LOCK,
-    ROOT_INO, Superblock, branch_flag, feature,
+    BLOCK_SIZE, COUNTER_MAX, OPENER_CLAIMED, OPENER_ENTRIES, OPENER_FREED, OWNER_WORD, OpenerEntry,
+    PROOF_LOCK, ROOT_INO, Superblock, branch_flag, feature,
 };
 use crate::index::Index;
 use crate::region::Region;
@@ -50,6 +50,9 @@ pub(crate) fn check_branches(
         check_counters(superblock, &table, findings);
     }
     let next = superblock.next_inode_id.get();
+    if ours && next > COUNTER_MAX {
+        findings.error("next inode number", 64, format!("at most {COUNTER_MAX}"), next);
+    }
     if next <= highest {
         let (what, expected) = ("next inode number", format!("above {highest}, which is in use"));
         if ours {
@@ -295,8 +298,9 @@ impl Check<'_> {
 
     /// The words around the branches, and how these hang together.
     fn words(&self, findings: &mut Findings) {
-        if self.superblock.epoch == 0 {
-            findings.error("epoch", 1088, "1 or more", 0);
+        if !(1..=COUNTER_MAX).contains(&self.superblock.epoch.get()) {
+            let expected = format!("1 to {COUNTER_MAX}");
+            findings.error("epoch", 1088, expected, self.superblock.epoch);
         }
         let under_way = |record: &&&BranchInfo| {
             record.is(branch_flag::FOLDED) && !record.is(branch_flag::FOLD_DONE)
