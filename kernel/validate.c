@@ -540,7 +540,7 @@ int daxfs_validate(const struct daxfs_image *image, struct daxfs_error *err)
 		.sb = image->superblock,
 		.base = &image->base,
 		.err = err,
-		.strict = daxfs_base_has(&image->base, DAXFS_INODE_EXT),
+		.strict = daxfs_base_has(&image->base, DAXFS_INODE_EXT | DAXFS_BRANCHES),
 	};
 	int ret;
 

@@ -217,6 +217,21 @@ fn logs_lie_inside_and_apart() {
 }
 
 #[test]
+fn link_counts_are_right_where_branches_are_written() {
+    let miscount = |mut bytes: Vec<u8>| {
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+        let base = word(24);
+        // The last inode's.
+        let count = word(base + 32) & 0xffff_ffff;
+        let at = base + word(base + 24) + (count - 1) * 64 + 32;
+        bytes[at] += 1;
+        bytes
+    };
+    assert_eq!(messages(&miscount(plain()), Severity::Error), [""; 0]);
+    wrong(&miscount(ours()), "link count");
+}
+
+#[test]
 fn plain_counters_are_warned_of() {
     let mut bytes = plain();
     superblock(&mut bytes, |superblock| {

@@ -134,7 +134,8 @@ pub(super) fn check(
         );
     }
     let zeroes = || (0..count).map(|_| AtomicU32::new(0)).collect();
-    let strict = superblock.has(feature::INODE_EXT);
+    // Who writes branches drops what a file holds once it has no name left by this count.
+    let strict = superblock.has(feature::INODE_EXT) || superblock.has(feature::BRANCHES);
     let table = Table { base, strict, seen, names: zeroes(), parents: zeroes() };
     report.counts.dirents = claimed;
     for wave in directories.chunks(DIRECTORIES_PER_WAVE) {
