@@ -532,8 +532,16 @@ fn attributes_of_an_inode_fit_a_set() {
 
 #[test]
 fn unknown_bits_of_entries_are_refused() {
-    // Where the flags of RENAME, EXTENT, XATTR and SETATTR are in their entries, header included.
-    for (kind, at) in [(6u32, 24 + 28), (19, 24 + 24), (21, 24 + 2), (7, 24 + 12)] {
+    // Where the flags of RENAME, EXTENT, XATTR, SETATTR, WRITE and DELETE are in their entries,
+    // header included; then bytes that are zero of DELETE, MKNOD, LINK and EXTENT.
+    let flags =
+        [(6u32, 24 + 28), (19, 24 + 24), (21, 24 + 2), (7, 24 + 12), (1, 24 + 12), (3, 24 + 10)];
+    let zeroes = [(3, 24 + 12), (17, 24 + 28), (18, 24 + 10), (19, 24 + 28)];
+    let refused = flags
+        .map(|place| (place, "flags of a log entry"))
+        .into_iter()
+        .chain(zeroes.map(|place| (place, "reserved bytes of a log entry")));
+    for ((kind, at), expected) in refused {
         let mut image = EVERY.clone();
         let (region, space) = (region(&image), LogSpace::of(&image.superblock));
         let table = Table::read(&region, &image.superblock).unwrap();
@@ -543,7 +551,7 @@ fn unknown_bits_of_entries_are_refused() {
             .find(|at| image.bytes[*at..*at + 4] == kind.to_le_bytes())
             .unwrap();
         image.bytes[entry + at + 1] |= 0x80;
-        wrong(&image, "flags of a log entry");
+        wrong(&image, expected);
     }
 }
 

@@ -182,6 +182,15 @@ impl Parts<'_> {
         Ok(bits)
     }
 
+    /// Bytes of ours that are zero.
+    fn reserved(&self, bytes: &[u8]) -> Result<()> {
+        if self.space.ours && bytes.iter().any(|byte| *byte != 0) {
+            let what = "reserved bytes of a log entry";
+            return Err(Error::corrupt(what, self.at, "zeroes", "other bytes"));
+        }
+        Ok(())
+    }
+
     fn file_size(&self, size: Option<u64>) -> Result<u64> {
         size.filter(|size| *size <= FILE_SIZE_MAX).ok_or_else(|| {
             let found = size.map_or("an overflow".into(), |size| size.to_string());
@@ -216,6 +225,7 @@ impl Parts<'_> {
 
     fn write(&mut self) -> Result<Change> {
         let body: WriteBody = self.take("WRITE")?;
+        self.flags(0, body.flags.get())?;
         let (offset, len) = (body.offset.get(), u64::from(body.len.get()));
         self.file_size(offset.checked_add(len))?;
         Ok(Change::Write { offset, data: self.skip("bytes of a WRITE", len)?, len })
@@ -223,6 +233,7 @@ impl Parts<'_> {
 
     fn create(&mut self, directory: bool) -> Result<Change> {
         let body: CreateBody = self.take("CREATE")?;
+        self.flags(0, body.flags.get())?;
         let mode = body.mode.get();
         let sound = match mode & mode::TYPE {
             mode::DIRECTORY => directory,
@@ -244,6 +255,8 @@ impl Parts<'_> {
 
     fn delete(&mut self) -> Result<Change> {
         let body: DeleteBody = self.take("DELETE")?;
+        self.flags(0, body.flags.get())?;
+        self.reserved(body.reserved.as_bytes())?;
         let name = self.name(body.name_len.get())?;
         Ok(Change::Delete { parent: body.parent_ino.get(), name })
     }
@@ -285,6 +298,7 @@ impl Parts<'_> {
 
     fn symlink(&mut self) -> Result<Change> {
         let body: SymlinkBody = self.take("SYMLINK")?;
+        self.reserved(body.reserved.as_bytes())?;
         Ok(Change::Symlink {
             parent: body.parent_ino.get(),
             ino: body.new_ino.get(),
@@ -295,6 +309,7 @@ impl Parts<'_> {
 
     fn mknod(&mut self) -> Result<Change> {
         let body: MknodBody = self.take("MKNOD")?;
+        self.reserved(&body.reserved)?;
         let mode = body.mode.get();
         if !mode::KINDS.contains(&(mode & mode::TYPE)) {
             let expected = "one of POSIX's types";
@@ -323,12 +338,14 @@ impl Parts<'_> {
 
     fn link(&mut self) -> Result<Change> {
         let body: LinkBody = self.take("LINK")?;
+        self.reserved(&body.reserved)?;
         let name = self.name(body.name_len.get())?;
         Ok(Change::Link { parent: body.parent_ino.get(), name })
     }
 
     fn extent(&mut self) -> Result<Change> {
         let body: ExtentBody = self.take("EXTENT")?;
+        self.reserved(&body.reserved)?;
         let (offset, len, image_offset) =
             (body.offset.get(), body.len.get(), body.image_offset.get());
         self.file_size(offset.checked_add(len))?;
