@@ -323,8 +323,14 @@ impl Claim {
         region.store(at + PIN, 0)?;
         region.write(at + 8, &entry.as_bytes()[8..])?;
         region.persist(at, ENTRY)?;
-        // OpenRegister
-        region.store(at, id)?;
+        // OpenRegister. Who does not see this claim's lock may have freed it as a dead one's.
+        if !region.compare_exchange(at, OPENER_CLAIMED | id, id)? {
+            return Err(Error::Busy {
+                name: region.name().display().to_string(),
+                why: "its place among those who have it open was given to another; try again"
+                    .into(),
+            });
+        }
         region.persist(at, ENTRY)?;
         let (_lock, pins) = (openers.lock, Mutex::default());
         Ok(Opener { region, id, at, pid, generation: generation(), _lock, pins })
@@ -433,9 +439,26 @@ fn clock_offset() -> Option<i64> {
 mod tests {
     use std::process::Command;
 
-    use super::start_time;
+    use super::*;
 
     const ASKED: &str = "DAXFS_TEST_START_OF";
+
+    #[test]
+    fn nobody_registers_where_the_claim_was_taken_away() {
+        let table = 4096;
+        let bytes = vec![0; table + usize::try_from(OPENER_ENTRIES).unwrap() * 64];
+        let region = Arc::new(Region::from_bytes(&bytes).unwrap());
+        let superblock =
+            Superblock { opener_table_offset: (table as u64).into(), ..Superblock::zeroed() };
+        for word in [OPENER_FREED | 1, OPENER_CLAIMED | 257, 257] {
+            region.store(table as u64, 0).unwrap();
+            let openers = Openers::new(Arc::clone(&region), &superblock);
+            let claim = Opener::claim(&openers, 0, false).unwrap().unwrap();
+            region.store(table as u64, word).unwrap();
+            assert!(matches!(claim.fill(openers), Err(Error::Busy { .. })));
+            assert_eq!(region.load(table as u64).unwrap(), word);
+        }
+    }
 
     #[test]
     fn a_start_is_the_same_in_every_time_namespace() {
