@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Many containers on one image: a branch each, and the memory of the base once."""
+"""Many containers on one image: a branch each, and the memory of the base once.
+
+What one of them sees otherwise than the others does not make it take them for dead.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from daxfs import control
+import pytest
+
+import daxfs
+from daxfs import control, errors
 from support.mounts import Mounts, server_of
 
 MANY = 10
@@ -39,10 +48,10 @@ def test_ten_namespaces_have_a_branch_each(mounts: Mounts, scratch: Path) -> Non
     image = mounts.build(tree, "32M")
     point = mounts.point()
     (tree / "large").unlink()
-    daxfs = Path(sys.executable).with_name("daxfs")
+    program = Path(sys.executable).with_name("daxfs")
     containers = [
         subprocess.Popen(
-            ["unshare", "-m", sys.executable, "-c", CONTAINER, daxfs, image, point, str(number)],
+            ["unshare", "-m", sys.executable, "-c", CONTAINER, program, image, point, str(number)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -69,6 +78,43 @@ def test_ten_namespaces_have_a_branch_each(mounts: Mounts, scratch: Path) -> Non
             container.communicate()
     assert [container.returncode for container in containers] == [0] * MANY
     mounts.sound(image)
+
+
+@pytest.fixture
+def shown(empty: Path, scratch: Path) -> Iterator[tuple[Path, Path]]:
+    """Give an image twice: as a container's root shows it, and in the directory below."""
+    names = ("lower", "upper", "work", "root")
+    lower, upper, work, root = (scratch / name for name in names)
+    for directory in (lower, upper, work, root):
+        directory.mkdir()
+    shutil.copy(empty, upper / "image")
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "none", root], check=True)
+    yield root / "image", upper / "image"
+    subprocess.run(["umount", root], check=True)
+
+
+def test_an_overlay_shows_pages_and_not_locks(shown: tuple[Path, Path]) -> None:
+    for mine, others in (shown, shown[::-1]):
+        with (
+            daxfs.open(mine, writable=True) as image,
+            daxfs.open(others, writable=True) as other,
+            image.branch("held", parent="main") as branch,
+        ):
+            with pytest.raises(errors.BranchBusyError):
+                other.branch("held")
+            branch.write_text("file", "text")
+
+
+def test_another_time_namespace_tells_other_starts(shown: tuple[Path, Path], mounts: Mounts) -> None:
+    # Where there are no locks, the start of a process tells it from a later one of its number.
+    above, _ = shown
+    listing = (Path(sys.executable).with_name("daxfs-branch"), "list", "--json", "-i", above)
+    with daxfs.open(above, writable=True) as image, image.branch("held", parent="main"):
+        for apart in ((), ("/usr/bin/unshare", "--time", "--boottime", "100000")):
+            branches = json.loads(mounts.run(*apart, *listing))
+            (held,) = (branch["owner"] for branch in branches if branch["name"] == "held")
+            assert held == {"pid": os.getpid(), "alive": True}
 
 
 def _private(process: int) -> int:
