@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use branching::ops::{self, Kind, Op};
-use daxfs_core::format::{MAIN_NAME, Superblock};
-use daxfs_core::region::Region;
+use daxfs_core::format::{MAIN_NAME, OPENER_CLAIMED, OPENER_ENTRIES, OpenerEntry, Superblock};
+use daxfs_core::region::{Access, Region, Source};
 
 const HEAP: u64 = 8 << 20;
 const GENERATIONS: usize = 3000;
@@ -83,4 +83,21 @@ fn a_branch_is_made_of_main_while_its_committer_still_holds_it() {
         });
     }
     branching::expect_clean(&region);
+}
+
+#[test]
+fn places_of_those_who_died_as_they_came_are_given_away() {
+    let (mut bytes, _) = branching::image(HEAP);
+    let region = Region::from_bytes(&bytes).expect("memory");
+    let superblock: Superblock = region.read(0).expect("a superblock");
+    let table = superblock.opener_table_offset.get() as usize;
+    for slot in 0..u64::from(OPENER_ENTRIES) {
+        let at = table + slot as usize * size_of::<OpenerEntry>();
+        bytes[at..at + 8].copy_from_slice(&(OPENER_CLAIMED | (slot + 1)).to_le_bytes());
+    }
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&file, bytes).expect("written");
+    let source = Source::Path(file.path().into());
+    let region = Arc::new(Region::open(&source, Access::Write).expect("mapped"));
+    branching::session(&region).expect("it opens").create("b", MAIN_NAME).expect("a branch");
 }
