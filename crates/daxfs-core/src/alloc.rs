@@ -139,6 +139,16 @@ impl Heap {
         Err(full(*count.start(), 0))
     }
 
+    /// Fails where fewer than `keep` blocks are free: also what takes none may need that many later.
+    pub fn expect_free(&self, keep: u64) -> Result<()> {
+        let mut count = self.lock_count();
+        if count.free < keep {
+            let free = self.unowned()?;
+            *count = Count { free, trusted: free.saturating_sub(keep) / 8 };
+        }
+        if count.free < keep { Err(full(keep - count.free, 0)) } else { Ok(()) }
+    }
+
     /// How many blocks can be taken so that `keep` stay free. Others take some as well: the less
     /// there is, the sooner it is counted again.
     fn room(&self, least: u64, keep: u64) -> Result<u64> {

@@ -20,6 +20,8 @@ pub(crate) struct Appender<'a> {
     at: Cursor,
     /// Blocks to leave free.
     keep: u64,
+    /// Where the log will end, if that is known.
+    end: Option<u64>,
     spare: &'a mut Spare,
     buffer: &'a mut Vec<u8>,
     /// Segments begun.
@@ -35,7 +37,12 @@ impl<'a> Appender<'a> {
         spare: &'a mut Spare,
         buffer: &'a mut Vec<u8>,
     ) -> Self {
-        Self { session, slot, id, at, keep, spare, buffer, taken: Vec::new() }
+        Self { session, slot, id, at, keep, end: None, spare, buffer, taken: Vec::new() }
+    }
+
+    /// With no more room at the end than for so many bytes of entries in all.
+    pub(crate) fn for_bytes(self, bytes: u64) -> Self {
+        Self { end: Some(self.at.position + bytes), ..self }
     }
 
     /// AppendAllocate, AppendWrite: puts one entry behind the others.
@@ -71,7 +78,13 @@ impl<'a> Appender<'a> {
     fn extend(&mut self, len: u64, time: i64) -> Result<()> {
         let (session, heap) = (self.session, &self.session.heap);
         let least = (len + CONTINUE_SIZE).div_ceil(BLOCK_SIZE);
-        let want = (self.at.position / BLOCK_SIZE).clamp(1, SEGMENT_MAX).max(least);
+        let want = match self.end {
+            Some(end) => {
+                (end.saturating_sub(self.at.position) + CONTINUE_SIZE).div_ceil(BLOCK_SIZE)
+            }
+            None => self.at.position / BLOCK_SIZE,
+        };
+        let want = want.clamp(1, SEGMENT_MAX).max(least);
         let run = self.spare.allocate(heap, self.id, least..=want, self.keep)?;
         self.taken.push(run);
         heap.persist(run)?;

@@ -67,6 +67,28 @@ fn files_that_fill_main_are_removed_in_a_branch() {
 }
 
 #[test]
+fn names_that_fill_main_are_removed_from_it() {
+    for heap in [1, 2, 3, 4, 6].map(|size| size << 20) {
+        let (region, session) = branching::fresh(heap);
+        let main = session.open_branch("main", Access::Write).expect("nobody else's");
+        for round in 0..2 {
+            let make = |name: &String| ops::apply(&main, &Op::Make(path(name), Kind::File));
+            let names: Vec<String> = (0..)
+                .map(|number| format!("{number}"))
+                .take_while(|name| !full(&make(name)))
+                .collect();
+            assert!(names.len() > 2000, "{} files", names.len());
+            for name in &names {
+                ops::apply(&main, &Op::Unlink(path(name)))
+                    .unwrap_or_else(|error| panic!("{heap}, {round}, {name}: {error}"));
+            }
+        }
+        drop(main);
+        branching::expect_clean(&region);
+    }
+}
+
+#[test]
 fn a_branch_full_of_its_own_history_is_emptied_and_committed() {
     let (region, session) = branching::fresh(HEAP);
     let branch = session.create("churn", "main").expect("a branch");

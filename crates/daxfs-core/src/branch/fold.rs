@@ -9,7 +9,7 @@ use crate::delta::{Change, Cursor};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_SIZE, branch_flag, state};
 use crate::log::Appender;
-use crate::merge::merge;
+use crate::merge::{bytes_of, merge};
 use crate::session::{Session, encode_name};
 
 impl Session {
@@ -47,7 +47,9 @@ impl Session {
         let (mut spare, mut buffer) = Default::default();
         // What writers leave free is for this.
         let (start, keep) = (Cursor::default(), 0);
-        let mut log = Appender::new(self, (slot, fold), start, keep, &mut spare, &mut buffer);
+        let log = Appender::new(self, (slot, fold), start, keep, &mut spare, &mut buffer);
+        // Nothing will come after these, so room for more would be lost.
+        let mut log = log.for_bytes(bytes_of(&entries));
         let written =
             entries.iter().try_for_each(|(ino, time, change)| log.append(*ino, *time, change));
         let (end, _) = log.finish();

@@ -144,6 +144,11 @@ impl Open {
     ) -> Result<()> {
         let (region, records) = (&self.session.region, &self.session.records);
         let keep = self.keep(writer, purpose)?;
+        if purpose == Purpose::Growth {
+            // The log may have room for them yet; for a log of all that there is then, there may be
+            // none.
+            self.session.heap.expect_free(keep)?;
+        }
         let mut state = self.write_state();
         let (slot, from) = (state.slot, state.cursor);
         let Writer { spare, buffer, segments, .. } = writer;
