@@ -5,7 +5,9 @@
 mod branching;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
+use std::time::Duration;
 
 use branching::ops::{self, Kind, Op, Path};
 use daxfs_core::branch::handle::Branch;
@@ -86,6 +88,33 @@ fn names_that_fill_main_are_removed_from_it() {
         drop(main);
         branching::expect_clean(&region);
     }
+}
+
+#[test]
+fn who_reads_for_a_moment_keeps_no_write_from_its_space() {
+    let (_region, session) = branching::fresh(HEAP);
+    let main = session.open_branch("main", Access::Write).expect("nobody else's");
+    let fill = |name: &str| {
+        put(&main, name, 1).expect("room");
+        let write = |at| Op::Write(path(name), at * BLOCK_SIZE, vec![2; BLOCK_SIZE as usize]);
+        (0..).take_while(|at| !full(&ops::apply(&main, &write(*at)))).count()
+    };
+    let first = fill("first");
+    ops::apply(&main, &Op::Unlink(path("first"))).expect("removed");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // As a mount does, which has a look at its tree every 10 ms.
+        scope.spawn(|| {
+            for _ in (0..1000).take_while(|_| !over.load(Relaxed)) {
+                let view = main.view();
+                thread::sleep(Duration::from_millis(10));
+                drop(view);
+            }
+        });
+        let second = fill("second");
+        over.store(true, Relaxed);
+        assert!(second > first / 10 * 9, "{second} of {first} blocks");
+    });
 }
 
 #[test]

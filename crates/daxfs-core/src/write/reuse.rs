@@ -94,14 +94,23 @@ impl Open {
         self.session.maintain_in_turn(0)?;
         self.collect()?;
         // What was found to be of no use in one round is free in the next.
-        let done = self.session.maintain_in_turn(0)?;
+        self.session.maintain_in_turn(0)?;
         let mut writer = self.lock_writer();
         if self.is_main() {
             // Where it is in use as it is, what there is must do.
             let _ = self.renew(&mut writer, true);
         }
         self.measure(&mut writer)?;
-        Ok(done.kept_records > 0)
+        drop(writer);
+        // So is what main was begun anew without, once those have moved on who read a moment ago.
+        let mut patience = Patience::new(PATIENCE);
+        loop {
+            let done = self.session.maintain_in_turn(0)?;
+            if done.kept_records == 0 || patience.is_over() {
+                return Ok(done.kept_records > 0);
+            }
+            patience.pause();
+        }
     }
 
     /// Gives back the blocks of this record that nothing needs any more, and of main also what is
