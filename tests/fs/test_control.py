@@ -11,6 +11,8 @@ import mmap
 import os
 import shutil
 import signal
+import stat
+import struct
 import subprocess
 import time
 from collections.abc import Callable
@@ -454,6 +456,27 @@ def test_whoever_may_write_to_the_root_controls(mounts: Mounts, scratch: Path) -
     point = mounts.mount(mounts.build(tree, "16M"), "rw")
     assert as_user(lambda: control.create(point, "theirs"), []) == errno.EACCES
     assert as_user(lambda: control.create(point, "ours"), [77, 1234]) == 0
+    assert shown(point) == "ours"
+
+
+def test_a_list_of_the_root_says_who_controls(mounts: Mounts, scratch: Path) -> None:
+    tree = scratch / "shared"
+    tree.mkdir()
+    os.chown(tree, 0, 1234)
+    point = mounts.mount(mounts.build(tree, "16M"), "rw")
+    # The group may not write, though the group's bits of the mode, which are the mask, say so.
+    owner, named, rest = (1, 7, -1), (2, 7, 4321), ((4, 5, -1), (16, 7, -1), (32, 5, -1))
+
+    def set_list(*entries: tuple[int, int, int]) -> None:
+        packed = (struct.pack("<HHi", *entry) for entry in entries)
+        os.setxattr(point, "system.posix_acl_access", struct.pack("<I", 2) + b"".join(packed))
+
+    set_list(owner, *rest)
+    assert stat.S_IMODE(point.stat().st_mode) == 0o775
+    for work in (lambda: (point / "new").touch(), lambda: control.create(point, "theirs")):
+        assert as_user(work, [1234]) == errno.EACCES
+    set_list(owner, named, *rest)
+    assert as_user(lambda: control.create(point, "ours"), []) == 0
     assert shown(point) == "ours"
 
 

@@ -24,7 +24,9 @@ const PIECE: usize = 1 << 20;
 /// Whom an entry is for.
 mod tag {
     pub(super) const OWNER: u16 = 0x01;
+    pub(super) const USER: u16 = 0x02;
     pub(super) const GROUP: u16 = 0x04;
+    pub(super) const NAMED_GROUP: u16 = 0x08;
     pub(super) const MASK: u16 = 0x10;
     pub(super) const OTHER: u16 = 0x20;
 }
@@ -117,6 +119,38 @@ impl Acl {
         }
     }
 
+    /// Whether somebody may do something with a file of owner and group, as the kernel decides it:
+    /// `wanted` are bits of a digit.
+    pub(crate) fn permits(
+        &self,
+        wanted: u16,
+        user: u32,
+        (owner, group): (u32, u32),
+        has_group: impl Fn(u32) -> bool,
+    ) -> bool {
+        let entry = |tag| self.entries.iter().find(|entry| entry.tag == tag);
+        let has = |entry: &Entry, mask: u16| entry.permissions & mask & wanted == wanted;
+        let mask = entry(tag::MASK).map_or(7, |mask| mask.permissions);
+        if user == owner {
+            return entry(tag::OWNER).is_some_and(|entry| has(entry, 7));
+        }
+        let id = |entry: &Entry| u32::from_le_bytes(entry.id);
+        if let Some(named) =
+            self.entries.iter().find(|entry| entry.tag == tag::USER && id(entry) == user)
+        {
+            return has(named, mask);
+        }
+        let mut groups = self.entries.iter().filter(|entry| match entry.tag {
+            tag::GROUP => has_group(group),
+            tag::NAMED_GROUP => has_group(id(entry)),
+            _ => false,
+        });
+        match groups.next() {
+            Some(first) => has(first, mask) || groups.any(|entry| has(entry, mask)),
+            None => entry(tag::OTHER).is_some_and(|entry| has(entry, 7)),
+        }
+    }
+
     /// Makes a directory's default the list of what is made in it, which gets no more than was asked
     /// for; says the mode that comes of both.
     pub(crate) fn inherit(&mut self, mode: u32) -> u32 {
@@ -124,5 +158,35 @@ impl Acl {
             *digit &= (mode >> shift & 7) as u16;
         }
         self.mode(mode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_is_not_what_the_group_may() {
+        let entries: [(u16, u16, u32); 6] = [
+            (tag::OWNER, 7, u32::MAX),
+            (tag::USER, 7, 10),
+            (tag::GROUP, 5, u32::MAX),
+            (tag::NAMED_GROUP, 2, 30),
+            (tag::MASK, 7, u32::MAX),
+            (tag::OTHER, 5, u32::MAX),
+        ];
+        let mut value = VERSION.to_vec();
+        for (tag, permissions, id) in entries {
+            value.extend(tag.to_le_bytes());
+            value.extend(permissions.to_le_bytes());
+            value.extend(id.to_le_bytes());
+        }
+        let list = Acl::parse(&value).unwrap();
+        let writes =
+            |user, groups: &[u32]| list.permits(2, user, (1, 20), |group| groups.contains(&group));
+        assert!(writes(1, &[]) && writes(10, &[]) && writes(11, &[20, 30]));
+        assert!(!writes(11, &[20]) && !writes(11, &[]));
+        // Of what two groups give, neither all that is wanted, nothing is added up.
+        assert!(!list.permits(6, 11, (1, 20), |group| [20, 30].contains(&group)));
     }
 }

@@ -7,6 +7,7 @@ use daxfs_core::opener::Life;
 use daxfs_core::session::BranchStatus;
 use fuser::{Errno, Request};
 
+use crate::acl::{self, Acl};
 use crate::caller::has_group;
 use crate::control::Order;
 use crate::tree::Node;
@@ -87,7 +88,14 @@ impl Mounted {
         }
         // A root that is stale can still be left behind, by those who own the mount.
         let tree = self.mounted_tree()?;
-        let root = tree.view().and_then(|view| view.inode(ROOT_INO)).map_err(errno)?;
+        let view = tree.view().map_err(errno)?;
+        let root = view.inode(ROOT_INO).map_err(errno)?;
+        let xattrs = view.xattrs(&root).map_err(errno)?;
+        if let Some(list) = acl::find(&xattrs, acl::ACCESS).and_then(Acl::parse) {
+            let owners = (root.uid, root.gid);
+            let may = list.permits(2, request.uid(), owners, |group| has_group(request, group));
+            return if may { Ok(()) } else { Err(Errno::EACCES) };
+        }
         let bit = match request {
             _ if request.uid() == root.uid => libc::S_IWUSR,
             _ if has_group(request, root.gid) => libc::S_IWGRP,
