@@ -190,18 +190,23 @@ pub fn remount(mountpoint: &Path, options: &Options) -> Result<()> {
 /// Takes the mount on `mountpoint` away; `lazy` takes its name away now and the rest once nobody
 /// uses it any more.
 pub fn detach(mountpoint: &Path, lazy: bool) -> Result<()> {
-    // Root may be kept from looking at what it may take away.
-    if let Ok(Some(mount)) = MountInfo::of(mountpoint)
-        && ![TYPE, KERNEL_TYPE].contains(&mount.kind.as_str())
-    {
-        return Err(not_mounted(mountpoint));
-    }
+    expect_ours(mountpoint)?;
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     match rustix::mount::unmount(mountpoint, flags) {
         Ok(()) => Ok(()),
         Err(Errno::PERM) => detach_by_helper(mountpoint, lazy),
         Err(Errno::INVAL) => Err(not_mounted(mountpoint)),
         Err(errno) => Err(Error::io("unmount", mountpoint)(errno)),
+    }
+}
+
+fn expect_ours(mountpoint: &Path) -> Result<()> {
+    match MountInfo::of(mountpoint) {
+        Ok(Some(mount)) if ![TYPE, KERNEL_TYPE].contains(&mount.kind.as_str()) => {
+            Err(not_mounted(mountpoint))
+        }
+        // Root may be kept from looking at what it may take away.
+        _ => Ok(()),
     }
 }
 
@@ -237,9 +242,19 @@ fn detach_by_helper(mountpoint: &Path, lazy: bool) -> Result<()> {
 pub fn clear_stale(mountpoint: &Path) -> Result<()> {
     // Of attributes the kernel may remember some, but this it asks the server for. Several may lie
     // on one another.
-    while let Err(Errno::NOTCONN | Errno::CONNABORTED) = rustix::fs::statfs(mountpoint) {
+    while let Ok(place) =
+        rustix::fs::open(mountpoint, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        && let Err(Errno::NOTCONN | Errno::CONNABORTED) = rustix::fs::fstatfs(&place)
+    {
+        expect_ours(mountpoint)?;
         log::warn!("{}: the server is gone; unmounting", mountpoint.display());
-        detach(mountpoint, true)?;
+        // What was looked at: somebody else may have taken it away by now, and mounted there.
+        let dead = format!("/proc/self/fd/{}", place.as_raw_fd());
+        match rustix::mount::unmount(dead, UnmountFlags::DETACH) {
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(Errno::PERM) => detach_by_helper(mountpoint, true)?,
+            Err(errno) => return Err(Error::io("unmount", mountpoint)(errno)),
+        }
     }
     Ok(())
 }
