@@ -25,7 +25,7 @@ import pytest
 
 import daxfs
 from daxfs import control
-from support.mounts import Mounts, server_of, wait_for_end
+from support.mounts import Mounts, memory_of, server_of, wait_for_end
 from support.snapshot import Record, compare, snapshot
 from support.trees import Options, random_tree
 
@@ -641,3 +641,27 @@ def test_main_outlives_its_log(mounts: Mounts, tree: Path) -> None:
     assert (point / "mapped").read_bytes()[:17] == b"ABCDEFGHIJKLMNOP\0"
     assert (point / "open").stat().st_size == 16 * 6
     assert not list(point.glob("passing*"))
+
+
+def test_open_directories_share_what_they_hold(mounts: Mounts, scratch: Path) -> None:
+    directory = scratch / "tree/many"
+    directory.mkdir(parents=True)
+    names = {f"a file of some number {number}" for number in range(20_000)}
+    for name in names:
+        (directory / name).touch()
+    point = mounts.mount(mounts.build(scratch / "tree", "16M"), "rw")
+    server = server_of(point)
+    open_ones = [os.scandir(point / "many")]
+    found = {next(open_ones[0]).name}
+    before = memory_of(server)
+    for _ in range(100):
+        open_ones.append(os.scandir(point / "many"))
+        next(open_ones[-1])
+    assert memory_of(server) - before < 10 << 20
+    # What changes is seen by who begins afterwards, and not by who reads.
+    (point / "many/new").touch()
+    assert "new" in os.listdir(point / "many")
+    assert found | {entry.name for entry in open_ones[0]} == names
+    for one in open_ones:
+        one.close()
+    assert os.listdir(point / "many").count("new") == 1

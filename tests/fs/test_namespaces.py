@@ -18,7 +18,7 @@ import pytest
 
 import daxfs
 from daxfs import control, errors
-from support.mounts import Mounts, server_of
+from support.mounts import Mounts, memory_of, server_of
 
 MANY = 10
 MIB = 1 << 20
@@ -71,7 +71,7 @@ def test_ten_namespaces_have_a_branch_each(mounts: Mounts, scratch: Path) -> Non
             assert (ours / f".daxfs/@agent{number}/mine").read_text() == str(number)
         # The base lies in memory once, whoever maps it: the image itself.
         assert image.stat().st_blocks * 512 < 64 * MIB + 16 * MIB
-        private = _private(server_of(ours))
+        private = memory_of(server_of(ours))
         assert private < 30 * MIB
     finally:
         for container in containers:
@@ -106,7 +106,9 @@ def test_an_overlay_shows_pages_and_not_locks(shown: tuple[Path, Path]) -> None:
             branch.write_text("file", "text")
 
 
-def test_another_time_namespace_tells_other_starts(shown: tuple[Path, Path], mounts: Mounts) -> None:
+def test_another_time_namespace_tells_other_starts(
+    shown: tuple[Path, Path], mounts: Mounts
+) -> None:
     # Where there are no locks, the start of a process tells it from a later one of its number.
     above, _ = shown
     listing = (Path(sys.executable).with_name("daxfs-branch"), "list", "--json", "-i", above)
@@ -115,9 +117,3 @@ def test_another_time_namespace_tells_other_starts(shown: tuple[Path, Path], mou
             branches = json.loads(mounts.run(*apart, *listing))
             (held,) = (branch["owner"] for branch in branches if branch["name"] == "held")
             assert held == {"pid": os.getpid(), "alive": True}
-
-
-def _private(process: int) -> int:
-    rollup = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    private = [line for line in rollup if line.startswith("Private_")]
-    return sum(int(line.split()[1]) for line in private) * 1024

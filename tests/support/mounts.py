@@ -135,3 +135,10 @@ def wait_for_end(process: int) -> None:
             return
         time.sleep(0.01)
     raise AssertionError(f"process {process} does not end")
+
+
+def memory_of(process: int) -> int:
+    """Return how much memory a process has for itself, in bytes."""
+    rollup = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    private = [line for line in rollup if line.startswith("Private_")]
+    return sum(int(line.split()[1]) for line in private) * 1024

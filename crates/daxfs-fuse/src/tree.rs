@@ -84,10 +84,13 @@ enum What {
     Branch { reader: Branch, writer: RwLock<Option<Branch>>, may_write: bool },
 }
 
+/// What tells one state of a tree from another.
+pub(crate) type Version = (u64, u64);
+
 /// A state of a tree.
 #[derive(Debug)]
 struct Seen {
-    version: (u64, u64),
+    version: Version,
     view: View,
 }
 
@@ -121,6 +124,14 @@ impl Tree {
     fn new(tag: u64, what: What) -> Self {
         let (known, cached, last, missed) = Default::default();
         Self { tag, what, known, cached, last, missed }
+    }
+
+    /// Which state it is in now.
+    pub(crate) fn version(&self) -> Result<Version> {
+        match &self.what {
+            What::Fixed(_) => Ok(Version::default()),
+            What::Branch { reader, .. } => reader.version(),
+        }
     }
 
     /// What it is now.

@@ -2,15 +2,16 @@
 //! Directories. Open ones that can change read from the tree as it was when reading began, so no
 //! name comes twice and none is lost while others change it.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use daxfs_core::base::Inode;
 use daxfs_core::view::{Entry, View};
 use fuser::{Errno, FileHandle, FileType, ReplyDirectory, ReplyDirectoryPlus};
 
-use crate::tree::{CONTROL, Node, Tree};
+use crate::tree::{CONTROL, Node, Tree, Version};
 use crate::vfs_inode::file_type;
 use crate::vfs_super::{Answer, GENERATION, Mounted, errno};
 
@@ -21,11 +22,39 @@ pub(crate) struct Directory {
     listing: Mutex<Option<Arc<Listing>>>,
 }
 
-/// What a directory holds, and the tree that says so; the control directory is of none.
+/// What a directory holds, and the tree that says so, as of when; the control directory is of none.
 #[derive(Debug)]
 struct Listing {
-    from: Option<Arc<Tree>>,
+    from: Option<(Arc<Tree>, Version)>,
     entries: Vec<Entry>,
+}
+
+/// What is being read of directories: all who read one as it is share that.
+#[derive(Debug, Default)]
+pub(crate) struct Listings(Mutex<HashMap<Node, Weak<Listing>>>);
+
+impl Listings {
+    fn get(&self, node: Node, version: Version) -> Option<Arc<Listing>> {
+        let listing = self.lock().get(&node)?.upgrade()?;
+        let is_of = |(_, of): &(_, Version)| *of == version;
+        listing.from.as_ref().is_some_and(is_of).then_some(listing)
+    }
+
+    fn put(&self, node: Node, listing: &Arc<Listing>) {
+        self.lock().insert(node, Arc::downgrade(listing));
+    }
+
+    /// Forgets what nobody reads any more.
+    fn clear(&self, node: Node) {
+        let mut listings = self.lock();
+        if listings.get(&node).is_some_and(|listing| listing.strong_count() == 0) {
+            listings.remove(&node);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Node, Weak<Listing>>> {
+        self.0.lock().expect("no panic holds it")
+    }
 }
 
 /// Entries before those of the image: `.` and `..`.
@@ -48,7 +77,10 @@ impl Mounted {
     }
 
     pub(crate) fn close_directory(&self, handle: FileHandle) {
-        self.directories().remove(&handle.0);
+        let closed = self.directories().remove(&handle.0);
+        if let Some(node) = closed.map(|directory| directory.node) {
+            self.listings.clear(node);
+        }
     }
 
     /// The directory's entries; from the beginning they are read anew, as `rewinddir` wants it.
@@ -62,6 +94,8 @@ impl Mounted {
         }
         // Also when the entries are there already: a tree that is gone has none.
         let tree = self.tree(node)?;
+        // Before the view, so that nothing older is taken for it.
+        let version = tree.version().map_err(errno)?;
         let view = tree.view().map_err(errno)?;
         if let Some(listing) = &*listing
             && offset > 0
@@ -69,10 +103,14 @@ impl Mounted {
             return Ok(Arc::clone(listing));
         }
         let inode = view.remaining_inode(node.ino).map_err(errno)?;
+        if let Some(shared) = self.listings.get(node, version) {
+            return Ok(Arc::clone(listing.insert(shared)));
+        }
         let entries = view.entries(&inode).collect::<Result<_, _>>().map_err(errno)?;
         drop(view);
-        let from = Some(tree);
-        Ok(Arc::clone(listing.insert(Arc::new(Listing { from, entries }))))
+        let new = Arc::new(Listing { from: Some((tree, version)), entries });
+        self.listings.put(node, &new);
+        Ok(Arc::clone(listing.insert(new)))
     }
 
     /// Goes through a directory from an offset on, until `add` has no room left. It gets each
@@ -113,7 +151,7 @@ impl Mounted {
         }
         let listing = self.listing(handle, offset)?;
         for (position, entry) in (0..).zip(&listing.entries).skip(first as usize) {
-            if add_entry(position, entry, listing.from.as_ref())? {
+            if add_entry(position, entry, listing.from.as_ref().map(|(tree, _)| tree))? {
                 break;
             }
         }

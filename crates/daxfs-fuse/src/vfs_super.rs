@@ -21,7 +21,7 @@ use fuser::{Errno, FileHandle, Generation, INodeNo, Notifier};
 use crate::acl;
 use crate::place::Place;
 use crate::tree::{CONTROL, Node, Tree};
-use crate::vfs_dir::Directory;
+use crate::vfs_dir::{Directory, Listings};
 
 /// What an operation gives, or the errno that the kernel gets instead.
 pub(crate) type Answer<T> = std::result::Result<T, Errno>;
@@ -69,6 +69,7 @@ pub(crate) struct Mounted {
     mounted: AtomicU64,
     next_tag: AtomicU64,
     directories: Mutex<HashMap<u64, Arc<Directory>>>,
+    pub(crate) listings: Listings,
     next_handle: AtomicU64,
     /// The directory that each directory which the kernel knows lies in.
     parents: RwLock<HashMap<Node, Node>>,
@@ -102,6 +103,7 @@ impl Mounted {
             mounted: AtomicU64::new(tag),
             next_tag: AtomicU64::new(tag + 1),
             directories: Mutex::default(),
+            listings: Listings::default(),
             next_handle: AtomicU64::new(1),
             parents: RwLock::default(),
             told: Mutex::default(),
