@@ -17,6 +17,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -665,3 +666,24 @@ def test_open_directories_share_what_they_hold(mounts: Mounts, scratch: Path) ->
     for one in open_ones:
         one.close()
     assert os.listdir(point / "many").count("new") == 1
+
+
+def test_what_filled_a_mount_makes_room_at_once(mounts: Mounts, empty: Path) -> None:
+    point = mounts.mount(empty, "rw")
+
+    def fill(path: Path) -> int:
+        with path.open("wb", 0) as file:
+            with suppress(OSError):
+                while file.write(bytes(64 << 10)):
+                    pass
+            with pytest.raises(OSError, match="No space"):
+                file.write(bytes(64 << 10))
+            return file.tell()
+
+    first = fill(point / "first")
+    (point / "first").unlink()
+    second = fill(point / "second")
+    assert second > first * 9 // 10
+    (point / "second").unlink()
+    mounts.unmount(point)
+    mounts.sound(empty)
