@@ -30,6 +30,7 @@ impl Mounted {
             // A second tree of it would have a cache of its own.
             return Ok((self.control_attributes(LINK)?, Duration::ZERO));
         }
+        let looking_up = self.looking_up.lock().expect("no panic holds it");
         let shown = self.trees().into_iter().find(|tree| {
             tree.name() == Some(branch) && !self.is_mounted_root(Node::root(tree.tag)) && {
                 let alive = tree.view().is_ok();
@@ -47,6 +48,7 @@ impl Mounted {
                 self.add_tree(branch, self.writes)
             }
         };
+        drop(looking_up);
         let (attr, _) = self.attributes(Node::root(tree.tag))?;
         // The name may be another branch's the next time.
         Ok((attr, Duration::ZERO))

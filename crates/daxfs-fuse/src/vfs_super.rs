@@ -65,6 +65,8 @@ pub(crate) struct Mounted {
     pub(crate) owner: u32,
     pub(crate) notifier: OnceLock<Notifier>,
     trees: RwLock<HashMap<u64, Arc<Tree>>>,
+    /// Held by whoever looks a branch up, so that nobody makes a second tree of it.
+    pub(crate) looking_up: Mutex<()>,
     /// Tag of the tree that the mount's root is.
     mounted: AtomicU64,
     next_tag: AtomicU64,
@@ -100,6 +102,7 @@ impl Mounted {
             owner: rustix::process::geteuid().as_raw(),
             notifier: OnceLock::new(),
             trees: RwLock::new(HashMap::from([(tag, Arc::new(tree))])),
+            looking_up: Mutex::default(),
             mounted: AtomicU64::new(tag),
             next_tag: AtomicU64::new(tag + 1),
             directories: Mutex::default(),
@@ -363,6 +366,10 @@ pub(crate) fn errno(error: Error) -> Errno {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::sync::Barrier;
+    use std::thread;
+
     use daxfs_core::build::{BuildOptions, Input, Output, build};
     use daxfs_core::format::{MAIN_NAME, ROOT_INO, mode};
     use daxfs_core::image::Unvalidated;
@@ -445,5 +452,27 @@ mod tests {
         mounted.refuse_pages(node, Errno::ENOSPC);
         mounted.remove(ROOT, OsStr::new("file"), false).expect("removed");
         assert_eq!(mounted.lost_pages(), None);
+    }
+    #[test]
+    fn a_branch_that_many_look_up_has_one_tree() {
+        let (_folder, mounted) = mounted();
+        let session = mounted.party().expect("a party");
+        for round in 0..50 {
+            let name = format!("branch-{round}");
+            session.create(&name, MAIN_NAME).expect("made").release().expect("released");
+            let start = Barrier::new(4);
+            let look_up = || {
+                start.wait();
+                mounted.look_up_branch(format!("@{name}").as_bytes()).expect("there").0.ino
+            };
+            let numbers = thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(look_up)).collect();
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().expect("no panic"))
+                    .collect::<HashSet<_>>()
+            });
+            assert_eq!(numbers.len(), 1, "round {round}");
+        }
     }
 }
