@@ -41,9 +41,12 @@ pub(crate) struct Fuse {
 }
 
 impl Fuse {
-    fn entry(answer: Answer<Lasting>, reply: ReplyEntry) {
+    fn entry(&self, answer: Answer<Lasting>, reply: ReplyEntry) {
         match answer {
-            Ok((attr, ttl)) => reply.entry(&ttl, &attr, GENERATION),
+            Ok((attr, ttl)) => {
+                self.mounted.tell(attr.ino);
+                reply.entry(&ttl, &attr, GENERATION);
+            }
             Err(errno) => reply.error(errno),
         }
     }
@@ -106,7 +109,7 @@ impl Filesystem for Fuse {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        Self::entry(self.mounted.look_up(self.mounted.node(parent), name), reply);
+        self.entry(self.mounted.look_up(self.mounted.node(parent), name), reply);
     }
 
     fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -153,7 +156,7 @@ impl Filesystem for Fuse {
         reply: ReplyEntry,
     ) {
         let parent = self.mounted.node(parent);
-        Self::entry(self.mounted.make(request, parent, name, New { mode, umask, rdev }), reply);
+        self.entry(self.mounted.make(request, parent, name, New { mode, umask, rdev }), reply);
     }
 
     fn mkdir(
@@ -167,7 +170,7 @@ impl Filesystem for Fuse {
     ) {
         let parent = self.mounted.node(parent);
         let mode = mode & !mode::TYPE | mode::DIRECTORY;
-        Self::entry(self.mounted.make(request, parent, name, New { mode, umask, rdev: 0 }), reply);
+        self.entry(self.mounted.make(request, parent, name, New { mode, umask, rdev: 0 }), reply);
     }
 
     fn create(
@@ -185,6 +188,7 @@ impl Filesystem for Fuse {
         match self.mounted.make(request, self.mounted.node(parent), name, new) {
             Ok((attr, ttl)) => {
                 let flags = FopenFlags::FOPEN_KEEP_CACHE;
+                self.mounted.tell(attr.ino);
                 reply.created(&ttl, &attr, GENERATION, FileHandle(0), flags);
             }
             Err(errno) => reply.error(errno),
@@ -208,7 +212,7 @@ impl Filesystem for Fuse {
         reply: ReplyEntry,
     ) {
         let (parent, target) = (self.mounted.node(parent), target.as_os_str().as_bytes());
-        Self::entry(self.mounted.make_symlink(request, parent, name, target), reply);
+        self.entry(self.mounted.make_symlink(request, parent, name, target), reply);
     }
 
     fn rename(
@@ -228,7 +232,7 @@ impl Filesystem for Fuse {
 
     fn link(&self, _: &Request, number: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (node, parent) = (self.mounted.node(number), self.mounted.node(parent));
-        Self::entry(self.mounted.make_link(node, parent, name), reply);
+        self.entry(self.mounted.make_link(node, parent, name), reply);
     }
 
     fn forget(&self, _: &Request, number: INodeNo, times: u64) {

@@ -181,7 +181,8 @@ impl Mounted {
         offset: u64,
         reply: &mut ReplyDirectoryPlus,
     ) -> Answer<()> {
-        self.each_entry(directory, handle, offset, |next, node, name, entry, tree| {
+        let mut given = false;
+        let answer = self.each_entry(directory, handle, offset, |next, node, name, entry, tree| {
             let (attr, ttl) = match (entry, tree) {
                 (Some(entry), Some(tree)) => {
                     let ttl = self.ttl(tree);
@@ -199,12 +200,14 @@ impl Mounted {
                 (None, _) => self.attributes(node)?,
             };
             let full = reply.add(attr.ino, next, name, &ttl, &attr, GENERATION);
-            if full && attr.kind != FileType::Directory {
-                // The kernel is not told of it this time.
-                self.let_go(self.node(attr.ino), 1);
+            if !full && entry.is_some() {
+                self.tell(attr.ino);
             }
+            given |= !full;
             Ok(full)
-        })
+        });
+        // The kernel is told of what was given: the next request meets the error.
+        if given { Ok(()) } else { answer }
     }
 
     /// The inode that an entry's name stands for now, if for any: it may be another than when the

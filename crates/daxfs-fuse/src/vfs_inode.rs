@@ -83,9 +83,6 @@ impl Mounted {
         if attr.nlink == 0 {
             return Err(Errno::ESTALE);
         }
-        if attr.kind != FileType::Directory {
-            self.tell(node);
-        }
         Ok((attr, ttl))
     }
 
@@ -125,8 +122,6 @@ impl Mounted {
         }
         if inode.is_dir() {
             self.remember_parent(node, parent);
-        } else {
-            self.tell(node);
         }
         tree.note(inode.ino);
         Ok((attr(self.number(node), view, inode)?, ttl))
@@ -374,7 +369,7 @@ fn check_name(name: &[u8]) -> Answer<()> {
 }
 
 /// The answer for a name that is not there; the kernel remembers it.
-const NOTHING: FileAttr = FileAttr {
+pub(crate) const NOTHING: FileAttr = FileAttr {
     ino: INodeNo(0),
     size: 0,
     blocks: 0,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The mounted file system as a whole: the trees it shows, and what is common to all of them.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +22,7 @@ use crate::acl;
 use crate::place::Place;
 use crate::tree::{CONTROL, Node, Tree};
 use crate::vfs_dir::{Directory, Listings};
+use crate::vfs_inode::NOTHING;
 
 /// What an operation gives, or the errno that the kernel gets instead.
 pub(crate) type Answer<T> = std::result::Result<T, Errno>;
@@ -75,8 +76,7 @@ pub(crate) struct Mounted {
     next_handle: AtomicU64,
     /// The directory that each directory which the kernel knows lies in.
     parents: RwLock<HashMap<Node, Node>>,
-    /// How often the kernel was told of each file that may lose its name; it says how many of
-    /// these it forgets.
+    /// How often the kernel was told of each node; it says how many of these it forgets.
     told: Mutex<HashMap<Node, u64>>,
     /// Files that lost their last names and that the kernel still knows: somebody may use them.
     nameless: Mutex<HashMap<Node, Kept>>,
@@ -159,17 +159,25 @@ impl Mounted {
 
     /// Shows one more tree, made with the tag that it gets.
     pub(crate) fn add_tree(&self, branch: Branch, may_write: bool) -> Arc<Tree> {
-        let tag = self.next_tag.fetch_add(1, Ordering::Relaxed);
-        let tree = Arc::new(Tree::branch(tag, branch, may_write));
-        self.trees.write().expect("no panic holds it").insert(tag, Arc::clone(&tree));
+        let tree = Arc::new(Tree::branch(self.new_tag(), branch, may_write));
+        self.trees.write().expect("no panic holds it").insert(tree.tag, Arc::clone(&tree));
         tree
+    }
+
+    /// A tag of which the kernel knows nothing. There are as many as fit a number, so those of
+    /// trees that are gone serve again, the one longest unused first.
+    fn new_tag(&self) -> u64 {
+        let used: HashSet<u64> = self.told().keys().map(|node| node.tag).collect();
+        let trees = self.trees.read().expect("no panic holds it");
+        let mut tags =
+            (0..CONTROL).map(|_| self.next_tag.fetch_add(1, Ordering::Relaxed) % CONTROL);
+        tags.find(|tag| !used.contains(tag) && !trees.contains_key(tag)).expect("few are in use")
     }
 
     /// Shows a tree no longer: what the kernel asks about it is stale.
     pub(crate) fn drop_tree(&self, tree: &Tree) {
         self.trees.write().expect("no panic holds it").remove(&tree.tag);
         self.parents.write().expect("no panic holds it").retain(|node, _| node.tag != tree.tag);
-        self.told().retain(|node, _| node.tag != tree.tag);
         self.refused().retain(|node, _| node.tag != tree.tag);
     }
 
@@ -234,10 +242,10 @@ impl Mounted {
         self.told.lock().expect("no panic holds it")
     }
 
-    /// The kernel is told of a file.
-    pub(crate) fn tell(&self, node: Node) {
-        if !self.immutable {
-            *self.told().entry(node).or_default() += 1;
+    /// The kernel is told of a node, which it will forget as often. The root it never forgets.
+    pub(crate) fn tell(&self, number: INodeNo) {
+        if !self.immutable && number != INodeNo::ROOT && number != NOTHING.ino {
+            *self.told().entry(self.node(number)).or_default() += 1;
         }
     }
 
@@ -366,7 +374,6 @@ pub(crate) fn errno(error: Error) -> Errno {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
     use std::sync::Barrier;
     use std::thread;
 
@@ -412,7 +419,7 @@ mod tests {
         let new = NewInode { mode, uid: 0, gid: 0, rdev: 0 };
         let branch = mounted.writer(ROOT).expect("ours");
         let ino = branch.mknod(ROOT_INO, name.as_bytes(), &new).expect("made").ino;
-        mounted.look_up(ROOT, OsStr::new(name)).expect("there");
+        mounted.tell(mounted.look_up(ROOT, OsStr::new(name)).expect("there").0.ino);
         Node { tag: 0, ino }
     }
 
@@ -453,6 +460,7 @@ mod tests {
         mounted.remove(ROOT, OsStr::new("file"), false).expect("removed");
         assert_eq!(mounted.lost_pages(), None);
     }
+
     #[test]
     fn a_branch_that_many_look_up_has_one_tree() {
         let (_folder, mounted) = mounted();
@@ -474,5 +482,29 @@ mod tests {
             });
             assert_eq!(numbers.len(), 1, "round {round}");
         }
+    }
+
+    #[test]
+    fn tags_serve_again_once_the_kernel_knows_nothing_of_them() {
+        let (_folder, mounted) = mounted();
+        let session = mounted.party().expect("a party");
+        session.create("branch", MAIN_NAME).expect("made").release().expect("released");
+        let show = || {
+            let branch = session.open_branch("branch", Access::Read).expect("there");
+            mounted.add_tree(branch, false)
+        };
+        let first = show();
+        let known = mounted.number(Node { tag: first.tag, ino: 7 });
+        mounted.tell(known);
+        mounted.drop_tree(&first);
+        mounted.next_tag.store(CONTROL - 1, Ordering::Relaxed);
+        assert_eq!(show().tag, CONTROL - 1);
+        // Neither the control directory's nor that of the mount's root nor what the kernel knows.
+        let after = show();
+        assert_eq!(after.tag, first.tag + 1);
+        mounted.drop_tree(&after);
+        mounted.let_go(mounted.node(known), 1);
+        mounted.next_tag.store(CONTROL, Ordering::Relaxed);
+        assert_eq!(show().tag, first.tag);
     }
 }
