@@ -109,6 +109,7 @@ static vm_fault_t map_pages(struct vm_fault *vmf)
 {
 	unsigned long table = vmf->address & PMD_MASK, pfn;
 	struct window window;
+	int tries = 0;
 	vm_fault_t ret;
 
 	/* Somebody else's fault was served with a huge entry: one for writing will come again. */
@@ -119,7 +120,14 @@ static vm_fault_t map_pages(struct vm_fault *vmf)
 	pfn = pfn_at(&window, vmf->address & PAGE_MASK);
 	if (is_poisoned(&window, pfn))
 		return VM_FAULT_HWPOISON;
-	ret = compat_insert_page(vmf->vma, vmf->address & PAGE_MASK, pfn, window.backing->pages);
+	/*
+	 * Since 6.14 madvise(2) of another thread may take the new table away before it is locked,
+	 * which is told as a lack of memory, too.
+	 */
+	do
+		ret = compat_insert_page(vmf->vma, vmf->address & PAGE_MASK, pfn,
+					 window.backing->pages);
+	while (ret == VM_FAULT_OOM && ++tries < 10);
 	if (ret == VM_FAULT_NOPAGE && window.pages > 1)
 		apply_to_page_range(window.mm, window.addr, window.pages << PAGE_SHIFT,
 				    map_one, &window);

@@ -252,6 +252,11 @@ def test_pages_are_copied_while_others_are_mapped(mounted: Mounted) -> None:
     mounted.probe("race", 3000)
 
 
+@everywhere
+def test_mappings_that_are_let_go_can_be_read_from(mounted: Mounted) -> None:
+    mounted.probe("dropped", 10000)
+
+
 @with_pages
 def test_direct_output_takes_the_pages_of_a_mapping(mounted: Mounted) -> None:
     """Since 6.15 the kernel takes pages only that DAX file systems count the uses of."""

@@ -245,6 +245,38 @@ static void race(const char *argument)
 	CHECK(!memcmp(original, content, size));
 }
 
+static void *drop_raced(void *argument)
+{
+	while (racing)
+		CHECK(!madvise(raced, 2 << 20, MADV_DONTNEED));
+	return NULL;
+}
+
+// A system call reads from a mapping however often others let its pages go.
+static void dropped(const char *argument)
+{
+	void *(*const others[])(void *) = { read_raced, drop_raced };
+	pthread_t threads[2];
+	int pipes[2], i;
+	char copy[64];
+
+	raced = map(PROT_READ, MAP_PRIVATE);
+	racing = 1;
+	CHECK(!pipe(pipes));
+	for (i = 0; i < 2; i++)
+		CHECK(!pthread_create(&threads[i], NULL, others[i], NULL));
+	for (i = 0; i < atoi(argument); i++) {
+		size_t at = i * 11 % 512 * 4096;
+
+		CHECK(write(pipes[1], raced + at, sizeof(copy)) == sizeof(copy));
+		CHECK(read(pipes[0], copy, sizeof(copy)) == sizeof(copy));
+		CHECK(!memcmp(copy, content + at, sizeof(copy)));
+	}
+	racing = 0;
+	for (i = 0; i < 2; i++)
+		CHECK(!pthread_join(threads[i], NULL));
+}
+
 // Beyond the file's last page there is nothing.
 static void beyond(const char *argument)
 {
@@ -563,6 +595,7 @@ static const struct {
 	{ "unpinned", unpinned }, { "huge", huge }, { "handle", handle },
 	{ "poisoned", poisoned }, { "broken", broken }, { "kept", kept },
 	{ "crowd", crowd }, { "gone", gone }, { "walked", walked }, { "race", race },
+	{ "dropped", dropped },
 };
 
 int main(int argc, char **argv)
