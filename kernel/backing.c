@@ -330,8 +330,13 @@ int daxfs_backing_map(struct daxfs_backing *backing, struct fs_context *fc)
 int daxfs_block_map(struct daxfs_backing *backing, struct block_device *bdev,
 		    struct fs_context *fc)
 {
-	int ret;
+	/* What was written through the device's node may lie in its page cache still. */
+	int ret = sync_blockdev(bdev);
 
+	if (ret) {
+		errorf(fc, "daxfs: what was written to the device does not reach its memory");
+		return ret;
+	}
 	mutex_lock(&holding);
 	ret = block_open(backing, bdev, fc) ?: daxfs_backing_map(backing, fc);
 	mutex_unlock(&holding);

@@ -124,6 +124,22 @@ def test_a_context_whose_option_failed_has_no_memory(guest: Guest, option: str) 
     assert "no memory given" in created
 
 
+@everywhere
+def test_what_was_written_through_the_node_is_mounted(guest: Guest) -> None:
+    """It lies in the node's page cache as long as somebody has that open."""
+    copy = "dd of=/dev/pmem0 bs=1M conv=notrunc status=none"
+    guest.check(
+        f"mkdir -p /run/tree && echo new >/run/tree/new && "
+        f"{BIN}/mkdaxfs -q -d /run/tree -o /run/new && "
+        f"dd if=/dev/pmem0 of=/run/old bs=1M count=8 status=none"
+    )
+    found = guest.run(
+        f"exec 3<>/dev/pmem0; {copy} if=/run/new && mount -t daxfs /dev/pmem0 {WHERE} && "
+        f"cat {WHERE}/new; umount {WHERE}; {copy} if=/run/old; rm /run/new /run/old"
+    )
+    assert found.stdout == "new\n", found.stderr
+
+
 @pytest.mark.parametrize("device", ["/dev/pmem0", "/dev/pmem0p1"])
 @everywhere
 def test_a_busy_device_leaves_other_mounts_alone(guest: Guest, device: str) -> None:
