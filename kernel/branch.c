@@ -44,7 +44,11 @@ int daxfs_branches_untouched(const struct daxfs_region *region, const struct dax
 			return ret;
 		switch (le32_to_cpu(record.state)) {
 		case DAXFS_BRANCH_ACTIVE:
-			if (record.delta_log_size && (ours || is_main(&record)))
+			if (ours && le64_to_cpu(record.branch_id) != DAXFS_MAIN_ID)
+				return daxfs_corrupt(err, "head", head_at, "its record is another's");
+			/* A parent's changes would be main's, too. */
+			if ((record.delta_log_size || record.parent_id) &&
+			    (ours || is_main(&record)))
 				return refuse(err, at, "main has changes of its own");
 			break;
 		case DAXFS_BRANCH_COMMITTED:
