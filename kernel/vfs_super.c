@@ -81,7 +81,7 @@ static int daxfs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 	struct fs_parse_result result;
 	int opt = fs_parse(fc, daxfs_parameters, param, &result), ret;
 	struct dma_buf *dmabuf;
-	u64 phys;
+	u64 phys, size;
 
 	if (opt < 0)
 		return opt;
@@ -92,9 +92,11 @@ static int daxfs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 			request->backing.phys = phys;
 		return ret;
 	case OPT_SIZE:
-		ret = parse_amount(fc, param, &request->backing.size);
-		if (!ret && !request->backing.size)
+		ret = parse_amount(fc, param, &size);
+		if (!ret && !size)
 			return invalf(fc, "daxfs: size=0: nothing fits there");
+		if (!ret)
+			request->backing.size = size;
 		return ret;
 	case OPT_DAX:
 		ret = choose(request, DAXFS_DEVICE, fc);
