@@ -239,7 +239,7 @@ class TestDaxfs:
             ["unshare", "-Urm", "sh", "-c", script], capture_output=True, text=True, check=False
         )
         assert (done.returncode, done.stdout) == (0, "text"), done
-        assert "2 files without owner, attributes or device node" in done.stderr
+        assert "2 files without owner, set-ID bits, attributes or device node" in done.stderr
 
     def test_inspect(self, run: Run, image_path: Path) -> None:
         text = run("daxfs", "inspect", image_path).stdout.decode()

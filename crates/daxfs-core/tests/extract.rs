@@ -416,9 +416,10 @@ fn what_only_root_may_restore_is_counted_for_others() {
         let view = open(&destination.join("image"));
         let copy = destination.join("copy");
         let summary = extract(&view, "/", &copy, ExtractOptions::default()).unwrap();
-        assert_eq!(summary.unrestored, 4);
+        assert_eq!(summary.unrestored, 5);
         let mode = |name| fs::metadata(copy.join(name)).unwrap().mode() & 0o7777;
         assert_eq!(mode("theirs"), 0o755, "set-ID for another owner");
+        assert_eq!(mode("own"), 0o755, "set-ID of a stranger's making");
         assert_eq!(mode("closed"), 0);
         assert!(!copy.join("device").exists());
         return;
@@ -426,13 +427,16 @@ fn what_only_root_may_restore_is_counted_for_others() {
     assert!(common::is_root(), "this test has to be started by root");
     let tree = TempDir::new().unwrap();
     let at = |name: &str| tree.path().join(name);
-    fs::write(at("theirs"), "").unwrap();
-    fs::set_permissions(at("theirs"), PermissionsExt::from_mode(0o4755)).unwrap();
     fs::create_dir(at("closed")).unwrap();
-    fs::write(at("closed/file"), "").unwrap();
+    for name in ["theirs", "own", "closed/file"] {
+        fs::write(at(name), "").unwrap();
+    }
     common::set_xattr(&at("closed/file"), "trusted.x", b"");
-    for name in [".", "closed", "closed/file"] {
+    for name in [".", "own", "closed", "closed/file"] {
         std::os::unix::fs::chown(at(name), Some(65534), Some(65534)).unwrap();
+    }
+    for name in ["theirs", "own"] {
+        fs::set_permissions(at(name), PermissionsExt::from_mode(0o6755)).unwrap();
     }
     common::set_xattr(&at("closed"), "trusted.y", b"");
     fs::set_permissions(at("closed"), PermissionsExt::from_mode(0o000)).unwrap();

@@ -58,7 +58,7 @@ def command(
         files = count_of(done.unrestored, "file")
         if tar is None:
             why = "this user may not restore them, or the file system does not hold them"
-            fail(name, f"{files} without owner, attributes or device node: {why}")
+            fail(name, f"{files} without owner, set-ID bits, attributes or device node: {why}")
         else:
             fail(name, f"left out {count_of(done.unrestored, 'socket')}: tar cannot hold them")
     if tar == "-":

@@ -50,7 +50,7 @@ pub struct ExtractSummary {
     /// Bytes of regular files, holes included.
     pub bytes: u64,
     /// Files that miss what the caller may not restore, or the file system does not hold: device
-    /// nodes, owners, attributes.
+    /// nodes, owners, set-ID bits, attributes.
     pub unrestored: u64,
 }
 

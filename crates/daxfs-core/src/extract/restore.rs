@@ -27,11 +27,13 @@ impl Extraction<'_> {
     pub(super) fn restore(&self, file: BorrowedFd<'_>, inode: &Inode, path: &Path) -> Result<()> {
         let mut permissions = inode.mode & 0o7777;
         let mut complete = true;
-        if !self.restore_owner(file, inode, path)? {
-            complete = false;
-            // Never set-ID for somebody else.
+        let owned = self.restore_owner(file, inode, path)?;
+        // Never set-ID for somebody else, nor by who the image may be a stranger's to, as with tar.
+        if permissions & SET_ID != 0 && !(owned && rustix::process::geteuid().is_root()) {
             permissions &= !SET_ID;
+            complete = false;
         }
+        complete &= owned;
         // A handle on a link or special file can only be named, not used.
         let usable = inode.is_file() || inode.is_dir();
         let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -54,7 +56,10 @@ impl Extraction<'_> {
                 rustix::fs::setxattr(&handle, &name[..], &value, XattrFlags::empty())
             };
             // To some file systems a large one is too much for one file.
-            let large = matches!(done, Err(Errno::NOSPC | Errno::TOOBIG));
+            let large = match done {
+                Err(Errno::NOSPC) => !is_full(file, value.len()),
+                done => done == Err(Errno::TOOBIG),
+            };
             complete &= !large && restored(done, "set an extended attribute of", path)?;
         }
         if !inode.is_symlink() {
@@ -89,6 +94,14 @@ impl Extraction<'_> {
         let done = rustix::fs::chownat(file, c"", ids.0, ids.1, AtFlags::EMPTY_PATH);
         Ok(restored(done, "set the owner of", path)? && uid.is_some() && gid.is_some())
     }
+}
+
+/// Whether the file system that a file is in has no room for so many bytes and what tells of them.
+fn is_full(file: BorrowedFd<'_>, bytes: usize) -> bool {
+    rustix::fs::fstatvfs(file).is_ok_and(|room| {
+        // Some are kept even from root.
+        room.f_bavail <= (bytes as u64).div_ceil(room.f_frsize.max(1))
+    })
 }
 
 /// False if what was tried is not for this caller, whatever its name, or not on this file system:
