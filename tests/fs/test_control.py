@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import faulthandler
+import itertools
 import mmap
 import os
 import shutil
@@ -16,6 +17,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,40 @@ def test_what_mappings_changed_is_committed(mounts: Mounts, empty: Path, where: 
         control.switch(point, "main")
         pages = (point / "dir/pages").read_bytes()[:: mmap.PAGESIZE]
         assert pages == bytes([number + 1]) * (size // mmap.PAGESIZE)
+
+
+def store_until_killed(path: Path) -> int:
+    """Start a process that changes pages of a file through a mapping, again and again."""
+    begun, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        faulthandler.disable()
+        with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            for at in itertools.cycle(range(0, len(mapped), mmap.PAGESIZE)):
+                mapped[at] ^= 1
+                if at == 0:
+                    # Once that is known, nobody listens.
+                    with suppress(BrokenPipeError):
+                        os.write(told, b".")
+    os.close(told)
+    assert os.read(begun, 1) == b"."
+    os.close(begun)
+    return child
+
+
+@pytest.mark.parametrize("order", [control.abort, control.commit])
+def test_who_goes_on_storing_stands_in_nobodys_way(
+    mounts: Mounts, empty: Path, order: Callable[[Path, str], object]
+) -> None:
+    """What is changed while a branch ends is lost with it, and no later order is told of that."""
+    point = mounts.mount(empty, "rw")
+    for number in range(25):
+        control.create(point, f"work-{number}")
+        (point / "pages").write_bytes(bytes(8 * mmap.PAGESIZE))
+        children = [store_until_killed(point / "pages") for _ in range(3)]
+        order(point, f"work-{number}")
+        ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        assert ends == [-signal.SIGBUS] * 3
 
 
 def test_what_mappings_could_not_write_is_not_committed(mounts: Mounts, scratch: Path) -> None:

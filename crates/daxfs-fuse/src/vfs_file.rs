@@ -66,12 +66,10 @@ impl Mounted {
         flags: WriteFlags,
     ) -> Answer<u32> {
         let written = self.write_bytes(node, offset, data, flags);
-        match written {
-            // What belongs to a tree that has ended is lost with it.
-            Err(why) if why != Errno::ESTALE && flags.contains(WriteFlags::FUSE_WRITE_CACHE) => {
-                self.refuse_pages(node, why);
-            }
-            _ => {}
+        if let Err(why) = written
+            && flags.contains(WriteFlags::FUSE_WRITE_CACHE)
+        {
+            self.refuse_pages(node, why);
         }
         written
     }

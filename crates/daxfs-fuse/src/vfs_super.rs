@@ -290,7 +290,8 @@ impl Mounted {
         self.refused().insert(node, why);
     }
 
-    /// Why pages were refused of some file that can be reached by a name; told once.
+    /// Why pages were refused of some file that can be reached by a name; told once. What belongs to
+    /// a tree that has ended is lost with it.
     pub(crate) fn lost_pages(&self) -> Option<Errno> {
         let mut refused = self.refused();
         let lost: Vec<_> = refused.extract_if(|node, _| self.has_name(*node)).collect();
@@ -384,6 +385,7 @@ mod tests {
     use daxfs_core::progress::Progress;
     use daxfs_core::region::{Access, Region, Source};
     use daxfs_core::write::NewInode;
+    use fuser::WriteFlags;
 
     use super::*;
 
@@ -459,6 +461,23 @@ mod tests {
         mounted.refuse_pages(node, Errno::ENOSPC);
         mounted.remove(ROOT, OsStr::new("file"), false).expect("removed");
         assert_eq!(mounted.lost_pages(), None);
+    }
+
+    #[test]
+    fn what_is_refused_of_a_tree_that_has_ended_is_not_lost() {
+        let (_folder, mounted) = mounted();
+        let session = mounted.party().expect("a party");
+        let branch = session.create("branch", MAIN_NAME).expect("made");
+        let tree = mounted.add_tree(branch.clone(), true);
+        let new = NewInode { mode: mode::REGULAR, uid: 0, gid: 0, rdev: 0 };
+        let ino = branch.mknod(ROOT_INO, b"file", &new).expect("made").ino;
+        branch.abort().expect("ended");
+        let node = Node { tag: tree.tag, ino };
+        let written = mounted.write_file(node, 0, b"late", WriteFlags::FUSE_WRITE_CACHE);
+        assert_eq!(written, Err(Errno::ESTALE));
+        assert_eq!(mounted.lost_pages(), None);
+        // The kernel was told, and tells it on.
+        assert!(mounted.has_refused());
     }
 
     #[test]
