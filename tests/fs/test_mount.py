@@ -7,6 +7,7 @@ import ctypes
 import errno
 import mmap
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -355,15 +356,15 @@ def as_user(scratch: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     shutil.copytree(Path(daxfs.__file__).parent, scratch / "lib/daxfs")
 
     def run(
-        program: str, *arguments: Path, path: str | None = None
+        program: str, *arguments: str | Path, path: str | None = None, user: int = 65534
     ) -> subprocess.CompletedProcess[str]:
         setpriv = shutil.which("setpriv") or "setpriv"
-        user = [setpriv, "--reuid=65534", "--regid=65534", "--clear-groups"]
+        become = [setpriv, f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         environment = {**os.environ, "PYTHONPATH": str(scratch / "lib")}
         if path is not None:
             environment["PATH"] = path
         return subprocess.run(
-            [*user, "/usr/bin/python3", "-c", program, *arguments],
+            [*become, "/usr/bin/python3", "-c", program, *arguments],
             env=environment,
             capture_output=True,
             text=True,
@@ -394,6 +395,43 @@ def test_an_ordinary_user_mounts(
     )
     done = as_user(program, image, point)
     assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+
+
+def test_a_server_short_of_threads_serves_with_fewer_or_says_so(
+    mounts: Mounts,
+    tree: Path,
+    install: Callable[[str, str], str],
+    as_user: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """Whoever was told that the mount answers gets answers."""
+    install("fusermount3", "fuse3")
+    os.chmod("/dev/fuse", 0o666)
+    image, point = mounts.build(tree), mounts.point()
+    program = (
+        "import os, resource, sys, daxfs\n"
+        "kind, source, point, limit = resource.RLIMIT_NPROC, *sys.argv[1:]\n"
+        "unlimited = resource.getrlimit(kind)\n"
+        "resource.setrlimit(kind, (int(limit), unlimited[1]))\n"
+        "try:\n"
+        "    daxfs.mount(source, point, 'threads=16')\n"
+        "except OSError as error:\n"
+        "    sys.exit(f'refused: {error}')\n"
+        "resource.setrlimit(kind, unlimited)\n"
+        "assert os.listdir(point)\n"
+        "daxfs.unmount(point)\n"
+    )
+    refused = []
+    # Each another one: what has ended counts until somebody looks after it.
+    users = [known.pw_uid for known in pwd.getpwall() if known.pw_uid]
+    for limit, user in zip([*range(1, len(users)), 100], users, strict=True):
+        os.chown(point, user, user)
+        done = as_user(program, image, point, str(limit), user=user)
+        refused.append(done.returncode != 0)
+        assert done.stderr.startswith("refused: " if refused[-1] else ""), (limit, done.stderr)
+        assert "died" not in done.stderr
+        assert not point.is_mount()
+    assert refused[0]
+    assert not refused[-1], done.stderr
 
 
 def test_an_ordinary_user_is_told_what_is_missing(

@@ -2,6 +2,7 @@
 //! Threads beside those that serve.
 
 use std::convert::Infallible;
+use std::ops::RangeInclusive;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
@@ -23,8 +24,26 @@ impl Beside {
     ) -> Result<()> {
         let (line, until) = channel();
         let started = Builder::new().name(name.into()).spawn(move || work(&until));
-        self.0.push((line, started.map_err(Error::io("start a thread for", name))?));
+        self.0.push((line, started.map_err(Error::io("start", format!("thread {name}")))?));
         Ok(())
+    }
+
+    /// How many threads can be started, if there is room for as many as `wanted` begins with;
+    /// limits may leave none for as many as it ends with.
+    pub(crate) fn room(wanted: RangeInclusive<usize>) -> Result<usize> {
+        let mut tried = Self::default();
+        while tried.0.len() < *wanted.end() {
+            // They end when all of them have been started.
+            let wait = |until: &Until| while until.recv().is_ok() {};
+            match tried.start("daxfs-fuse", wait) {
+                Err(error) if tried.0.len() < *wanted.start() => return Err(error),
+                Err(_) => break,
+                Ok(()) => {}
+            }
+        }
+        let room = tried.0.len();
+        tried.end();
+        Ok(room)
     }
 
     /// Waits until they have ended, and let go of what they held.

@@ -84,10 +84,7 @@ pub fn background(
         pipe.map_err(|errno| Failure::from(&Error::io("open", "a pipe")(errno)))?;
     // SAFETY: the child runs `child`, which never returns to the caller's code.
     match unsafe { libc::fork() } {
-        -1 => {
-            let error = std::io::Error::last_os_error();
-            Err(Failure::from(&Error::io("fork", "a server")(error)))
-        }
+        -1 => Err(cannot_fork()),
         0 => {
             drop(line);
             child(keep, answer, serve)
@@ -111,27 +108,34 @@ pub fn background(
 }
 
 fn child(keep: Option<RawFd>, answer: OwnedFd, serve: impl FnOnce(Waiting) -> Result<()>) -> ! {
+    let kept = answer.as_raw_fd();
+    let waiting = Waiting(Arc::new(Mutex::new(Some(answer))));
     let _ = rustix::process::setsid();
     // SAFETY: as above; the session's leader leaves, so no terminal can become the server's.
     match unsafe { libc::fork() } {
         0 => {}
-        -1 => leave(1),
+        -1 => {
+            waiting.say(cannot_fork().encode().as_bytes());
+            leave(1)
+        }
         _ => leave(0),
     }
     let _ = std::env::set_current_dir("/");
-    close_others(keep, answer.as_raw_fd());
-    let status = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let waiting = Waiting(Arc::new(Mutex::new(Some(answer))));
-        match serve(waiting.clone()) {
-            Ok(()) => 0,
-            Err(error) => {
-                log::error!("{error}");
-                waiting.say(Failure::from(&error).encode().as_bytes());
-                1
-            }
+    close_others(keep, kept);
+    let status = std::panic::catch_unwind(AssertUnwindSafe(|| match serve(waiting.clone()) {
+        Ok(()) => 0,
+        Err(error) => {
+            log::error!("{error}");
+            waiting.say(Failure::from(&error).encode().as_bytes());
+            1
         }
     }));
     leave(status.unwrap_or(101))
+}
+
+fn cannot_fork() -> Failure {
+    let error = std::io::Error::last_os_error();
+    Failure::from(&Error::io("fork", "a server")(error))
 }
 
 /// Ends the process without the exit handlers of the program that it was forked from.

@@ -37,6 +37,10 @@ use crate::vfs_super::{Mounted, Setup};
 /// next request while they answer. Nobody waits behind a reader whose memory is slow, then.
 const DEFAULT_THREADS_MAX: usize = 16;
 
+/// Threads beside those that serve, at most: for orders or for reading ahead, for syncing, and for
+/// signals.
+const BESIDE: usize = 3;
+
 /// How long a server that was told to end waits for files that are still open.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -101,10 +105,11 @@ impl Mount {
     fn serve(&self, waiting: Waiting) -> Result<()> {
         let (setup, mut made) = self.open()?;
         let defers = setup.writes && setup.image.region().durability() == Durability::File;
-        let served = self.attach(setup.writes).and_then(|(device, place)| {
+        let served = self.room().and_then(|threads| {
+            let (device, place) = self.attach(setup.writes)?;
             let mounted = Arc::new(Mounted::new(setup, place));
             // Nobody else would answer.
-            self.answer(device, &mounted, defers, waiting, &mut made)
+            self.answer(device, &mounted, threads, defers, waiting, &mut made)
                 .inspect_err(|_| drop(mounted.place.detach()))
         });
         if let Some(branch) = made {
@@ -134,12 +139,13 @@ impl Mount {
         &self,
         device: OwnedFd,
         mounted: &Arc<Mounted>,
+        threads: usize,
         defers: bool,
         waiting: Waiting,
         made: &mut Option<Branch>,
     ) -> Result<()> {
         let mut config = fuser::Config::default();
-        config.n_threads = Some(self.threads());
+        config.n_threads = Some(threads);
         config.clone_fd = true;
         let (orders, taken) = channel();
         let (readahead, files) = mounted.immutable.then(Readahead::new).unzip();
@@ -181,7 +187,7 @@ impl Mount {
         log::info!("{}: {} mounted", self.mountpoint.display(), self.source);
         // The library opens the device for each thread when it begins to serve. That must not fail
         // once somebody was told that the mount answers.
-        let spare: Vec<OwnedFd> = (1..self.threads())
+        let spare: Vec<OwnedFd> = (1..threads)
             .map(|_| rustix::io::fcntl_dupfd_cloexec(&session, 0))
             .collect::<std::result::Result<_, _>>()
             .map_err(Error::io("serve", &self.mountpoint))?;
@@ -264,9 +270,12 @@ impl Mount {
         }
     }
 
-    fn threads(&self) -> usize {
+    /// How many threads can serve. The library starts them when somebody was told that the mount
+    /// answers already, and what is mounted may take a process to be taken away again.
+    fn room(&self) -> Result<usize> {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.options.threads.unwrap_or((processors + 1).min(DEFAULT_THREADS_MAX))
+        let most = self.options.threads.unwrap_or((processors + 1).min(DEFAULT_THREADS_MAX));
+        Ok(Beside::room(BESIDE + 1..=BESIDE + most)? - BESIDE)
     }
 
     /// The source as /proc/mounts shows it.
