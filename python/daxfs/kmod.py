@@ -285,7 +285,8 @@ def build(
     target : str or os.PathLike
         The directory that ``daxfs.ko`` goes to.
     release : str, optional
-        The kernel to build for, as ``uname -r`` prints it; the running one if left out.
+        The kernel to build for, as ``uname -r`` prints it; if left out, that of `headers`, or the
+        running one.
     headers : str, optional
         The kernel's build directory; that of `release` if left out.
 
@@ -299,13 +300,13 @@ def build(
     BackingError
         Compiler, make or the kernel's headers are missing, or it does not build.
     """
-    with _built(release, headers) as (directory, _):
+    with _built(release, headers) as (directory, _, _):
         module = Path(target) / "daxfs.ko"
         shutil.copy(directory / "daxfs.ko", module)
     return module
 
 
-def install(*, release: str | None = None, headers: str | None = None) -> None:
+def install(*, release: str | None = None, headers: str | None = None) -> str:
     """Build the module and install it where modprobe finds it.
 
     Parameters
@@ -313,18 +314,27 @@ def install(*, release: str | None = None, headers: str | None = None) -> None:
     release, headers : str, optional
         As for `build`.
 
+    Returns
+    -------
+    str
+        The kernel it is for, as ``uname -r`` prints it.
+
     Raises
     ------
     BackingError
         As for `build`, or the modules' directory cannot be written.
     """
-    with _built(release, headers) as (directory, variables):
+    with _built(release, headers) as (directory, variables, release):
         _run(["make", "-s", "-C", str(directory), *variables, "install"], "run it as root")
+    return release
 
 
 @contextmanager
-def _built(release: str | None, headers: str | None) -> Iterator[tuple[Path, list[str]]]:
-    """Build the module; give its directory, and what make is told of the kernel."""
+def _built(release: str | None, headers: str | None) -> Iterator[tuple[Path, list[str], str]]:
+    """Build the module; give its directory, what make is told of the kernel, and its release."""
+    if headers is not None:
+        headers = os.path.abspath(headers)
+        release = _release_of(headers, release)
     release = release or os.uname().release
     headers = headers or f"/lib/modules/{release}/build"
     if not Path(headers, "Makefile").exists():
@@ -332,10 +342,13 @@ def _built(release: str | None, headers: str | None) -> Iterator[tuple[Path, lis
             f"{headers}: no headers of this kernel",
             f"install them, on Debian with apt install linux-headers-{release}",
         )
-    place = tempfile.gettempdir()
-    if re.search(r"[\s:%]", place):
-        what = f"{place}: kernels do not build in directories whose names have blanks, : or %"
-        raise _lacks(what, "set TMPDIR to another one", errno.EINVAL)
+    for place, advice in (
+        (tempfile.gettempdir(), "set TMPDIR to another one"),
+        (headers, "give another path to it"),
+    ):
+        if re.search(r"[\s:%]", place):
+            what = f"{place}: kernels do not build in directories whose names have blanks, : or %"
+            raise _lacks(what, advice, errno.EINVAL)
     if shutil.which("make") is None or shutil.which("gcc") is None:
         raise _lacks("make or gcc is missing", "install them, on Debian with apt install gcc make")
     with tempfile.TemporaryDirectory(prefix="daxfs-") as scratch:
@@ -343,7 +356,19 @@ def _built(release: str | None, headers: str | None) -> Iterator[tuple[Path, lis
             Path(scratch, name).write_text(text)
         variables = [f"KVER={release}", f"KDIR={headers}"]
         _run(["make", "-s", "-C", scratch, *variables], "the messages above say why")
-        yield Path(scratch), variables
+        yield Path(scratch), variables, release
+
+
+def _release_of(headers: str, wanted: str | None) -> str | None:
+    """Return the kernel that a build directory is of, as far as it says so."""
+    try:
+        found = Path(headers, "include/config/kernel.release").read_text().strip()
+    except OSError:
+        return wanted
+    if wanted not in (None, found):
+        what = f"{headers}: the headers of {found}, not of {wanted}"
+        raise _lacks(what, f"give --release {found}, or other headers", errno.EINVAL)
+    return found
 
 
 def _lacks(what: str, advice: str, number: int = errno.ENOENT) -> DaxfsError:

@@ -269,6 +269,42 @@ def test_a_directory_that_kbuild_cannot_work_in_is_named(
     assert b"set TMPDIR" in done.stderr
 
 
+@pytest.fixture
+def headers(tmp_path: Path) -> Path:
+    """Return what looks like another kernel's build directory."""
+    directory = tmp_path / "headers"
+    (directory / "include/config").mkdir(parents=True)
+    (directory / "include/config/kernel.release").write_text("1.2.3-other\n")
+    (directory / "Makefile").write_text("modules:\n\t@echo $(M) >$(M)/daxfs.ko\nmodules_install:\n")
+    return directory
+
+
+def test_headers_may_be_named_from_where_one_is(
+    run: Run, headers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = headers.parent
+    monkeypatch.chdir(top)
+    run("daxfs", "module", "build", "--headers", headers.name)
+    assert (top / "daxfs.ko").exists()
+    blank = headers.rename(top / "a b")
+    done = run("daxfs", "module", "build", "--headers", blank, status=1)
+    assert b"give another path" in done.stderr
+
+
+def test_headers_say_what_kernel_they_are_of(run: Run, headers: Path, tmp_path: Path) -> None:
+    tool = tmp_path / "bin/depmod"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/asked\n')
+    tool.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tool.parent}:{os.environ['PATH']}"}
+    done = run("daxfs", "module", "install", "--headers", headers, env=env)
+    assert done.stdout == b"installed for 1.2.3-other\n"
+    assert (tmp_path / "asked").read_text() == "-a 1.2.3-other\n"
+    other = ("--headers", headers, "--release", "4.5.6")
+    done = run("daxfs", "module", "install", *other, status=1, env=env)
+    assert b"the headers of 1.2.3-other, not of 4.5.6" in done.stderr
+
+
 def test_the_status_is_told(run: Run) -> None:
     loaded = "daxfs" in Path("/proc/filesystems").read_text()
     done = run("daxfs", "module", "status", status=0 if loaded else 1)

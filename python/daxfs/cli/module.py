@@ -45,8 +45,9 @@ def install(release: str | None, headers: str | None) -> None:
     """Build it and install it where modprobe finds it."""
     from .. import kmod
 
-    kmod.install(release=release, headers=headers)
-    Output().line(f"installed for {release or os.uname().release}; daxfs module load loads it")
+    done = f"installed for {kmod.install(release=release, headers=headers)}"
+    is_running = done.endswith(f" {os.uname().release}")
+    Output().line(f"{done}; daxfs module load loads it" if is_running else done)
 
 
 @command.command()
