@@ -370,10 +370,14 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         maxdepth: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Copy files to the host, and with `recursive` directories; where to is as for `copy`."""
+        """Copy files to the host, and with `recursive` directories; where to is as for `copy`.
+
+        A link to a directory that is asked for is copied as the directory; one below is not
+        entered.
+        """
         if not (isinstance(rpath, list) and isinstance(lpath, list)):
             lpath = make_path_posix(lpath)
-            sources = self._sources(rpath, recursive, maxdepth)
+            sources = self._sources(rpath, recursive, maxdepth, follow=True)
             targets = self._placed(sources, rpath, lpath, os.path.isdir)
             if not isinstance(lpath, list):
                 _check_inside(lpath, targets)
@@ -454,9 +458,20 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         # A name that is there means itself, whatever characters are in it.
         return has_magic(self._strip_protocol(path)) and not self.exists(path)
 
-    def _expand(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> list[str]:
-        """Return the names that a path, or a list, stands for; links are not entered."""
+    def _expand(
+        self,
+        path: Any,
+        recursive: bool = False,
+        maxdepth: int | None = None,
+        *,
+        follow: bool = False,
+    ) -> list[str]:
+        """Return the names that a path, or a list, stands for.
+
+        Links are not entered, but for those that are named, with `follow`.
+        """
         names: set[str] = set()
+        named = {self._strip_protocol(one) for one in (path if isinstance(path, list) else [path])}
         for one in path if isinstance(path, list) else [path]:
             if self._is_glob(one):
                 names.update(self.expand_path([one], recursive, maxdepth))
@@ -467,13 +482,17 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         if not recursive:
             return sorted(names)
         links = {name for name in names if self._tree.lstat(name).is_symlink()}
+        if follow:
+            links -= named
         return sorted(
             name for name in names if links.isdisjoint(map(str, PurePosixPath(name).parents))
         )
 
-    def _sources(self, path: Any, recursive: bool, maxdepth: int | None) -> list[str]:
+    def _sources(
+        self, path: Any, recursive: bool, maxdepth: int | None, *, follow: bool = False
+    ) -> list[str]:
         """Return the names to copy, without the directories that are not copied whole."""
-        names = self._expand(path, recursive, maxdepth)
+        names = self._expand(path, recursive, maxdepth, follow=follow)
         if isinstance(path, list) or (recursive and maxdepth is None):
             return names
         is_dir = self._is_real_dir if recursive else self.isdir

@@ -310,6 +310,18 @@ class TestWriting:
         assert not files.info("plain")["islink"]
         assert files.cat("plain") == b"data"
 
+    @pytest.mark.parametrize("what", ["to_dir", "to_dir/", "more"])
+    def test_links_that_are_named_are_taken_out_as_directories(
+        self, path: Path, tmp_path: Path, what: str
+    ) -> None:
+        files = linked(path)
+        files.rm("more/dangling")
+        with files._changing() as branch:
+            branch.extract(tmp_path / "tree", "/")
+        HOST.get(f"{tmp_path}/tree/{what}", f"{tmp_path}/theirs", recursive=True)
+        files.get(what, f"{tmp_path}/ours", recursive=True)
+        assert copied(tmp_path / "ours") == copied(tmp_path / "theirs")
+
     def test_a_file_is_not_copied_onto_itself(self, path: Path) -> None:
         files = linked(path)
         with files._changing() as branch:
