@@ -28,7 +28,7 @@ impl Extraction<'_> {
         let mut permissions = inode.mode & 0o7777;
         let mut complete = true;
         let owned = self.restore_owner(file, inode, path)?;
-        // Never set-ID for somebody else, nor by who the image may be a stranger's to, as with tar.
+        // Never set-ID for somebody else; and what may be a stranger's only root makes set-ID, as tar.
         if permissions & SET_ID != 0 && !(owned && rustix::process::geteuid().is_root()) {
             permissions &= !SET_ID;
             complete = false;
