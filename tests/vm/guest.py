@@ -30,7 +30,7 @@ from vmconfig import DEBUG
 KERNEL_FAULT = re.compile(
     r"Kernel panic|BUG:|Oops:|general protection fault|WARNING:|KASAN:|UBSAN:"
     r"|INFO: task .* blocked|possible (?:circular|recursive) locking|kmemleak: \d+ new"
-    r"|VM_FAULT_OOM leaked|: bad p[a-z4]+ "
+    r"|VM_FAULT_OOM leaked"
 )
 
 
