@@ -350,8 +350,13 @@ def test_in_the_foreground_ctrl_c_ends_it(mounts: Mounts, tree: Path) -> None:
 
 
 @pytest.fixture
-def as_user(scratch: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a program of Python as an ordinary user."""
+def as_user(
+    scratch: Path, install: Callable[[str, str], str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program of Python as an ordinary user, who may mount."""
+    install("fusermount3", "fuse3")
+    # As udev makes it.
+    os.chmod("/dev/fuse", 0o666)
     # The interpreter of the tests may lie where only root may look.
     shutil.copytree(Path(daxfs.__file__).parent, scratch / "lib/daxfs")
 
@@ -375,14 +380,8 @@ def as_user(scratch: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 def test_an_ordinary_user_mounts(
-    mounts: Mounts,
-    tree: Path,
-    install: Callable[[str, str], str],
-    as_user: Callable[..., subprocess.CompletedProcess[str]],
+    mounts: Mounts, tree: Path, as_user: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    install("fusermount3", "fuse3")
-    # As udev makes it.
-    os.chmod("/dev/fuse", 0o666)
     point = mounts.point()
     (tree / "for all").write_text("hello")
     image = mounts.build(tree)
@@ -398,14 +397,9 @@ def test_an_ordinary_user_mounts(
 
 
 def test_a_server_short_of_threads_serves_with_fewer_or_says_so(
-    mounts: Mounts,
-    tree: Path,
-    install: Callable[[str, str], str],
-    as_user: Callable[..., subprocess.CompletedProcess[str]],
+    mounts: Mounts, tree: Path, as_user: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     """Whoever was told that the mount answers gets answers."""
-    install("fusermount3", "fuse3")
-    os.chmod("/dev/fuse", 0o666)
     image, point = mounts.build(tree), mounts.point()
     program = (
         "import os, resource, sys, daxfs\n"
