@@ -144,6 +144,24 @@ fn leave(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Keeps the buffers for requests out of the heaps, where all of a buffer comes to be used.
+///
+/// The library has one of 16 MiB for each thread, of which requests touch 1 MiB at most. It gives
+/// the first back early, and by default the C library's allocator then takes such sizes from
+/// heaps, where it may have to zero them itself.
+pub(crate) fn map_large_buffers() {
+    #[cfg(target_env = "gnu")]
+    for (limit, size) in [
+        // More than an answer takes, and less than a buffer.
+        (libc::M_MMAP_THRESHOLD, 4 << 20),
+        // Twice that, as the allocator keeps it by itself.
+        (libc::M_TRIM_THRESHOLD, 8 << 20),
+    ] {
+        // SAFETY: changes limits of the allocator, which it allows at any time.
+        unsafe { libc::mallopt(limit, size) };
+    }
+}
+
 /// Gives the standard streams to /dev/null and closes every other descriptor but two.
 fn close_others(keep: Option<RawFd>, answer: RawFd) {
     if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {

@@ -147,6 +147,7 @@ impl Mount {
         let mut config = fuser::Config::default();
         config.n_threads = Some(threads);
         config.clone_fd = true;
+        daemon::map_large_buffers();
         let (orders, taken) = channel();
         let (readahead, files) = mounted.immutable.then(Readahead::new).unzip();
         let fuse = Fuse { mounted: Arc::clone(mounted), orders: Mutex::new(orders), readahead };
