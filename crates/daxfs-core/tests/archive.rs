@@ -83,17 +83,16 @@ fn attributes_of_any_name_are_taken() {
     for name in ["user.plain", "user.caf\u{e9} a=b%3Dc%25", "user.%C3%A9"] {
         common::set_xattr(&tree.path().join("file"), name, name.as_bytes());
     }
+    // Names are bytes.
+    let name = OsStr::from_bytes(b"user.\xff");
+    common::set_xattr(&tree.path().join("file"), name, b"\0\xff\n");
+    // The same, where records are of a long name and a long target, too.
+    let long = "l".repeat(100);
+    fs::rename(tree.path().join("file"), tree.path().join(&long)).unwrap();
+    std::os::unix::fs::symlink("t".repeat(200), tree.path().join("link")).unwrap();
     let archive = out.path().join("archive");
     gnu_tar(tree.path(), &archive, &PAX);
     assert_same(&archive, tree.path(), Without::default());
-    // Keywords that are not UTF-8, as GNU tar writes them then, are not read.
-    rustix::fs::setxattr(
-        tree.path().join("file"),
-        OsStr::from_bytes(b"user.\xff"),
-        b"\0\xff\n",
-        rustix::fs::XattrFlags::empty(),
-    )
-    .unwrap();
     for headers in ["SCHILY", "LIBARCHIVE", "ALL"] {
         let option = format!("--options=pax:xattrheader={headers}");
         archive_with("bsdtar", tree.path(), &archive, &["--format=pax", "--xattrs", &option]);

@@ -48,7 +48,6 @@ fn damaged_archives_are_refused() {
     );
     assert_eq!(records(b"10 path=x\n?"), "test: a PAX header at 0x0 that makes no sense");
     assert_eq!(records(b"13 size=many\n"), "test: PAX record size is not a number");
-    assert!(records(b"8 \xff=abc\n").contains("invalid UTF-8 in PAX key"));
     let global = |records| {
         let records = pax_records(records);
         message(Writer::default().entry(EntryType::XGlobalHeader, "g", "", &records).end())

@@ -5,7 +5,9 @@
 #[path = "common/trees.rs"]
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -134,6 +136,7 @@ fn an_archive_comes_back_as_it_was() {
     let tree = common::tree();
     // bsdtar reads -1.5 seconds as -0.5.
     common::set_mtime(&tree.path().join("set-id"), -2, 0);
+    common::set_xattr(&tree.path().join("set-id"), OsStr::from_bytes(b"user.\xff"), b"\xff");
     let out = TempDir::new().unwrap();
     let view = build_image(Input::Directory(tree.path().into()), out.path().join("image"));
     let mut first = Vec::new();

@@ -5,7 +5,7 @@ use tar_core::parse::{Limits, ParseEvent, ParsedEntry, Parser};
 use tar_core::{Header, SparseEntry};
 
 use super::Attributes;
-use super::pax::Records;
+use super::pax::{Records, mask_keywords};
 use super::spool::Archive;
 use crate::error::{Error, InputProblem, Result};
 use crate::format::{TARGET_MAX, device, mode};
@@ -89,6 +89,7 @@ impl Reader {
         loop {
             let start = *at;
             archive.window(start, len, window)?;
+            let unmasked = mask_keywords(window);
             let bad = |reason: String| damaged(archive, reason);
             let event = parser.parse(window).map_err(|error| {
                 let is_tar = Header::from_bytes(window.first_chunk().expect("at least one block"));
@@ -137,7 +138,8 @@ impl Reader {
                 }
             };
             let position = start + consumed as u64;
-            let records = Records::parse(&[global, entry.pax.unwrap_or_default()])
+            let own = unmasked.as_deref().or(entry.pax).unwrap_or_default();
+            let records = Records::parse(&[global, own])
                 .ok_or_else(|| bad(format!("a PAX header at {start:#x} that makes no sense")))?;
             records.number("size").map_err(bad)?;
             let stored = match entry.entry_type.to_byte() {

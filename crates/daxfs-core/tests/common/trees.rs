@@ -32,8 +32,8 @@ pub(crate) fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) {
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
-pub(crate) fn set_xattr(path: &Path, name: &str, value: &[u8]) {
-    rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()).unwrap();
+pub(crate) fn set_xattr(path: &Path, name: impl AsRef<OsStr>, value: &[u8]) {
+    rustix::fs::lsetxattr(path, name.as_ref(), value, XattrFlags::empty()).unwrap();
 }
 
 /// One of everything that an image, a directory and a tar archive can hold alike. Only what
