@@ -9,12 +9,11 @@ use daxfs_core::build::{self as engine, BuildOptions, Input, Output, Summary};
 use daxfs_core::layout::Shape;
 use daxfs_core::source::{Exclude, Selection};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 use uuid::Uuid;
 
 use crate::error::{Result, pairs};
 use crate::image::Span;
-use crate::paths::{HostPath, ImagePath, ImageSource};
+use crate::paths::{HostPath, ImagePath, ImageSource, PathText};
 use crate::progress::watch;
 use crate::tree::Tree;
 
@@ -89,7 +88,8 @@ impl Options {
 }
 
 /// What was built, or would be.
-#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[derive(PartialEq, Eq, Hash)]
 pub(crate) struct BuildResult {
     /// Regular files.
     files: u64,
@@ -108,21 +108,19 @@ pub(crate) struct BuildResult {
     /// Bytes of the whole image.
     size: u64,
     /// Its regions.
-    spans: Vec<Py<Span>>,
+    spans: Vec<Span>,
     /// Its identity; none for a plan without one, as it depends on the contents.
     uuid: Option<String>,
     /// Paths that were left out, and why.
-    skipped: Vec<(Py<PyString>, String)>,
+    skipped: Vec<(PathText, String)>,
     /// Descriptor of the DMA buffer, which is the caller's to close: a number of the process that
     /// built it.
     fd: Option<i32>,
 }
 
 impl BuildResult {
-    fn new(py: Python<'_>, summary: Summary) -> Result<Self> {
-        let spans = summary.spans.iter().map(|span| Py::new(py, Span::from(span)));
-        let skipped = pairs(py, &summary.skipped)?;
-        Ok(Self {
+    fn new(summary: Summary) -> Self {
+        Self {
             files: summary.files,
             directories: summary.directories,
             symlinks: summary.symlinks,
@@ -131,11 +129,11 @@ impl BuildResult {
             data_bytes: summary.data_bytes,
             metadata_bytes: summary.metadata_bytes,
             size: summary.total_size,
-            spans: spans.collect::<PyResult<_>>()?,
+            spans: summary.spans.iter().map(Span::from).collect(),
             uuid: summary.uuid.map(|uuid| uuid.hyphenated().to_string()),
-            skipped: skipped.into_iter().map(|(path, why)| (path.unbind(), why)).collect(),
+            skipped: pairs(&summary.skipped),
             fd: summary.buffer.map(IntoRawFd::into_raw_fd),
-        })
+        }
     }
 }
 
@@ -149,18 +147,23 @@ type Fields<'a> = (
     u64,
     u64,
     u64,
-    &'a [Py<Span>],
+    Vec<Span>,
     Option<&'a str>,
-    &'a [(Py<PyString>, String)],
+    &'a [(PathText, String)],
     Option<i32>,
 );
 
 #[pymethods]
 impl BuildResult {
+    fn __repr__(&self) -> String {
+        let Self { files, directories, size, .. } = self;
+        format!("<BuildResult of {files} files, {directories} directories: {size} bytes>")
+    }
+
     fn __getnewargs__(&self) -> Fields<'_> {
         let Self { files, directories, symlinks, specials, hard_links, .. } = *self;
         let Self { data_bytes, metadata_bytes, size, fd, .. } = *self;
-        let (spans, uuid, skipped) = (&self.spans[..], self.uuid.as_deref(), &self.skipped[..]);
+        let (spans, uuid, skipped) = (self.spans.clone(), self.uuid.as_deref(), &self.skipped[..]);
         (
             files,
             directories,
@@ -190,5 +193,5 @@ pub(crate) fn build(
     let options = options.convert(dry_run)?;
     let work = if dry_run { engine::plan } else { engine::build };
     let summary = watch(py, watcher, |progress| work(&options, progress))?;
-    BuildResult::new(py, summary)
+    Ok(BuildResult::new(summary))
 }

@@ -13,7 +13,8 @@ use crate::paths::ImageSource;
 use crate::progress::watch;
 
 /// One contradiction between an image and the format.
-#[pyclass(frozen, new = "from_fields", module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, from_py_object, new = "from_fields", module = "daxfs._daxfs")]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Finding {
     /// `error` or `warning`.
     #[pyo3(get)]
@@ -68,14 +69,15 @@ impl Finding {
 }
 
 /// What a proof found and what it looked at.
-#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Report {
     /// Errors, whether or not they are listed.
     errors: u64,
     /// Warnings, whether or not they are listed.
     warnings: u64,
     /// The findings; hostile images could have endlessly many, so their number is bounded.
-    findings: Vec<Py<Finding>>,
+    findings: Vec<Finding>,
     /// Inodes examined.
     inodes: u64,
     /// Directories among them.
@@ -92,10 +94,13 @@ pub(crate) struct Report {
 
 #[pymethods]
 impl Report {
-    #[expect(clippy::type_complexity, reason = "the fields, in order")]
-    fn __getnewargs__(&self) -> (u64, u64, &[Py<Finding>], u64, u64, u64, u64, u64, u64) {
+    fn __repr__(&self) -> String {
+        format!("<Report {} errors, {} warnings>", self.errors, self.warnings)
+    }
+
+    fn __getnewargs__(&self) -> (u64, u64, Vec<Finding>, u64, u64, u64, u64, u64, u64) {
         let Self { errors, warnings, inodes, directories, files, symlinks, dirents, .. } = *self;
-        let (findings, data_bytes) = (&self.findings[..], self.data_bytes);
+        let (findings, data_bytes) = (self.findings.clone(), self.data_bytes);
         (errors, warnings, findings, inodes, directories, files, symlinks, dirents, data_bytes)
     }
 }
@@ -146,13 +151,11 @@ pub(crate) fn validate(
         let depth = if data { Depth::Data } else { Depth::Metadata };
         engine::validate_watched(&region, depth, progress)
     })?;
-    let findings = report.findings.list().iter();
-    let findings: PyResult<_> = findings.map(|found| Py::new(py, Finding::from(found))).collect();
     let counts = report.counts;
     Ok(Report {
         errors: report.findings.errors(),
         warnings: report.findings.warnings(),
-        findings: findings?,
+        findings: report.findings.list().iter().map(Finding::from).collect(),
         inodes: counts.inodes,
         directories: counts.directories,
         files: counts.files,

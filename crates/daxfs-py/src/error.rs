@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 
-use crate::paths::decode;
+use crate::paths::{PathText, decode};
 
 /// What a function of the module can fail with.
 pub(crate) enum Failure {
@@ -112,19 +112,14 @@ fn details<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyDict>> 
         | Error::Busy { name, .. }
         | Error::ReadOnly { name, .. }
         | Error::BranchExists { name } => details.set_item("branch", name)?,
-        Error::Input { problems } => details.set_item("problems", pairs(py, problems)?)?,
+        Error::Input { problems } => details.set_item("problems", &pairs(problems))?,
         _ => {}
     }
     Ok(details)
 }
 
 /// Problems of a builder's input as pairs of path and reason.
-pub(crate) fn pairs<'py>(
-    py: Python<'py>,
-    problems: &[InputProblem],
-) -> PyResult<Vec<(Bound<'py, PyString>, String)>> {
-    problems
-        .iter()
-        .map(|problem| Ok((decode(py, &problem.path)?, problem.reason.clone())))
-        .collect()
+pub(crate) fn pairs(problems: &[InputProblem]) -> Vec<(PathText, String)> {
+    let pair = |problem: &InputProblem| (PathText(problem.path.clone()), problem.reason.clone());
+    problems.iter().map(pair).collect()
 }

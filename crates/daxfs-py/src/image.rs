@@ -24,8 +24,8 @@ use crate::tree::{Source, Tree};
 use crate::workers::share;
 
 /// A named range of bytes in an image.
-#[pyclass(frozen, eq, hash, get_all, new = "from_fields", module = "daxfs._daxfs")]
-#[derive(PartialEq, Eq, Hash)]
+#[pyclass(frozen, eq, hash, get_all, from_py_object, new = "from_fields", module = "daxfs._daxfs")]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Span {
     /// What lies there.
     name: String,
@@ -380,7 +380,8 @@ impl Image {
 }
 
 /// What maintenance did.
-#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Maintained {
     /// Parties that had died.
     dead_openers: u64,
@@ -404,6 +405,10 @@ pub(crate) struct Maintained {
 
 #[pymethods]
 impl Maintained {
+    fn __repr__(&self) -> String {
+        format!("<Maintained {} records, {} bytes>", self.records, self.bytes)
+    }
+
     fn __getnewargs__(&self) -> (u64, u64, u64, u64, u64, u64, u64, Option<u32>, bool) {
         let Self { dead_openers, broken_holds, records, bytes, leaked_bytes, .. } = *self;
         let Self { folded_layers, kept_records, reader, busy, .. } = *self;

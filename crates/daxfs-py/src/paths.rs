@@ -38,6 +38,28 @@ impl FromPyObject<'_, '_> for ImagePath {
     }
 }
 
+/// A path or name that a record holds.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PathText(pub(crate) Vec<u8>);
+
+impl<'py> IntoPyObject<'py> for &PathText {
+    type Target = PyString;
+    type Output = Bound<'py, PyString>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        decode(py, &self.0)
+    }
+}
+
+impl FromPyObject<'_, '_> for PathText {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        Ok(Self(encode(&*object.cast::<PyString>()?)?))
+    }
+}
+
 /// A path of the host, from `str`, `bytes` or `os.PathLike`.
 pub(crate) struct HostPath(pub(crate) PathBuf);
 

@@ -14,8 +14,8 @@ use crate::error::Result;
 use crate::paths::decode;
 
 /// Attributes of a file, named as in `os.stat_result`.
-#[pyclass(frozen, eq, hash, new = "from_fields", module = "daxfs._daxfs")]
-#[derive(PartialEq, Eq, Hash)]
+#[pyclass(frozen, eq, hash, from_py_object, new = "from_fields", module = "daxfs._daxfs")]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Stat {
     /// Type and permissions.
     #[pyo3(get)]

@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use daxfs_core::Error;
-use daxfs_core::base::Inode;
 use daxfs_core::changes::{PathChange as Change, between};
 use daxfs_core::diff::{self, DiffOptions};
 use daxfs_core::dump::{self as dumping, DumpFormat, DumpOptions};
@@ -18,17 +17,17 @@ use daxfs_core::patient::Patient;
 use daxfs_core::region::{Access, Region};
 use daxfs_core::view::Links;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
 use crate::error::Result;
 use crate::image::Image;
-use crate::paths::{HostPath, ImagePath, ImageSource, decode};
+use crate::paths::{HostPath, ImagePath, ImageSource, PathText, decode};
 use crate::progress::watch;
 use crate::stat::Stat;
 use crate::tree::Tree;
 
 /// What was taken out of an image.
-#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[derive(PartialEq, Eq, Hash)]
 pub(crate) struct ExtractResult {
     /// Entries made.
     entries: u64,
@@ -40,6 +39,10 @@ pub(crate) struct ExtractResult {
 
 #[pymethods]
 impl ExtractResult {
+    fn __repr__(&self) -> String {
+        format!("<ExtractResult {} entries, {} bytes>", self.entries, self.bytes)
+    }
+
     fn __getnewargs__(&self) -> (u64, u64, u64) {
         (self.entries, self.bytes, self.unrestored)
     }
@@ -110,10 +113,11 @@ pub(crate) fn extract_tar(
 }
 
 /// One difference between an image and a directory.
-#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[derive(PartialEq, Eq, Hash)]
 pub(crate) struct Difference {
     /// Path relative to what was compared; empty for that itself.
-    path: Py<PyString>,
+    path: PathText,
     /// What differs, in a word.
     kind: String,
     /// What differs, in words.
@@ -123,11 +127,11 @@ pub(crate) struct Difference {
 #[pymethods]
 impl Difference {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let path = self.path.bind(py).repr()?;
+        let path = decode(py, &self.path.0)?.repr()?;
         Ok(format!("<Difference {path}: {}>", self.detail))
     }
 
-    fn __getnewargs__(&self) -> (&Py<PyString>, &str, &str) {
+    fn __getnewargs__(&self) -> (&PathText, &str, &str) {
         (&self.path, &self.kind, &self.detail)
     }
 }
@@ -152,45 +156,41 @@ pub(crate) fn compare(
     let options = DiffOptions { ignore_mtime, ignore_owner, ignore_xattrs };
     let found =
         watch(py, watcher, |progress| diff::compare(&view, &top, &directory.0, options, progress))?;
-    let difference = |found: diff::Difference| {
-        Ok(Difference {
-            path: decode(py, &found.path)?.unbind(),
-            kind: found.what.name().into(),
-            detail: found.what.to_string(),
-        })
+    let difference = |found: diff::Difference| Difference {
+        kind: found.what.name().into(),
+        detail: found.what.to_string(),
+        path: PathText(found.path),
     };
-    Ok(found.into_iter().map(difference).collect::<PyResult<_>>()?)
+    Ok(found.into_iter().map(difference).collect())
 }
 
 /// A path that is not what it was.
-#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[derive(PartialEq, Eq, Hash)]
 pub(crate) struct PathChange {
     /// Path from the root, with a slash in front.
-    path: Py<PyString>,
+    path: PathText,
     /// What became of it: `added`, `changed` or `removed`.
     kind: String,
     /// What changed.
     aspects: Vec<String>,
     /// Attributes that it had; none if it was added.
-    before: Option<Py<Stat>>,
+    before: Option<Stat>,
     /// Attributes that it has; none if it was removed.
-    after: Option<Py<Stat>>,
+    after: Option<Stat>,
 }
 
 #[pymethods]
 impl PathChange {
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        let path = self.path.bind(py).repr()?;
+        let path = decode(py, &self.path.0)?.repr()?;
         let aspects = if self.aspects.is_empty() { "" } else { ": " };
         Ok(format!("<PathChange {} {path}{aspects}{}>", self.kind, self.aspects.join(", ")))
     }
 
-    #[expect(clippy::type_complexity, reason = "the fields, in order")]
-    fn __getnewargs__(
-        &self,
-    ) -> (&Py<PyString>, &str, &[String], Option<&Py<Stat>>, Option<&Py<Stat>>) {
+    fn __getnewargs__(&self) -> (&PathText, &str, &[String], Option<Stat>, Option<Stat>) {
         let Self { path, kind, aspects, before, after } = self;
-        (path, kind, aspects, before.as_ref(), after.as_ref())
+        (path, kind, aspects, before.clone(), after.clone())
     }
 }
 
@@ -211,21 +211,19 @@ pub(crate) fn changes(
     let (before, after) = (before.get().open_view()?, after.get().open_view()?);
     let options = DiffOptions { ignore_mtime, ignore_owner, ignore_xattrs };
     let found = watch(py, watcher, |progress| between(&before, &after, options, progress))?;
-    let stat = |inode: Option<Inode>| inode.map(|inode| Py::new(py, Stat::from(inode))).transpose();
-    let change = |change: Change| {
-        Ok(PathChange {
-            path: decode(py, &[b"/", &change.path[..]].concat())?.unbind(),
-            kind: change.kind().into(),
-            aspects: change.aspects.iter().map(|aspect| aspect.name().into()).collect(),
-            before: stat(change.before)?,
-            after: stat(change.after)?,
-        })
+    let change = |change: Change| PathChange {
+        path: PathText([b"/", &change.path[..]].concat()),
+        kind: change.kind().into(),
+        aspects: change.aspects.iter().map(|aspect| aspect.name().into()).collect(),
+        before: change.before.map(Stat::from),
+        after: change.after.map(Stat::from),
     };
-    Ok(found.into_iter().map(change).collect::<PyResult<_>>()?)
+    Ok(found.into_iter().map(change).collect())
 }
 
 /// An entry of a branch's log.
-#[pyclass(frozen, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[pyclass(frozen, eq, hash, get_all, new = "from_fields", module = "daxfs._daxfs")]
+#[derive(PartialEq, Eq, Hash)]
 pub(crate) struct LogEntry {
     /// Image offset.
     offset: u64,
@@ -234,9 +232,9 @@ pub(crate) struct LogEntry {
     /// Number of the inode concerned.
     ino: u64,
     /// The path concerned, as it was then; None if the inode had none that is known.
-    path: Option<Py<PyString>>,
+    path: Option<PathText>,
     /// What a name became, or what another name is.
-    new_path: Option<Py<PyString>>,
+    new_path: Option<PathText>,
     /// What was done, in a word.
     kind: String,
     /// What was done, in words.
@@ -245,10 +243,11 @@ pub(crate) struct LogEntry {
 
 #[pymethods]
 impl LogEntry {
-    #[expect(clippy::type_complexity, reason = "the fields, in order")]
-    fn __getnewargs__(
-        &self,
-    ) -> (u64, i64, u64, Option<&Py<PyString>>, Option<&Py<PyString>>, &str, &str) {
+    fn __repr__(&self) -> String {
+        format!("<LogEntry at {:#x}: {} of inode {}>", self.offset, self.kind, self.ino)
+    }
+
+    fn __getnewargs__(&self) -> (u64, i64, u64, Option<&PathText>, Option<&PathText>, &str, &str) {
         let Self { offset, time_ns, ino, path, new_path, kind, detail } = self;
         (*offset, *time_ns, *ino, path.as_ref(), new_path.as_ref(), kind, detail)
     }
@@ -260,21 +259,16 @@ impl LogEntry {
 pub(crate) fn log(py: Python<'_>, image: &Bound<'_, Image>, branch: &str) -> Result<Vec<LogEntry>> {
     let view = Image::tree(image, branch)?.open_view()?;
     let events = py.detach(|| history::log(&view, branch))?;
-    let path = |path: Option<Vec<u8>>| -> PyResult<_> {
-        path.map(|path| Ok(decode(py, &path)?.unbind())).transpose()
+    let entry = |Event { entry, path, new_path }| LogEntry {
+        offset: entry.at,
+        time_ns: entry.time,
+        ino: entry.ino,
+        path: path.map(PathText),
+        new_path: new_path.map(PathText),
+        kind: entry.change.kind().into(),
+        detail: entry.change.to_string(),
     };
-    let entry = |Event { entry, path: old, new_path }| {
-        Ok(LogEntry {
-            offset: entry.at,
-            time_ns: entry.time,
-            ino: entry.ino,
-            path: path(old)?,
-            new_path: path(new_path)?,
-            kind: entry.change.kind().into(),
-            detail: entry.change.to_string(),
-        })
-    };
-    Ok(events.into_iter().map(entry).collect::<PyResult<_>>()?)
+    Ok(events.into_iter().map(entry).collect())
 }
 
 /// Writes every metadata structure of an image to standard output, sound or not.
