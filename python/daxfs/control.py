@@ -62,6 +62,11 @@ _MEANINGS = {
     errno.ENOENT: ("NoBranch", "no such branch: {name}"),
     errno.EEXIST: ("BranchExists", "{name}: there is a branch of that name"),
     errno.EBUSY: ("Busy", "{name}: in use; another party holds it, or branches were made from it"),
+    errno.EACCES: (
+        "Io",
+        "its branches are for root, for who mounted it, and for who may write to its root "
+        "directory",
+    ),
     errno.EROFS: ("ReadOnly", "{name}: the mount is for reading, or branches were made from it"),
     errno.ESTALE: ("Stale", "{name}: it has ended; another branch was committed meanwhile"),
     errno.ENOSPC: (
