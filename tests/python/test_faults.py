@@ -92,6 +92,28 @@ def test_an_image_on_a_disk_that_got_full_is_read(tmp_path: Path, small_disk: Pa
         assert done.returncode == 0, done.stderr
 
 
+@needs_root
+@pytest.mark.parametrize("from_pipe", [False, True])
+def test_a_disk_that_gets_full_under_an_image(
+    tree: Path, small_disk: Path, from_pipe: bool
+) -> None:
+    image = small_disk / "image.daxfs"
+    empty = tree / "empty"
+    empty.mkdir()
+    daxfs.build(empty, image, branches=True, delta_size="64M")
+    with daxfs.open(image, writable=True) as opened:
+        opened.branch("b").close()
+    program = Path(sys.executable).with_name("daxfs-branch")
+    with (tree / "large").open("rb") as large:
+        what = "-" if from_pipe else str(tree / "large")
+        command = [str(program), "put", "-i", str(image), "-b", "b", what, "/copy"]
+        done = subprocess.run(command, stdin=large, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("daxfs-branch: /copy: the file system under the image")
+    assert done.stderr.count("\n") == 1
+    assert daxfs.validate(image).errors == 0
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_at_any_moment(tree: Path, shared: Path, signum: int) -> None:
     rng = random.Random(signum)

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from ._branch_target import image_option, open_branch
-from ._common import FILE, Attempts, Decorated
+from ._common import FILE, Attempts, Decorated, naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def put(
             raise click.UsageError(f"{target} is no directory, and there are several sources")
         for path in sources:
             if path == "-":
-                with branch.open(target, "wb") as file:
+                with naming(target), branch.open(target, "wb") as file:
                     shutil.copyfileobj(sys.stdin.buffer, file, _PIECE)
                 continue
             base = os.path.basename(os.path.realpath(path) if path.endswith("/") else path)
@@ -112,7 +112,11 @@ def _copy(
 def _copy_contents(branch: Branch, source: str, target: str, sparse: bool = False) -> None:
     from ..errors import DaxfsError
 
-    with open(source, "rb", buffering=0) as file, branch.open(target, "wb") as copy:
+    with (
+        naming(target),
+        open(source, "rb", buffering=0) as file,
+        branch.open(target, "wb") as copy,
+    ):
         try:
             if sparse:
                 _copy_sparse(file, copy)

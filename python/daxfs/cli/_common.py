@@ -354,7 +354,7 @@ class Attempts:
 
 @contextmanager
 def naming(source: str) -> Iterator[None]:
-    """Let errors that are about the image as such say which one it is."""
+    """Let errors that are about an image or a file as such say which one it is."""
     from ..errors import DaxfsError
 
     try:
