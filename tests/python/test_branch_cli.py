@@ -264,13 +264,63 @@ def test_copies_are_as_those_of_cp(on: Branches, run: Run, tree: Path, tmp_path:
     on("put", "-b", "c", "-r", tree / "dir", tree / "setuid", "copy/empty dir")
     with daxfs.open(on.path, branch="c") as image:
         assert image.read_text("copy/empty dir/dir/sub/deep") == "deep\n"
-        assert stat.S_IMODE(image.stat("copy/empty dir/setuid").st_mode) == 0o4755
+        assert stat.S_IMODE(image.stat("copy/empty dir/setuid").st_mode) == 0o755
     assert "-r copies it" in on("put", "-b", "c", tree / "dir", "x", status=1)
     on("put", "-b", "c", tree / "empty", tree / "setuid", "nowhere at all", status=2)
     assert "nope" in on("put", "-b", "c", tmp_path / "nope", "x", status=1)
     on("rm", "-b", "c", "-f", "not there")
     assert "not there" in on("rm", "-b", "c", "not there", status=1)
     assert "is a directory" in on("rm", "-b", "c", "copy", status=1)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_what_is_copied_is_allowed_what_cp_allows(
+    on: Branches, run: Run, tmp_path: Path, umask: int
+) -> None:
+    """Nobody's set-user-ID program becomes root's, and what is private stays so."""
+    source, there = tmp_path / "source", tmp_path / "there"
+    for directory, key in ((source, 0o644), (there, 0o600)):
+        (directory / "deep/private").mkdir(parents=True)
+        (directory / "deep/private").chmod(0o700 if directory is there else 0o755)
+        (directory / "deep/key").write_text(directory.name)
+        (directory / "deep/key").chmod(key)
+    (source / "deep/new").mkdir(mode=0o777)
+    for name, mode in (("deep/new", 0o1777), ("program", 0o6755), ("deep/new/open", 0o666)):
+        if not (source / name).exists():
+            (source / name).touch()
+        (source / name).chmod(mode)
+    (there / "into").mkdir()
+    (there / "linked").mkdir()
+    for directory in (there, there / "linked"):
+        (directory / "link").symlink_to("into")
+    (source / "linked/link").mkdir(parents=True)
+    (source / "linked/link/stray").touch()
+    on("create", "b")
+    on("put", "-b", "b", "-a", there, "there")
+    before = os.umask(umask)
+    try:
+        for words in (
+            ["-r", source / "deep", ""],
+            [source / "program", ""],
+            [source / "deep/key", "fresh"],
+            [source / "deep/key", "deep/key"],
+            ["-r", source / "deep/..", "into"],
+            ["-r", f"{source}/deep/", "link"],
+            # A link is not entered for a directory, and what can be copied is.
+            ["-r", source / "linked", ""],
+            [tmp_path / "nope", source / "deep/key", "link"],
+        ):
+            *what, place = words
+            done = subprocess.run(
+                ["cp", *what, there / str(place)], capture_output=True, check=False
+            )
+            on("put", "-b", "b", *map(str, what), f"there/{place}", status=done.returncode)
+    finally:
+        os.umask(before)
+    assert (
+        run("daxfs", "diff", on.path, there, "-b", "b", "--path", "there", "--ignore-mtime").stdout
+        == b""
+    )
 
 
 def test_contents_of_pipes_and_devices_are_copied(on: Branches, tmp_path: Path) -> None:
@@ -298,6 +348,10 @@ def test_what_fails_of_many_keeps_nothing_from_the_rest(on: Branches) -> None:
     with daxfs.open(on.path, branch="b") as image:
         assert not image.exists("setuid")
         assert image.is_dir("made")
+    on("create", "c", "-p", "b")
+    on("create", "d")
+    assert "no such branch: nope" in on("delete", "-r", "b", "nope", "d", status=1)
+    assert [branch["name"] for branch in on.json("list")] == ["main"]
 
 
 @pytest.mark.parametrize("words", ["put /dev/null {}", "rm a {}", "mkdir -p {}", "mv a {}"])

@@ -48,12 +48,14 @@ def _branch_option(command: Decorated) -> Decorated:
 @image_option
 def put(
     source: str, name: str, sources: tuple[str, ...], target: str, recursive: bool, archive: bool
-) -> None:
+) -> int:
     """Copy files of the host into a branch, as cp does; - is standard input.
 
     TARGET is the new path, or a directory to copy into. Of pipes and devices the contents are
-    copied, with -r they themselves.
+    copied, with -r they themselves. Without -a, what is new has the permissions of what it is made
+    of but set-ID bits, less the umask, and what is there keeps its own.
     """
+    attempts = Attempts(host=True)
     with open_branch(source, name) as branch:
         into = branch.is_dir(target)
         # Files with several names that were copied, and as what.
@@ -61,13 +63,24 @@ def put(
         if len(sources) > 1 and not into:
             raise click.UsageError(f"{target} is no directory, and there are several sources")
         for path in sources:
-            if path == "-":
-                with naming(target), branch.open(target, "wb") as file:
-                    shutil.copyfileobj(sys.stdin.buffer, file, _PIECE)
-                continue
-            base = os.path.basename(os.path.realpath(path) if path.endswith("/") else path)
-            place = f"{target.rstrip('/')}/{base}" if into else target
-            _copy(branch, path, place, recursive or archive, linked if archive else None)
+            with attempts.one():
+                if path == "-":
+                    with naming(target), _open_new(branch, target, 0o666 & ~_umask()) as file:
+                        shutil.copyfileobj(sys.stdin.buffer, file, _PIECE)
+                    continue
+                base = os.path.basename(path.rstrip("/"))
+                # What has no name of its own is copied as what is in it.
+                place = target
+                if into and base not in ("", ".", ".."):
+                    place = f"{target.rstrip('/')}/{base}"
+                _copy(branch, path, place, recursive or archive, linked if archive else None)
+    return attempts.status
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _copy(
@@ -83,12 +96,15 @@ def _copy(
     if stat.S_ISDIR(info.st_mode) and not recursive:
         raise IsADirectoryError(errno.EISDIR, "is a directory; -r copies it", source)
     pending = [(source, target, info)]
-    # Times and permissions of directories come last: filling them would change them.
+    # What is kept of directories is set last: filling them would change it.
     directories: list[tuple[str, str, os.stat_result]] = []
+    # What is to be somebody else's is nobody's business until it is.
+    allowed = 0o1700 if archive else 0o1777 & ~_umask()
     while pending:
         source, target, info = pending.pop()
+        mode = info.st_mode & allowed
         if stat.S_ISDIR(info.st_mode):
-            branch.mkdir(target, 0o755, exist_ok=True)
+            _make_directory(branch, target, mode)
             directories.append((source, target, info))
             for name in sorted(os.listdir(source), reverse=True):
                 below = os.path.join(source, name)
@@ -101,21 +117,41 @@ def _copy(
                 branch.link(first, target, follow_symlinks=False)
                 continue
         if recursive or stat.S_ISREG(info.st_mode):
-            _copy_file(branch, source, target, info)
-            _keep(branch, source, target, info, archive)
+            _copy_file(branch, source, target, info, mode & 0o777)
+            if archive:
+                _keep(branch, source, target, info)
         else:
-            _copy_contents(branch, source, target)
-    for source, target, info in reversed(directories):
-        _keep(branch, source, target, info, archive)
+            _copy_contents(branch, source, target, mode & 0o777)
+    if archive:
+        for source, target, info in reversed(directories):
+            _keep(branch, source, target, info)
 
 
-def _copy_contents(branch: Branch, source: str, target: str, sparse: bool = False) -> None:
+def _make_directory(branch: Branch, path: str, mode: int) -> None:
+    """Make a directory, or take the one that is there; not the one that a link leads to."""
+    try:
+        branch.mkdir(path, mode)
+    except FileExistsError:
+        if not branch.lstat(path).is_dir():
+            raise
+
+
+def _open_new(branch: Branch, path: str, mode: int) -> IO[bytes]:
+    """Open a file for new contents; if it is new itself it has these permissions."""
+    with suppress(FileExistsError):
+        branch.touch(path, mode, exist_ok=False)
+    return branch.open(path, "wb")
+
+
+def _copy_contents(
+    branch: Branch, source: str, target: str, mode: int, sparse: bool = False
+) -> None:
     from ..errors import DaxfsError
 
     with (
         naming(target),
         open(source, "rb", buffering=0) as file,
-        branch.open(target, "wb") as copy,
+        _open_new(branch, target, mode) as copy,
     ):
         try:
             if sparse:
@@ -130,15 +166,16 @@ def _copy_contents(branch: Branch, source: str, target: str, sparse: bool = Fals
             raise
 
 
-def _copy_file(branch: Branch, source: str, target: str, info: os.stat_result) -> None:
+def _copy_file(branch: Branch, source: str, target: str, info: os.stat_result, mode: int) -> None:
     if stat.S_ISREG(info.st_mode):
-        _copy_contents(branch, source, target, sparse=info.st_blocks * 512 < info.st_size)
+        sparse = info.st_blocks * 512 < info.st_size
+        _copy_contents(branch, source, target, mode, sparse=sparse)
         return
     _make_room(branch, target)
     if stat.S_ISLNK(info.st_mode):
         branch.symlink(os.readlink(source), target)
     else:
-        branch.mknod(target, info.st_mode, info.st_rdev)
+        branch.mknod(target, stat.S_IFMT(info.st_mode) | mode, info.st_rdev)
 
 
 def _copy_sparse(file: FileIO, copy: IO[bytes]) -> None:
@@ -169,23 +206,20 @@ def _make_room(branch: Branch, path: str) -> None:
         branch.unlink(path)
 
 
-def _keep(branch: Branch, source: str, target: str, info: os.stat_result, archive: bool) -> None:
+def _keep(branch: Branch, source: str, target: str, info: os.stat_result) -> None:
     """Give a copy the attributes of what it was made of."""
     from ..errors import UnsupportedError
 
-    link = stat.S_ISLNK(info.st_mode)
-    if archive:
-        branch.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
-        for name in os.listxattr(source, follow_symlinks=False):
-            value = os.getxattr(source, name, follow_symlinks=False)
-            # Such as other file systems list of their own; cp passes over them, too.
-            with suppress(UnsupportedError):
-                branch.setxattr(target, name, value, follow_symlinks=False)
-    if not link:
+    branch.chown(target, info.st_uid, info.st_gid, follow_symlinks=False)
+    for name in os.listxattr(source, follow_symlinks=False):
+        value = os.getxattr(source, name, follow_symlinks=False)
+        # Such as other file systems list of their own; cp passes over them, too.
+        with suppress(UnsupportedError):
+            branch.setxattr(target, name, value, follow_symlinks=False)
+    if not stat.S_ISLNK(info.st_mode):
         branch.chmod(target, info.st_mode)
-    if archive:
-        times = (info.st_atime_ns, info.st_mtime_ns)
-        branch.utime(target, ns=times, follow_symlinks=False)
+    times = (info.st_atime_ns, info.st_mtime_ns)
+    branch.utime(target, ns=times, follow_symlinks=False)
 
 
 @click.command("rm")

@@ -334,22 +334,38 @@ def open_image(source: str, branch: str | None = None, trusted: bool = False) ->
 
 
 class Attempts:
-    """What is tried for one operand after another: each failure is a line, and all are a status."""
+    """What is tried for one operand after another: each failure is a line, and all are a status.
 
-    def __init__(self) -> None:
+    What the image refuses is no reason to stop, and with `host` neither is what the host does.
+    """
+
+    def __init__(self, *, host: bool = False) -> None:
+        from ..errors import DaxfsError
+
         self._name = click.get_current_context().find_root().command_path
+        self._passed = OSError if host else DaxfsError
         self.status = 0
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Try something; what the image refuses is no reason to stop."""
-        from ..errors import DaxfsError
-
+        """Try something."""
         try:
             yield
-        except DaxfsError as error:
+        except self._passed as error:
             fail(self._name, message_of(error))
             self.status = 1
+
+
+def refuse_stream(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Refuse standard output, as - elsewhere is, where only a file can be."""
+    if value == "-":
+        raise click.BadParameter("an image is no stream; ./- is a file", context, parameter)
+    return value
+
+
+def is_for_reading_alone(error: OSError) -> bool:
+    """Whether something cannot be written to: it is not allowed, or on a read-only medium."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager

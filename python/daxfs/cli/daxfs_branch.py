@@ -16,7 +16,7 @@ from ._branch_target import (
     open_to_look,
     place_of,
 )
-from ._common import DIRECTORY, Output, json_option, print_json, run, version_option
+from ._common import DIRECTORY, Attempts, Output, json_option, print_json, run, version_option
 from ._files import byte_count, count_of, full_time, maintained
 
 if TYPE_CHECKING:
@@ -126,19 +126,23 @@ def switch(mount: str, name: str) -> None:
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("-r", "--recursive", is_flag=True, help="And the branches that were made from it.")
 @image_or_mount
-def delete(source: str | None, mount: str | None, names: tuple[str, ...], recursive: bool) -> None:
+def delete(source: str | None, mount: str | None, names: tuple[str, ...], recursive: bool) -> int:
     """Delete branches, with their changes."""
+    attempts = Attempts()
     if source is None:
         from .. import control
 
         point = mount or ""
         below = _and_below(names, control.branches(point)) if recursive else names
         for name in below:
-            control.abort(point, name)
-        return
+            with attempts.one():
+                control.abort(point, name)
+        return attempts.status
     with open_for_change(source) as image:
         for name in _and_below(names, image.branches) if recursive else names:
-            image.abort_branch(name)
+            with attempts.one():
+                image.abort_branch(name)
+    return attempts.status
 
 
 def _and_below(names: Iterable[str], branches: Iterable[BranchStatus | MountedBranch]) -> list[str]:
