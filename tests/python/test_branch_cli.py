@@ -165,6 +165,17 @@ def test_diff_content_can_be_applied(on: Branches, run: Run, tree: Path, tmp_pat
     assert not (before / "dir/sub/deep").exists()
 
 
+def test_content_that_looks_like_a_header_can_be_applied(on: Branches, tmp_path: Path) -> None:
+    on("create", "b")
+    on("put", "-b", "b", "-", "file", input=b"x\n--")
+    on("create", "c", "-p", "b")
+    on("put", "-b", "c", "-", "file", input=b"x\n++")
+    (tmp_path / "file").write_bytes(b"x\n--")
+    diff = on("diff", "c", "--content").encode()
+    subprocess.run(["patch", "-p1", "-s", "-d", tmp_path], input=diff, check=True)
+    assert (tmp_path / "file").read_bytes() == b"x\n++"
+
+
 def test_a_file_too_large_for_lines_is_only_told(on: Branches) -> None:
     with daxfs.open(on.path, writable=True) as image, image.branch("b", keep=True) as branch:
         branch.write_text("sparse", "text")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import stat
 from typing import TYPE_CHECKING, Any
 
@@ -184,10 +185,12 @@ def _text(before: Tree, after: Tree, change: PathChange) -> Iterator[str]:
     if lines[0] is None or lines[1] is None:
         yield f"Binary files {names[0]} and {names[1]} differ"
         return
-    for line in difflib.unified_diff(lines[0], lines[1], *names, lineterm=""):
+    text = difflib.unified_diff(lines[0], lines[1], *names, lineterm="")
+    yield from itertools.islice(text, 2)
+    for line in text:
         if line.endswith("\n"):
             yield line[:-1]
-        elif line.startswith(("---", "+++", "@@")):
+        elif line.startswith("@@"):
             yield line
         else:
             yield line
