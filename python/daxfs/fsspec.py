@@ -39,7 +39,7 @@ from fsspec.utils import other_paths
 
 from . import image as _image
 from ._fsspec_files import Reader, Updater, Writer, Written
-from .errors import InvalidError, NoBranchError
+from .errors import BranchStaleError, InvalidError, NoBranchError
 from .file import parse_mode
 from .tree import Reached
 
@@ -61,8 +61,9 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     """The files of an image, and of a branch also for writing.
 
     The branch is taken from other writers only while something is changed, a file is open for
-    writing, or a transaction lasts. Threads may share one. Other processes that get one pickled
-    open the image again, in whatever directory they are; not if it is a descriptor's.
+    writing, or a transaction lasts. Threads may share one. Other processes that get one pickled,
+    or by being forked, open the image again, in whatever directory they are; not if it is a
+    descriptor's.
 
     Parameters
     ----------
@@ -71,7 +72,10 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     branch : str, optional
         The branch to look at and to write to; ``main`` when left out, and then only to look at.
     parent : str, optional
-        Make the branch of this one when it is first written to, if it is not there.
+        Make the branch of this one when it is first written to, if it is not there, or not any
+        more.
+    auto_mkdir : bool, optional
+        Make the directories that are missing above what is written, copied or moved.
     trusted : bool, optional
         Do not prove the image first.
     fo : str, optional
@@ -93,6 +97,7 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         *,
         branch: str | None = None,
         parent: str | None = None,
+        auto_mkdir: bool = False,
         trusted: bool = False,
         fo: str | None = None,
         target_protocol: str | None = None,
@@ -104,25 +109,16 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         if source is None or source == "":
             raise InvalidError(
                 errno.EINVAL,
-                "no image: chain one, daxfs://PATH::IMAGE, or say daxfs:///PATH?image=IMAGE",
+                "no image: chain one, daxfs://PATH::IMAGE, or say daxfs:///PATH?image=IMAGE, "
+                "with %3F for every question mark in IMAGE",
             )
         if target_protocol not in (None, "file", "local"):
             raise InvalidError(
                 errno.EINVAL,
                 f"an image must be local to be mapped, not behind {target_protocol!r}: copy it",
             )
-        self._name, self._made_of = branch, parent
-        self._branch: Branch | None = None
-        self._users = 0
-        # A file that nobody closed may be deleted, and so closed, by a thread that is in here.
-        self._lock = threading.RLock()
-        try:
-            self.image = _image.open(source, branch=branch, trusted=trusted)
-        except NoBranchError:
-            if parent is None:
-                raise
-            # Until it is made it looks as its parent does.
-            self.image = _image.open(source, branch=parent, trusted=trusted)
+        self._name, self._made_of, self._auto_mkdir = branch, parent, auto_mkdir
+        self._begin(source, trusted)
         # Neither another directory nor another process changes what it leads to.
         self._source = self.image._origin or source
 
@@ -132,13 +128,48 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         options = {**self.storage_options, "fo": None, "image": self._source}
         return make_instance, (type(self), (), options)
 
+    def _begin(self, source: Any, trusted: bool) -> None:
+        """Have the image as a process that nobody has used the file system in."""
+        self._process = os.getpid()
+        self._users = 0
+        # A file that nobody closed may be deleted, and so closed, by a thread that is in here.
+        self._lock = threading.RLock()
+        self._open_image(source, trusted)
+
+    def _open_image(self, source: Any, trusted: bool) -> None:
+        self._branch: Branch | None = None
+        try:
+            self.image = _image.open(source, branch=self._name, trusted=trusted)
+        except NoBranchError:
+            if self._made_of is None:
+                raise
+            # Until it is made it looks as its parent does.
+            self.image = _image.open(source, branch=self._made_of, trusted=trusted)
+
     @property
     def _tree(self) -> Tree:
         """What is read from: the branch as it is now, once something was written."""
+        if self._process != os.getpid() and self._branch is not None:
+            # What writes is registered for the process that it was forked from. It was proved.
+            self._begin(self._source, trusted=True)
+        if self._made_of is not None and self._has_ended():
+            with self._lock:
+                # Another thread may have done it, and who has the branch is to be told.
+                if self._users == 0 and self._has_ended():
+                    self._open_image(self._source, trusted=True)
         return self.image if self._branch is None else self._branch
+
+    def _has_ended(self) -> bool:
+        try:
+            (self._branch or self.image).lstat("")
+        except BranchStaleError:
+            return True
+        return False
 
     def _writable(self) -> Branch:
         """Return the branch to change."""
+        # It may have ended, or be another process's.
+        _ = self._tree
         if self._branch is None:
             if self._name is None:
                 raise io.UnsupportedOperation("images are read-only; say which branch to write to")
@@ -294,6 +325,14 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         """Return whether a path leads to something."""
         return self._tree.exists(self._strip_protocol(path))
 
+    def lexists(self, path: str, **kwargs: Any) -> bool:
+        """Return whether there is a path, even of a link that leads nowhere."""
+        try:
+            self._tree.lstat(self._strip_protocol(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
     def isdir(self, path: str) -> bool:
         """Return whether a path leads to a directory."""
         return self._tree.is_dir(self._strip_protocol(path))
@@ -328,8 +367,16 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         path, modes = self._strip_protocol(path), parse_mode(mode)
         if not modes.writes:
             return Reader(self._tree.open(path))
+        self._make_above(path)
         raw = Written(self._changing(), path, mode, autocommit=autocommit)
         return Updater(raw) if modes.reads else Writer(raw)
+
+    def _make_above(self, path: str) -> None:
+        """Make the directories that are missing above a path, if that was asked for."""
+        above = path.rpartition("/")[0]
+        if self._auto_mkdir and above:
+            with self._changing() as branch:
+                branch.makedirs(above, exist_ok=True)
 
     def mkdir(self, path: str, create_parents: bool = True, **kwargs: Any) -> None:
         """Make a directory in the branch."""
@@ -350,9 +397,9 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def _rm(self, path: str) -> None:
         path = self._strip_protocol(path)
         with self._changing() as branch:
-            if branch.lstat(path).is_dir():
+            if path and branch.lstat(path).is_dir():
                 branch.rmdir(path)
-            else:
+            elif path:
                 branch.unlink(path)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
@@ -404,6 +451,7 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def cp_file(self, path1: str, path2: str, follow_symlinks: bool = True, **kwargs: Any) -> None:
         """Copy a file, make a directory like one, or a link like one that is not followed."""
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+        self._make_above(target)
         with self._changing() as branch:
             info = branch.stat(source, follow_symlinks=follow_symlinks)
             if info.is_dir():
@@ -447,6 +495,7 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
                     sources = [name for name in sources if not self._is_real_dir(name)]
                 targets = self._targets(sources, path1, path2)
             for source, target in zip(sources, targets, strict=True):
+                self._make_above(target)
                 branch.replace(source, target)
 
     def _is_real_dir(self, path: str) -> bool:
@@ -456,7 +505,7 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         if isinstance(path, list):
             return False
         # A name that is there means itself, whatever characters are in it.
-        return has_magic(self._strip_protocol(path)) and not self.exists(path)
+        return has_magic(self._strip_protocol(path)) and not self.lexists(path)
 
     def _expand(
         self,
@@ -527,6 +576,7 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
         """Make an empty file, or empty the one that is there; without `truncate` renew its time."""
         path = self._strip_protocol(path)
+        self._make_above(path)
         with self._changing() as branch:
             if truncate:
                 branch.write_bytes(path, b"")

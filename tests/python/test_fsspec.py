@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -230,6 +231,54 @@ class TestWriting:
         with daxfs.open(tmp_path / "w.daxfs", writable=True) as image:
             image.branch("b").close()
         return tmp_path / "w.daxfs"
+
+    def test_forks_open_the_image_themselves(self, path: Path) -> None:
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        files.pipe("first", b"1")
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                assert files.cat("first") == b"1"
+                files.pipe("second", b"2")
+                assert files.ls("", False) == ["first", "second", "t.csv"]
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert files.cat("second") == b"2"
+        files.pipe("third", b"3")
+
+    @pytest.mark.parametrize("read_first", [False, True])
+    def test_a_branch_that_has_ended_is_made_again(self, path: Path, read_first: bool) -> None:
+        files = fsspec.filesystem("daxfs", image=path, branch="new", parent="main")
+        for content in (b"1", b"2"):
+            if read_first:
+                assert not files.exists("nothing")
+            files.pipe("file", content)
+            assert files.cat("file") == content
+            with daxfs.open(path, writable=True) as image:
+                image.commit_branch("new")
+            if read_first:
+                assert files.cat("file") == content
+
+    def test_links_that_lead_nowhere_are_there(self, path: Path) -> None:
+        with (
+            daxfs.open(path, writable=True) as image,
+            image.branch("b", keep=True) as branch,
+        ):
+            branch.mkdir("d")
+            branch.symlink("nowhere", "d/a*")
+            branch.touch("d/abc")
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        assert files.lexists("d/a*")
+        assert not files.exists("d/a*")
+        assert not files.lexists("d/b")
+        assert not files.lexists("t.csv/b")
+        files.rm("d/a*")
+        assert files.ls("d", False) == ["d/abc"]
+        files.rm("/", recursive=True)
+        assert files.ls("", False) == []
 
     def test_what_is_written_is_in_the_branch(self, path: Path) -> None:
         url = f"daxfs:///out/new.csv?image={path}&branch=b"
