@@ -468,6 +468,20 @@ def test_mount_8_reads_what_others_write(mounts: Mounts, empty: Path) -> None:
     _mounts_for_reading(mounts, empty)
 
 
+def test_mount_8_reads_what_lies_on_a_read_only_medium(
+    mounts: Mounts, empty: Path, scratch: Path
+) -> None:
+    medium = scratch / "medium"
+    medium.mkdir()
+    shutil.copy(empty, medium / "image")
+    subprocess.run(["mount", "--bind", medium, medium], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", medium], check=True)
+        _mounts_for_reading(mounts, medium / "image")
+    finally:
+        subprocess.run(["umount", medium], check=True)
+
+
 def _mounts_for_reading(mounts: Mounts, image: Path) -> None:
     point = mounts.point()
     done = mounts.with_helpers(

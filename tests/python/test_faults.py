@@ -114,6 +114,18 @@ def test_a_disk_that_gets_full_under_an_image(
     assert daxfs.validate(image).errors == 0
 
 
+@needs_root
+def test_an_image_on_a_read_only_disk_is_checked(tmp_path: Path, small_disk: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    image = small_disk / "image.daxfs"
+    daxfs.build(tmp_path / "empty", image, branches=True, delta_size="4M")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    program = Path(sys.executable).with_name("fsck.daxfs")
+    for option, status in (("-a", 0), ("--repair", 8)):
+        done = subprocess.run([program, option, image], capture_output=True, check=False)
+        assert done.returncode == status, done.stderr
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_at_any_moment(tree: Path, shared: Path, signum: int) -> None:
     rng = random.Random(signum)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import click
 
 from ..errors import InvalidError
-from ._common import DIRECTORY, FILE, naming
+from ._common import DIRECTORY, FILE, is_for_reading_alone, naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,8 +155,7 @@ def open_to_look(source: str, uuid: str | None = None) -> Iterator[Image]:
         try:
             image = open(source, writable=True, trusted=True)
         except OSError as error:
-            denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-            if not (denied or isinstance(error, UnsupportedError)):
+            if not (is_for_reading_alone(error) or isinstance(error, UnsupportedError)):
                 raise
             image = open(source, trusted=True)
     with image:

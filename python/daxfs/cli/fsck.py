@@ -12,6 +12,7 @@ from ._common import (
     Output,
     escape,
     fail,
+    is_for_reading_alone,
     json_option,
     message_of,
     naming,
@@ -104,8 +105,8 @@ def _repair(source: str, *, must: bool) -> Maintained | None:
     try:
         with open(source, writable=True, trusted=True) as image:
             return image.maintain()
-    except PermissionError:
-        if must:
+    except OSError as error:
+        if must or not is_for_reading_alone(error):
             raise
         return None
 

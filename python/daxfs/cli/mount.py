@@ -5,7 +5,15 @@ from __future__ import annotations
 
 import click
 
-from ._common import DIRECTORY, FILE, Terminated, fail, naming, version_option
+from ._common import (
+    DIRECTORY,
+    FILE,
+    Terminated,
+    fail,
+    is_for_reading_alone,
+    naming,
+    version_option,
+)
 
 
 @click.command()
@@ -67,7 +75,7 @@ def helper(
     """Mount an image for mount(8); `daxfs mount --help` tells the options."""
     if fake:
         return
-    from ..errors import BranchBusyError, ReadOnlyBranchError, UnsupportedError
+    from ..errors import BranchBusyError, UnsupportedError
     from ..mounting import split
 
     words = split(",".join(options))
@@ -76,11 +84,14 @@ def helper(
         words = ["ro" if word == "rw" else word for word in words]
     try:
         _mount(source, mountpoint, ",".join(words), foreground=False)
-    except (UnsupportedError, PermissionError, ReadOnlyBranchError, BranchBusyError):
+    except OSError as error:
         # mount(8) says rw where nobody said anything; what cannot be written, or not now, is
         # mounted all the same, as it does with every read-only medium.
+        for_reading = is_for_reading_alone(error) or isinstance(
+            error, (UnsupportedError, BranchBusyError)
+        )
         for_writing = any(word.startswith("branch=") for word in words)
-        if "rw" not in words or "remount" in words or for_writing:
+        if "rw" not in words or "remount" in words or for_writing or not for_reading:
             raise
         fail("mount.daxfs", f"{source}: cannot be written, mounted read-only")
         words[words.index("rw")] = "ro"
