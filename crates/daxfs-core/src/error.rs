@@ -168,6 +168,14 @@ pub enum Error {
         /// Who holds it, and what to do.
         why: String,
     },
+    /// Nobody else may use the image now, or this process may not.
+    #[error("image {name} is busy: {why}")]
+    ImageBusy {
+        /// The image.
+        name: String,
+        /// Why, and what to do.
+        why: String,
+    },
     /// Nothing may be written there now.
     #[error("branch {name} is read-only: {why}")]
     ReadOnly {
@@ -333,7 +341,7 @@ impl Error {
             Self::Input { .. } => Errno::IO.raw_os_error(),
             Self::Interrupted => Errno::INTR.raw_os_error(),
             Self::Stale { .. } => Errno::STALE.raw_os_error(),
-            Self::Busy { .. } => Errno::BUSY.raw_os_error(),
+            Self::Busy { .. } | Self::ImageBusy { .. } => Errno::BUSY.raw_os_error(),
             Self::ReadOnly { .. } => Errno::ROFS.raw_os_error(),
             Self::BranchExists { .. } | Self::FileExists { .. } => Errno::EXIST.raw_os_error(),
             Self::NotEmpty { .. } => Errno::NOTEMPTY.raw_os_error(),
@@ -391,5 +399,6 @@ names! {
     NoAttribute,
     FileTooBig,
     TooManyLinks;
-    NoRecord => NoSpace
+    NoRecord => NoSpace,
+    ImageBusy => Busy
 }

@@ -208,7 +208,7 @@ impl Opener {
                 }
             }
         }
-        Err(Error::Busy {
+        Err(Error::ImageBusy {
             name: region.name().display().to_string(),
             why: format!("all {OPENER_ENTRIES} places for those who have it open are taken"),
         })
@@ -255,7 +255,7 @@ impl Opener {
         if self.is_mine() {
             return Ok(());
         }
-        Err(Error::Busy {
+        Err(Error::ImageBusy {
             name: self.region.name().display().to_string(),
             why: format!(
                 "process {} opened it, of which this one is a fork; open the image again here",
@@ -328,7 +328,7 @@ impl Claim {
         region.persist(at, ENTRY)?;
         // OpenRegister. Who does not see this claim's lock may have freed it as a dead one's.
         if !region.compare_exchange(at, OPENER_CLAIMED | id, id)? {
-            return Err(Error::Busy {
+            return Err(Error::ImageBusy {
                 name: region.name().display().to_string(),
                 why: "its place among those who have it open was given to another; try again"
                     .into(),
@@ -454,7 +454,7 @@ mod tests {
             let openers = Openers::new(Arc::clone(&region), &superblock);
             let claim = Opener::claim(&openers, 0, false).unwrap().unwrap();
             region.store(table as u64, word).unwrap();
-            assert!(matches!(claim.fill(openers), Err(Error::Busy { .. })));
+            assert!(matches!(claim.fill(openers), Err(Error::ImageBusy { .. })));
             assert_eq!(region.load(table as u64).unwrap(), word);
         }
     }

@@ -66,7 +66,7 @@ fn what_changes_all_the_time_is_not_wrong() {
     let proof = validate(&region, Depth::Metadata);
     NEXT.take();
     match proof {
-        Err(Error::Busy { .. }) => {}
+        Err(Error::ImageBusy { .. }) => {}
         proof => assert_eq!(proof.expect("an image").findings.errors(), 0),
     }
     branching::expect_clean(&region);

@@ -154,7 +154,7 @@ fn check_branches(superblock: &Superblock, base: &Base) -> Result<Findings> {
         last = again;
         std::thread::sleep(PAUSE);
     }
-    Err(Error::Busy {
+    Err(Error::ImageBusy {
         name: base.region().name().display().to_string(),
         why: "others change it all the time, faster than it can be looked at; try again".into(),
     })
