@@ -5,6 +5,7 @@
 //! leads outside the image is reported, and no table is followed beyond a limit.
 
 use std::io::Write;
+use std::path::Path;
 
 use serde_json::json;
 use zerocopy::{FromBytes, IntoBytes};
@@ -39,9 +40,9 @@ pub struct DumpOptions {
     pub limit: u64,
 }
 
-/// Writes every metadata structure of an image to `out`.
-pub fn dump(region: &Region, options: DumpOptions, out: &mut dyn Write) -> Result<()> {
-    let mut dump = Dump { region, options, out };
+/// Writes every metadata structure of an image to `out`; messages call that `name`.
+pub fn dump(region: &Region, options: DumpOptions, out: &mut dyn Write, name: &Path) -> Result<()> {
+    let mut dump = Dump { region, options, out, name };
     let Some(superblock) = dump.structure::<Superblock>("", 0, &[])? else { return Ok(()) };
     dump.branches(&superblock)?;
     if superblock.base_offset != 0 {
@@ -76,11 +77,12 @@ struct Dump<'a> {
     region: &'a Region,
     options: DumpOptions,
     out: &'a mut dyn Write,
+    name: &'a Path,
 }
 
 impl Dump<'_> {
     fn line(&mut self, line: std::fmt::Arguments<'_>) -> Result<()> {
-        writeln!(self.out, "{line}").map_err(Error::io("write", "dump"))
+        writeln!(self.out, "{line}").map_err(Error::io("write", self.name))
     }
 
     /// Says what cannot be shown.

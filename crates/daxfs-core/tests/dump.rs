@@ -20,7 +20,7 @@ use tempfile::TempDir;
 fn dump_as(bytes: &[u8], format: DumpFormat, limit: u64) -> String {
     let region = Region::from_bytes(bytes).unwrap();
     let mut out = Vec::new();
-    dump(&region, DumpOptions { format, limit }, &mut out).unwrap();
+    dump(&region, DumpOptions { format, limit }, &mut out, "out".as_ref()).unwrap();
     String::from_utf8(out).unwrap()
 }
 

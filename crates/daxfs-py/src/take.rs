@@ -93,6 +93,9 @@ pub(crate) fn extract_tar(
     watcher: Option<Py<PyAny>>,
 ) -> Result<ExtractResult> {
     let (view, top) = tree.get().resolve(&path, Links::Follow)?;
+    if !top.is_dir() {
+        return Err(Error::NotDirectory { path: path.0 }.into());
+    }
     let done = watch(py, watcher, |progress| {
         let write =
             |out: &mut dyn Write, name: &Path| engine::to_tar(&view, &top, out, name, progress);
@@ -279,7 +282,7 @@ pub(crate) fn dump(py: Python<'_>, source: ImageSource, json: bool, limit: u64) 
     let mut out = BufWriter::new(stdout()?);
     py.detach(|| {
         let region = Region::open(&source.0, Access::Read)?;
-        dumping::dump(&region, DumpOptions { format, limit }, &mut out)?;
+        dumping::dump(&region, DumpOptions { format, limit }, &mut out, STDOUT.as_ref())?;
         out.flush().map_err(Error::io("write", STDOUT))
     })?;
     Ok(())
