@@ -65,6 +65,7 @@ class TestDaxfs:
         assert done.stdout == expected
         assert lines(run("daxfs", "ls", image_path, "dirlink")) == ["sub", "text.txt"]
         assert lines(run("daxfs", "ls", image_path, "-d", "dir")) == ["dir"]
+        assert lines(run("daxfs", "ls", image_path, "dangling")) == ["dangling"]
 
     def test_ls_long_is_as_coreutils_has_it(self, run: Run, image_path: Path, tree: Path) -> None:
         environment = {**os.environ, "LC_ALL": "C"}
@@ -201,6 +202,8 @@ class TestDaxfs:
         done = run("daxfs", "extract", image_path, "--tar", "-")
         assert done.stdout == (tmp_path / "x.tar").read_bytes()
         run("daxfs", "extract", image_path, "--tar", "-", "--json", status=2)
+        done = run("daxfs", "extract", image_path, "--tar", "-", "--path", "dir/text.txt", status=1)
+        assert done.stderr == b"daxfs: not a directory: dir/text.txt\n"
         with tarfile.open(tmp_path / "x.tar") as archive:
             assert archive.getmember("link").linkname == "dir/text.txt"
 

@@ -203,6 +203,7 @@ def test_names_every_file_it_cannot_take(run: Run, tmp_path: Path) -> None:
         (["-d", ".", "-o", "x", "--nonsense"], "--nonsense"),
         (["-d", ".", "-H", "system"], "program"),
         (["-d", ".", "-o", "x", "--", "true"], "-H"),
+        (["-d", ".", "-o", "-"], "an image is no stream; ./- is a file"),
     ],
 )
 def test_wrong_usage(run: Run, arguments: list[str], words: str) -> None:

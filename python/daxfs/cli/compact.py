@@ -5,14 +5,21 @@ from __future__ import annotations
 
 import click
 
-from ._common import FILE, Output, json_option, naming, print_json, size
+from ._common import FILE, Output, json_option, naming, print_json, refuse_stream, size
 from ._files import byte_count
 from ._progress import Bar
 
 
 @click.command()
 @click.argument("source", metavar="IMAGE", type=FILE)
-@click.option("-o", "--output", metavar="NEW", type=FILE, help="Where to; if not given, in place.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="NEW",
+    type=FILE,
+    callback=refuse_stream,
+    help="Where to; if not given, in place.",
+)
 @click.option(
     "-b", "--branch", default="main", show_default=True, metavar="NAME", help="Whose tree to take."
 )

@@ -50,7 +50,7 @@ def command(
         asked: list[Row] = []
         for path in paths or ("/",):
             with attempts.one():
-                asked.append((path, path, image.stat(path, follow_symlinks=follow)))
+                asked.append((path, path, _stat(image, path, follow)))
         files = [row for row in asked if directory or not row[2].is_dir()]
         tops = [path for _, path, info in asked if info.is_dir() and not directory]
         listings = _listings(image, tops, recursive)
@@ -67,6 +67,16 @@ def command(
                 listing.heading(path, blank=bool(files) or number > 0)
             listing.show(rows)
     return attempts.status
+
+
+def _stat(image: Image, path: str, follow: bool) -> Stat:
+    """Look at a file; a link that leads nowhere is listed itself."""
+    try:
+        return image.stat(path, follow_symlinks=follow)
+    except FileNotFoundError:
+        if not follow:
+            raise
+        return image.lstat(path)
 
 
 def _listings(image: Image, tops: list[str], recursive: bool) -> Iterator[tuple[str, list[Row]]]:

@@ -16,6 +16,7 @@ from ._common import (
     fail,
     json_option,
     print_json,
+    refuse_stream,
     run,
     size,
     version_option,
@@ -49,7 +50,14 @@ def _as(check: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
 @click.option(
     "--tar", metavar="FILE", type=FILE, help="Take it from a tar archive; - is standard input."
 )
-@click.option("-o", "--output", metavar="IMAGE", type=FILE, help="Write to a file or a device.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="IMAGE",
+    type=FILE,
+    callback=refuse_stream,
+    help="Write to a file or a device.",
+)
 @click.option("-p", "--physical", type=size, metavar="ADDR", help="Write to physical memory.")
 @click.option("-H", "--heap", metavar="HEAP", help="Write to a DMA heap; with -m, or PROGRAM.")
 @click.option(
