@@ -354,7 +354,7 @@ def _explained(error: OSError, mountpoint: StrPath, name: str | None) -> DaxfsEr
     # What opening the mount point failed with has a file name; what the request did has none.
     kind, words = _MEANINGS.get(number, ("Io", os.strerror(number)))
     if error.filename is not None:
-        kind, words = "Io", os.strerror(number)
+        return from_engine("Io", number, f"{where}: {os.strerror(number)}", where, {})
     words = words.format(name=name or "the branch that is mounted")
     about = {} if name is None else {"branch": name}
     return from_engine(kind, number, f"{where}: {words}", None, about)

@@ -703,6 +703,8 @@ def test_what_makes_no_sense_is_refused(mounts: Mounts, image: Path, scratch: Pa
         with pytest.raises(DaxfsError) as caught:
             work()
         assert caught.value.errno == number
+    # Of the last of them the mount point itself is not there.
+    assert caught.value.filename == str(scratch / "missing")
     static = mounts.mount(mounts.build(scratch / "tree"))
     for refused in (control.create, control.switch, control.commit, control.abort):
         with pytest.raises(UnsupportedError):
