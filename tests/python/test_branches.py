@@ -243,6 +243,8 @@ class TestNames:
         with pytest.raises(FileExistsError):
             branch.mkdir("empty", exist_ok=True)
         branch.mkdir("/", exist_ok=True)
+        with pytest.raises(errors.InvalidError, match=r"^a: .* below itself"):
+            branch.replace("a", "a/b/c/x")
         branch.symlink("..", "a/b/up")
         branch.write_text("a/b/f", "")
         branch.rmtree("a")

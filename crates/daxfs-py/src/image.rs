@@ -74,7 +74,7 @@ impl Image {
     pub(crate) fn session(&self) -> Result<Arc<Session>> {
         let session = self.session.read().expect("no panic holds it");
         Ok(session.clone().ok_or_else(|| {
-            Error::invalid("the image is not open for writing; open it with writable=True")
+            Error::invalid("the image is closed or not for writing; open it with writable=True")
         })?)
     }
 }

@@ -212,14 +212,14 @@ impl Operation<'_> {
         check_name(new_name)?;
         let replaced = view.lookup(&new_directory, new_name)?;
         if moved.is_dir() {
-            expect_outside(&view, &moved, new_parent, new_name)?;
+            expect_outside(&view, &moved, new_parent, name)?;
         }
         match (how, &replaced) {
             (Rename::Exchange, None) => {
                 return Err(Error::NotFound { path: new_name.to_vec() });
             }
             (Rename::Exchange, Some(other)) if other.is_dir() => {
-                expect_outside(&view, other, parent, name)?;
+                expect_outside(&view, other, parent, new_name)?;
             }
             (Rename::NoReplace, Some(_)) => {
                 return Err(Error::FileExists { path: new_name.to_vec() });
@@ -314,7 +314,7 @@ fn expect_empty(view: &View, directory: &Inode, name: &[u8]) -> Result<()> {
     }
 }
 
-/// A directory cannot be moved into itself or to below itself.
+/// A directory, of this name, cannot be moved into itself or to below itself.
 fn expect_outside(view: &View, moved: &Inode, into: u64, name: &[u8]) -> Result<()> {
     if view.is_below(into, moved.ino)? {
         return Err(Error::invalid(format!(
