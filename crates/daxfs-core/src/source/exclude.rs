@@ -59,8 +59,8 @@ impl Patterns {
         for pattern in patterns {
             let wrong =
                 |error| Error::invalid(format!("exclude pattern {pattern:?}: {}", reason(&error)));
-            let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
             let anchored = pattern.trim_end_matches('/').contains('/');
+            let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
             let expression = translate(pattern.trim_matches('/'));
             // Of a set nobody would know which one is wrong.
             Regex::new(&expression).map_err(wrong)?;
@@ -204,6 +204,8 @@ mod tests {
             ("*.o", "dir/a.o", true),
             ("/*.o", "dir/a.o", false),
             ("./dir/a", "dir/a", true),
+            ("./a", "a", true),
+            ("./a", "dir/a", false),
             ("dir/*", "dir/a/b", false),
             ("dir/**", "dir/a/b", true),
             ("**/b", "b", true),
