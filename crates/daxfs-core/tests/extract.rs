@@ -181,6 +181,58 @@ fn an_archive_comes_back_as_it_was() {
 }
 
 #[test]
+fn archives_have_access_control_lists_as_others_unpack_them() {
+    let tree = TempDir::new_in("/dev/shm").unwrap();
+    fs::create_dir(tree.path().join("dir")).unwrap();
+    fs::write(tree.path().join("dir/file"), "text").unwrap();
+    // The owning group may nothing, the mask everything, which is what the mode shows.
+    let entries: [(u16, u16, u32); 6] = [
+        (0x01, 6, u32::MAX),
+        (0x02, 7, 1234),
+        (0x04, 0, u32::MAX),
+        (0x08, 5, 54321),
+        (0x10, 7, u32::MAX),
+        (0x20, 0, u32::MAX),
+    ];
+    let mut value = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        value.extend_from_slice(&tag.to_le_bytes());
+        value.extend_from_slice(&permissions.to_le_bytes());
+        value.extend_from_slice(&id.to_le_bytes());
+    }
+    for (path, list) in [("dir", "default"), ("dir", "access"), ("dir/file", "access")] {
+        let name = format!("system.posix_acl_{list}");
+        common::set_xattr(&tree.path().join(path), name, &value);
+    }
+    let out = TempDir::new_in("/dev/shm").unwrap();
+    let view = build_image(Input::Directory(tree.path().into()), out.path().join("image"));
+    let archive = out.path().join("archive");
+    let top = view.inode(ROOT_INO).unwrap();
+    let mut file = fs::File::create(&archive).unwrap();
+    to_tar(&view, &top, &mut file, &archive, &Progress::default()).unwrap();
+    for (name, options) in [
+        ("gnu", &["tar", "--acls"][..]),
+        ("both", &["tar", "--acls", "--xattrs", "--xattrs-include=*"][..]),
+        ("bsd", &["bsdtar", "--acls"][..]),
+    ] {
+        let copy = out.path().join(name);
+        fs::create_dir(&copy).unwrap();
+        run(Command::new(options[0])
+            .args(&options[1..])
+            .arg("-xpf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&copy));
+        let options = DiffOptions { ignore_mtime: true, ..DiffOptions::default() };
+        let top = view.inode(ROOT_INO).unwrap();
+        let found = compare(&view, &top, &copy, options, &Progress::default()).unwrap();
+        assert!(found.is_empty(), "{name}: {found:?}");
+    }
+    let again = build_image(Input::Archive(Some(archive)), out.path().join("again"));
+    assert_eq!(differences(&again, "/", tree.path()), <[String; 0]>::default());
+}
+
+#[test]
 fn sockets_are_extracted_and_left_out_of_archives() {
     let tree = TempDir::new().unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(tree.path().join("socket")).unwrap();

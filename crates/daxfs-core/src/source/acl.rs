@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! POSIX access control lists as archives have them, in text (acl(5), POSIX.1e draft 17), made into
-//! the extended attributes in which Linux keeps them.
+//! POSIX access control lists as archives have them, in text (acl(5), POSIX.1e draft 17), and as the
+//! extended attributes in which Linux keeps them.
 
 /// Version of the attribute.
 const VERSION: u32 = 2;
@@ -19,6 +19,9 @@ enum Tag {
     Mask = 0x10,
     Other = 0x20,
 }
+
+/// All of them.
+const TAGS: [Tag; 6] = [Tag::Owner, Tag::User, Tag::OwningGroup, Tag::Group, Tag::Mask, Tag::Other];
 
 type Entry = (Tag, u32, u16);
 
@@ -46,6 +49,40 @@ impl Acl {
             return Err(wrong("an entry is missing, or there twice"));
         }
         Ok(Self(entries))
+    }
+
+    /// Reads a list in an attribute.
+    pub(super) fn from_value(value: &[u8]) -> Option<Self> {
+        let (version, entries) = value.split_first_chunk()?;
+        let (entries, rest) = entries.as_chunks::<8>();
+        if *version != VERSION.to_le_bytes() || !rest.is_empty() {
+            return None;
+        }
+        let entry = |&[tag, tag_high, may, may_high, a, b, c, d]: &[u8; 8]| {
+            let tag = TAGS
+                .into_iter()
+                .find(|known| *known as u16 == u16::from_le_bytes([tag, tag_high]))?;
+            let permissions = u16::from_le_bytes([may, may_high]);
+            (permissions <= 7).then_some((tag, u32::from_le_bytes([a, b, c, d]), permissions))
+        };
+        entries.iter().map(entry).collect::<Option<_>>().map(Self)
+    }
+
+    /// The list in text, with numbers for all who have names.
+    pub(super) fn text(&self) -> String {
+        let entry = |(tag, id, permissions): &Entry| {
+            let (whom, id) = match tag {
+                Tag::Owner => ("user", String::new()),
+                Tag::User => ("user", id.to_string()),
+                Tag::OwningGroup => ("group", String::new()),
+                Tag::Group => ("group", id.to_string()),
+                Tag::Mask => ("mask", String::new()),
+                Tag::Other => ("other", String::new()),
+            };
+            let may = |bit: u16, letter| if permissions & bit == 0 { '-' } else { letter };
+            format!("{whom}:{id}:{}{}{}", may(4, 'r'), may(2, 'w'), may(1, 'x'))
+        };
+        self.0.iter().map(entry).collect::<Vec<_>>().join(",")
     }
 
     /// The attribute; none if the list says no more than a mode.
@@ -145,6 +182,8 @@ mod tests {
             b"user::rw-\nuser:joe:r--:7\ngroup::r--\nmask::r--\t#effective:r--\nother::---";
         let plain = b"other::---,mask::r--,user:7:r--,user::rw-,group::r--";
         let list = Acl::parse(plain).unwrap();
+        assert_eq!(Acl::from_value(&list.value().unwrap()).as_ref(), Some(&list));
+        assert_eq!(Acl::parse(list.text().as_bytes()).as_ref(), Ok(&list));
         assert_eq!(Acl::parse(libarchive).as_ref(), Ok(&list));
         assert_eq!((list.value().unwrap().len(), list.permissions()), (4 + 5 * 8, 0o640));
     }

@@ -194,8 +194,15 @@ pub(crate) fn append(records: &mut Vec<u8>, keyword: &[u8], value: &[u8]) {
     }
 }
 
-/// Appends the record of an extended attribute.
+/// Appends the record of an extended attribute, and of an access control list its text: who unpacks
+/// lists takes no attributes for them.
 pub(crate) fn append_xattr(records: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    let list = LISTS.into_iter().find(|(_, attribute)| *attribute == name);
+    if let Some((keyword, _)) = list
+        && let Some(list) = Acl::from_value(value)
+    {
+        append(records, keyword.as_bytes(), list.text().as_bytes());
+    }
     let mut keyword = XATTR.to_vec();
     for byte in name {
         // A keyword ends at the first equals sign.
