@@ -37,6 +37,15 @@ ioctl(os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY), int(sys.argv[2]), answ
 sys.stdout.buffer.write(answer)
 """
 
+# Asks whatever server there is, also one that is gone, which is an answer.
+_LOOK = """
+import os, sys
+try:
+    os.statvfs(sys.argv[1])
+except OSError:
+    pass
+"""
+
 
 def mount(
     source: StrOrBytesPath | int,
@@ -100,6 +109,7 @@ def mount(
                 return
     if not isinstance(source, int):
         source, rest = _for_fuse(source, rest)
+    _expect_answer(os.fsdecode(os.fspath(mountpoint)))
     _daxfs.mount_fuse(source, mountpoint, ",".join(rest), foreground=foreground)
 
 
@@ -135,19 +145,43 @@ def _may_write(mountpoint: str) -> bool:
 
 
 def _ask(mountpoint: str, advice: str = "") -> MountInfo | None:
-    """Return what a mount tells of itself, if it is one of ours; do not wait for it for ever."""
+    """Return what a mount tells of itself, if it is one of ours."""
     from . import control
 
-    asking = [sys.executable, "-ISc", _ASK, mountpoint, str(control.TELL), str(control.INFO_SIZE)]
+    answer = _answer(advice, _ASK, mountpoint, str(control.TELL), str(control.INFO_SIZE))
+    return control.told(answer) if answer else None
+
+
+def _answer(advice: str, program: str, mountpoint: str, *arguments: str) -> bytes:
+    """Return what a program prints that asks a server; do not wait for it for ever."""
+    asking = [sys.executable, "-ISc", program, mountpoint, *arguments]
     null = subprocess.DEVNULL
     asker = subprocess.Popen(asking, stdin=null, stdout=subprocess.PIPE, stderr=null)
     try:
-        answer = asker.communicate(timeout=_ANSWER)[0]
+        return asker.communicate(timeout=_ANSWER)[0]
     except subprocess.TimeoutExpired:
         asker.kill()
         message = f"{mountpoint}: the server does not answer{advice}"
         raise from_engine("Busy", errno.EBUSY, message, None, {}) from None
-    return control.told(answer) if answer else None
+
+
+def _expect_answer(mountpoint: str) -> None:
+    """Fail where a server is that does not answer: who mounts there would wait for it for ever."""
+    try:
+        place = os.open(mountpoint, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        with open(f"/proc/self/fdinfo/{place}", "rb") as about:
+            found = re.search(rb"^mnt_id:\s*(\d+)$", about.read(), re.MULTILINE)
+    finally:
+        os.close(place)
+    if found is None:
+        return
+    with open("/proc/self/mountinfo", "rb") as table:
+        for line in table:
+            if line.split(b" ", 1)[0] == found[1] and b" - fuse" in line:
+                _answer("; `daxfs umount -l` takes the mount away", _LOOK, mountpoint)
 
 
 def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:

@@ -325,6 +325,8 @@ def test_a_server_that_does_not_answer_is_told(mounts: Mounts, empty: Path) -> N
     try:
         remount = ("-o", "remount,rw", empty, point)
         assert "the server does not answer" in mounts.run("daxfs", "mount", *remount, status=1)
+        over = mounts.run("daxfs", "mount", "-o", "ro", empty, point, status=1)
+        assert "the server does not answer; `daxfs umount -l` takes" in over
         said = mounts.run("daxfs", "umount", point, status=1)
         assert "the server does not answer; -l takes the mount away" in said
         assert str(point) in Path("/proc/mounts").read_text()
