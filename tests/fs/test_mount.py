@@ -658,6 +658,35 @@ int main(int argc, char **argv) {
     subprocess.run([tree / "seek", point / "wide"], check=True)
 
 
+def test_holes_of_the_image_are_holes_of_the_mount(mounts: Mounts, scratch: Path) -> None:
+    top = scratch / "sparse"
+    top.mkdir()
+    with (top / "file").open("wb") as file:
+        file.truncate(64 << 20)
+        for place in (20 << 20, 40 << 20):
+            os.pwrite(file.fileno(), b"data", place)
+    (top / "hole").touch()
+    os.truncate(top / "hole", 8 << 20)
+    point = mounts.mount(mounts.build(top, "16M"), "rw")
+    # A block after a hole, and one where there was a hole.
+    for root in (top, point):
+        with (root / "file").open("r+b") as file:
+            os.pwrite(file.fileno(), b"more", 30 << 20)
+        os.sync()
+    starts = [0, 1 << 20, 20 << 20, (20 << 20) + 4096, 30 << 20, 40 << 20, (64 << 20) - 1]
+    for name in ("file", "hole"):
+        found = []
+        for root in (top, point):
+            with (root / name).open("rb") as file:
+                for start in [start for start in starts if start < (root / name).stat().st_size]:
+                    for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+                        try:
+                            found.append(os.lseek(file.fileno(), start, whence))
+                        except OSError as error:
+                            found.append(error.errno or 0)
+        assert found[: len(found) // 2] == found[len(found) // 2 :], name
+
+
 def test_the_server_is_small(mounts: Mounts, tree: Path) -> None:
     # As many threads as on a larger machine: none of them may cost a buffer for whole requests.
     point = mounts.mount(mounts.build(tree), "threads=16")

@@ -10,6 +10,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -394,6 +395,25 @@ def test_a_copy_has_the_holes_of_what_was_copied(on: Branches, tmp_path: Path) -
                 copy.seek(place - 1)
                 assert copy.read(4) == b"\0abc"
         assert list(image.extents("copy2")) == []
+
+
+def test_comparing_a_changed_file_fills_no_hole_of_the_image(run: Run, tmp_path: Path) -> None:
+    """In tmpfs, looking at a hole through a mapping takes memory."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "hole").touch()
+    os.truncate(source / "hole", 64 << 20)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
+        image = Path(shared) / "image"
+        daxfs.build(source, image, branches=True, delta_size="16M")
+        on = Branches(run, image)
+        on("create", "b")
+        on("rm", "-b", "b", "hole")
+        on("put", "-b", "b", source / "hole", "hole")
+        on("put", "-b", "b", "-", "other", input=b"x")
+        before = image.stat().st_blocks
+        assert on("diff", "b").splitlines() == ["M /hole  (mtime)", "A /other"]
+        assert image.stat().st_blocks <= before + 1000
 
 
 def test_losers_are_told(on: Branches) -> None:

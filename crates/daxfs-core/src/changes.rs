@@ -296,12 +296,7 @@ impl Comparison<'_> {
         if before.size != after.size {
             return Ok(true);
         }
-        let extents = |view: &View, file| match self.touched {
-            Some(_) => view.extents(file),
-            // All of both is compared, and there is no need to read what lies in no block.
-            None => view.data_extents(file),
-        };
-        let (old, new) = (extents(self.before, before)?, extents(self.after, after)?);
+        let (old, new) = (self.before.data_extents(before)?, self.after.data_extents(after)?);
         let (mut old, mut new) = (Runs::new(&old), Runs::new(&new));
         let (mut here, mut there) = (Vec::new(), Vec::new());
         let mut at = 0;

@@ -424,7 +424,8 @@ fn data_of_either(
     let last = inode.size - 1..inode.size;
     let here = view.data_extents(inode)?.into_iter();
     let here = here.map(|extent| extent.file_offset..extent.file_offset + extent.len);
-    let there = data_runs(file.as_fd(), 0..inode.size).map_err(Error::io("examine", path))?;
+    let there =
+        data_runs(file.as_fd(), 0..inode.size, usize::MAX).map_err(Error::io("examine", path))?;
     let mut ranges: Vec<_> = here.chain(there).chain(iter::once(last)).collect();
     ranges.sort_unstable_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::new();

@@ -304,6 +304,15 @@ impl View {
         Ok(data)
     }
 
+    /// The first bytes of an extent that are no hole of the file that the image lies in, as file
+    /// offsets.
+    pub fn first_data(&self, extent: &Extent) -> Option<Range<u64>> {
+        let start = extent.image_offset;
+        let run = self.image.region().first_data(start..start + extent.len)?;
+        let at = |offset: u64| extent.file_offset + (offset - start);
+        Some(at(run.start)..at(run.end))
+    }
+
     /// Where the bytes of a range of a file lie; the range may reach beyond the file's end.
     pub fn extents_within(
         &self,

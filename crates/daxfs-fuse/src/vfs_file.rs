@@ -153,10 +153,17 @@ impl Mounted {
         }
         let mut at = from;
         for extent in view.extents_within(&inode, from..inode.size) {
-            match whence {
-                libc::SEEK_DATA => return Ok(at.max(extent.file_offset) as i64),
-                libc::SEEK_HOLE if extent.file_offset > at => break,
-                libc::SEEK_HOLE => at = extent.file_offset + extent.len,
+            let data = view.first_data(&extent);
+            match (whence, data) {
+                (libc::SEEK_DATA, Some(data)) => return Ok(data.start as i64),
+                (libc::SEEK_DATA, None) => {}
+                (libc::SEEK_HOLE, Some(data)) if data.start == at => {
+                    at = data.end;
+                    if at < extent.file_offset + extent.len {
+                        break;
+                    }
+                }
+                (libc::SEEK_HOLE, _) => break,
                 _ => return Err(Errno::EINVAL),
             }
         }

@@ -10,7 +10,7 @@ use super::contents::{Copied, Copier, Failure, Here, Opened, cannot, check_end, 
 use super::gather::BUFFER;
 use crate::base::Inode;
 use crate::error::Result;
-use crate::holes::{RUNS_MAX, data_runs, sum_zeroes};
+use crate::holes::{data_runs, push_run, sum_zeroes};
 use crate::layout::is_huge;
 use crate::source::NodeId;
 use crate::view::View;
@@ -122,16 +122,15 @@ fn runs(opened: &Opened<'_>, size: u64) -> std::result::Result<Vec<Range<u64>>, 
         Opened::Part(fd, start) => (*fd, *start),
     };
     // The position that this moves may be shared, and nobody uses it: reads say theirs.
-    let runs = data_runs(fd, start..start + size).map_err(|errno| cannot("examine", errno))?;
+    let runs =
+        data_runs(fd, start..start + size, usize::MAX).map_err(|errno| cannot("examine", errno))?;
     Ok(runs.into_iter().map(|run| run.start - start..run.end - start).collect())
 }
 
 fn image_runs(view: &View, inode: &Inode) -> Result<Vec<Range<u64>>> {
-    let whole = 0..inode.size;
-    let extents = view.data_extents(inode)?;
-    if extents.len() > RUNS_MAX {
-        return Ok(vec![whole]);
+    let mut runs = Vec::new();
+    for extent in view.data_extents(inode)? {
+        push_run(&mut runs, extent.file_offset..extent.file_offset + extent.len);
     }
-    let runs = extents.into_iter().map(|run| run.file_offset..run.file_offset + run.len);
-    Ok(runs.collect())
+    Ok(runs)
 }

@@ -272,9 +272,21 @@ impl Region {
     /// The parts of a range that are more than holes of the file behind the region; all of it where
     /// there is none, or little to gain.
     pub(crate) fn data_within(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        if range.end - range.start < HUGE_SIZE {
+            return vec![range];
+        }
+        self.runs_within(range, usize::MAX)
+    }
+
+    /// The first of these parts, however small they are.
+    pub(crate) fn first_data(&self, range: Range<u64>) -> Option<Range<u64>> {
+        self.runs_within(range, 1).into_iter().next()
+    }
+
+    fn runs_within(&self, range: Range<u64>, most: usize) -> Vec<Range<u64>> {
         // A position of its own, which finding holes moves.
-        let file = (range.end - range.start >= HUGE_SIZE).then(|| self.reopen(OFlags::RDONLY));
-        let runs = file.flatten().and_then(|file| data_runs(file.as_fd(), range.clone()).ok());
+        let file = self.reopen(OFlags::RDONLY);
+        let runs = file.and_then(|file| data_runs(file.as_fd(), range.clone(), most).ok());
         runs.unwrap_or_else(|| vec![range])
     }
 
