@@ -146,9 +146,8 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             # Until it is made it looks as its parent does.
             self.image = _image.open(source, branch=self._made_of, trusted=trusted)
 
-    @property
-    def _tree(self) -> Tree:
-        """What is read from: the branch as it is now, once something was written."""
+    def _follow(self) -> None:
+        """Open the image anew in a fork, and where the branch has ended and may be made again."""
         if self._process != os.getpid() and self._branch is not None:
             # What writes is registered for the process that it was forked from. It was proved.
             self._begin(self._source, trusted=True)
@@ -157,7 +156,6 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
                 # Another thread may have done it, and who has the branch is to be told.
                 if self._users == 0 and self._has_ended():
                     self._open_image(self._source, trusted=True)
-        return self.image if self._branch is None else self._branch
 
     def _has_ended(self) -> bool:
         try:
@@ -166,10 +164,15 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
             return True
         return False
 
+    @property
+    def _tree(self) -> Tree:
+        """What is read from: the branch as it is now, once something was written."""
+        self._follow()
+        return self.image if self._branch is None else self._branch
+
     def _writable(self) -> Branch:
         """Return the branch to change."""
-        # It may have ended, or be another process's.
-        _ = self._tree
+        self._follow()
         if self._branch is None:
             if self._name is None:
                 raise io.UnsupportedOperation("images are read-only; say which branch to write to")
@@ -367,7 +370,8 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         path, modes = self._strip_protocol(path), parse_mode(mode)
         if not modes.writes:
             return Reader(self._tree.open(path))
-        self._make_above(path)
+        if modes.kind != "r":
+            self._make_above(path)
         raw = Written(self._changing(), path, mode, autocommit=autocommit)
         return Updater(raw) if modes.reads else Writer(raw)
 
@@ -397,16 +401,18 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def _rm(self, path: str) -> None:
         path = self._strip_protocol(path)
         with self._changing() as branch:
-            if path and branch.lstat(path).is_dir():
+            if branch.lstat(path).is_dir():
                 branch.rmdir(path)
-            elif path:
+            else:
                 branch.unlink(path)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         """Remove files, and with `recursive` directories; of links only the links."""
         with self._changing():
             for name in reversed(self._expand(path, recursive, maxdepth)):
-                self._rm(name)
+                # Of the root all goes but itself.
+                if name or not recursive:
+                    self._rm(name)
 
     def get(
         self,

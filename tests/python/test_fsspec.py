@@ -277,8 +277,14 @@ class TestWriting:
         assert not files.lexists("t.csv/b")
         files.rm("d/a*")
         assert files.ls("d", False) == ["d/abc"]
+        with pytest.raises(OSError, match="directory"):
+            files.rm("/")
         files.rm("/", recursive=True)
         assert files.ls("", False) == []
+        made = fsspec.filesystem("daxfs", image=path, branch="b", auto_mkdir=True)
+        with pytest.raises(FileNotFoundError):
+            made.open("new/file", "r+b")
+        assert made.ls("", False) == []
 
     def test_what_is_written_is_in_the_branch(self, path: Path) -> None:
         url = f"daxfs:///out/new.csv?image={path}&branch=b"
