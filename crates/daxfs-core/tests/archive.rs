@@ -50,21 +50,7 @@ fn access_control_lists_become_attributes() {
     fs::write(tree.path().join("dir/file"), "text").unwrap();
     // Only one of them gives numbers to groups that have names.
     for (program, group) in [("tar", 54321), ("bsdtar", 1)] {
-        // Owner, user 1234, owning group, another group, mask, others.
-        let entries: [(u16, u16, u32); 6] = [
-            (0x01, 6, u32::MAX),
-            (0x02, 7, 1234),
-            (0x04, 0, u32::MAX),
-            (0x08, 5, group),
-            (0x10, 7, u32::MAX),
-            (0x20, 0, u32::MAX),
-        ];
-        let mut value = 2u32.to_le_bytes().to_vec();
-        for (tag, permissions, id) in entries {
-            value.extend_from_slice(&tag.to_le_bytes());
-            value.extend_from_slice(&permissions.to_le_bytes());
-            value.extend_from_slice(&id.to_le_bytes());
-        }
+        let value = common::acl(group);
         for (path, list) in [("dir", "default"), ("dir/file", "access")] {
             let (path, name) = (tree.path().join(path), format!("system.posix_acl_{list}"));
             rustix::fs::setxattr(path, name, &value, rustix::fs::XattrFlags::empty()).unwrap();

@@ -131,6 +131,13 @@ fn holes_are_summed_and_archived_and_not_filled() {
     assert_eq!(errors(), 1);
 }
 
+/// Has a program unpack an archive into a directory that it is to make.
+fn unpack(program: &[&str], archive: &Path, into: &Path) {
+    fs::create_dir(into).unwrap();
+    let mut command = Command::new(program[0]);
+    run(command.args(&program[1..]).arg("-xpf").arg(archive).arg("-C").arg(into));
+}
+
 #[test]
 fn an_archive_comes_back_as_it_was() {
     let tree = common::tree();
@@ -163,17 +170,11 @@ fn an_archive_comes_back_as_it_was() {
         fs::read(out.path().join("again")).unwrap()
     );
     for (name, options) in [
-        ("gnu", &["tar", "--xattrs", "--xattrs-include=*", "--same-owner", "-p"][..]),
-        ("bsd", &["bsdtar", "--xattrs", "--same-owner", "-p"][..]),
+        ("gnu", &["tar", "--xattrs", "--xattrs-include=*", "--same-owner"][..]),
+        ("bsd", &["bsdtar", "--xattrs", "--same-owner"][..]),
     ] {
         let copy = out.path().join(name);
-        fs::create_dir(&copy).unwrap();
-        run(Command::new(options[0])
-            .args(&options[1..])
-            .arg("-xf")
-            .arg(&archive)
-            .arg("-C")
-            .arg(&copy));
+        unpack(options, &archive, &copy);
         // bsdtar leaves the directory that it extracts into as it is.
         common::set_mtime(&copy, 1_500_000_000, 5);
         assert_eq!(differences(&view, "/", &copy), <[String; 0]>::default(), "{name}");
@@ -185,21 +186,7 @@ fn archives_have_access_control_lists_as_others_unpack_them() {
     let tree = TempDir::new_in("/dev/shm").unwrap();
     fs::create_dir(tree.path().join("dir")).unwrap();
     fs::write(tree.path().join("dir/file"), "text").unwrap();
-    // The owning group may nothing, the mask everything, which is what the mode shows.
-    let entries: [(u16, u16, u32); 6] = [
-        (0x01, 6, u32::MAX),
-        (0x02, 7, 1234),
-        (0x04, 0, u32::MAX),
-        (0x08, 5, 54321),
-        (0x10, 7, u32::MAX),
-        (0x20, 0, u32::MAX),
-    ];
-    let mut value = 2u32.to_le_bytes().to_vec();
-    for (tag, permissions, id) in entries {
-        value.extend_from_slice(&tag.to_le_bytes());
-        value.extend_from_slice(&permissions.to_le_bytes());
-        value.extend_from_slice(&id.to_le_bytes());
-    }
+    let value = common::acl(54321);
     for (path, list) in [("dir", "default"), ("dir", "access"), ("dir/file", "access")] {
         let name = format!("system.posix_acl_{list}");
         common::set_xattr(&tree.path().join(path), name, &value);
@@ -216,13 +203,7 @@ fn archives_have_access_control_lists_as_others_unpack_them() {
         ("bsd", &["bsdtar", "--acls"][..]),
     ] {
         let copy = out.path().join(name);
-        fs::create_dir(&copy).unwrap();
-        run(Command::new(options[0])
-            .args(&options[1..])
-            .arg("-xpf")
-            .arg(&archive)
-            .arg("-C")
-            .arg(&copy));
+        unpack(options, &archive, &copy);
         let options = DiffOptions { ignore_mtime: true, ..DiffOptions::default() };
         let top = view.inode(ROOT_INO).unwrap();
         let found = compare(&view, &top, &copy, options, &Progress::default()).unwrap();

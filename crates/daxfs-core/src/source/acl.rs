@@ -42,16 +42,19 @@ impl Acl {
             .map(|line| parse(line).map_err(wrong))
             .collect::<Result<Vec<Entry>, _>>()?;
         entries.sort_unstable();
-        let count = |tag| entries.iter().filter(|entry| entry.0 == tag).count();
-        let named = count(Tag::User) + count(Tag::Group);
-        let whole = [Tag::Owner, Tag::OwningGroup, Tag::Other].iter().all(|tag| count(*tag) == 1);
-        if !whole || count(Tag::Mask) > 1 || named > 0 && count(Tag::Mask) == 0 {
-            return Err(wrong("an entry is missing, or there twice"));
-        }
-        Ok(Self(entries))
+        let list = Self(entries);
+        if list.is_whole() { Ok(list) } else { Err(wrong("an entry is missing, or there twice")) }
     }
 
-    /// Reads a list in an attribute.
+    /// Whether each entry that a list must have is there, and those once that it may have once.
+    fn is_whole(&self) -> bool {
+        let count = |tag| self.0.iter().filter(|entry| entry.0 == tag).count();
+        let named = count(Tag::User) + count(Tag::Group);
+        let whole = [Tag::Owner, Tag::OwningGroup, Tag::Other].iter().all(|tag| count(*tag) == 1);
+        whole && count(Tag::Mask) <= 1 && (named == 0 || count(Tag::Mask) == 1)
+    }
+
+    /// Reads a list in an attribute, if it is one.
     pub(super) fn from_value(value: &[u8]) -> Option<Self> {
         let (version, entries) = value.split_first_chunk()?;
         let (entries, rest) = entries.as_chunks::<8>();
@@ -65,7 +68,7 @@ impl Acl {
             let permissions = u16::from_le_bytes([may, may_high]);
             (permissions <= 7).then_some((tag, u32::from_le_bytes([a, b, c, d]), permissions))
         };
-        entries.iter().map(entry).collect::<Option<_>>().map(Self)
+        entries.iter().map(entry).collect::<Option<_>>().map(Self).filter(Self::is_whole)
     }
 
     /// The list in text, with numbers for all who have names.
@@ -172,6 +175,8 @@ mod tests {
             assert!(Acl::parse(text.as_bytes()).is_err(), "{text}");
         }
         assert!(Acl::parse(b"user::\xff").is_err());
+        // An owner alone.
+        assert_eq!(Acl::from_value(&[2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255]), None);
         let mode = Acl::parse(b"u::rwx,g::r-x,o:r-x").unwrap();
         assert_eq!((mode.value(), mode.permissions()), (None, 0o755));
     }

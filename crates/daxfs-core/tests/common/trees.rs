@@ -36,6 +36,27 @@ pub(crate) fn set_xattr(path: &Path, name: impl AsRef<OsStr>, value: &[u8]) {
     rustix::fs::lsetxattr(path, name.as_ref(), value, XattrFlags::empty()).unwrap();
 }
 
+/// An access control list as Linux keeps it: the owning group may nothing, which the mode does not
+/// show, a user much, and `group` some.
+pub(crate) fn acl(group: u32) -> Vec<u8> {
+    // Owner, user 1234, owning group, another group, mask, others.
+    let entries: [(u16, u16, u32); 6] = [
+        (0x01, 6, u32::MAX),
+        (0x02, 7, 1234),
+        (0x04, 0, u32::MAX),
+        (0x08, 5, group),
+        (0x10, 7, u32::MAX),
+        (0x20, 0, u32::MAX),
+    ];
+    let mut value = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        value.extend_from_slice(&tag.to_le_bytes());
+        value.extend_from_slice(&permissions.to_le_bytes());
+        value.extend_from_slice(&id.to_le_bytes());
+    }
+    value
+}
+
 /// One of everything that an image, a directory and a tar archive can hold alike. Only what
 /// root may make is left out for others.
 pub(crate) fn make_tree(root: &Path) {
