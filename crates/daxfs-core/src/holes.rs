@@ -23,8 +23,9 @@ pub(crate) fn push_run(runs: &mut Vec<Range<u64>>, run: Range<u64>) {
     }
 }
 
-/// The first runs of data in a range of a file, `most` at most: all of it where the file system cannot say, and where no
-/// byte of the file is missing, as finding a hole costs time for every page before it.
+/// The first runs of data in a range of a file, `most` at most: all of it where the file system
+/// cannot say, and where no byte of the file is missing, as finding a hole costs time for every page
+/// before it.
 ///
 /// Moves the position of the descriptor.
 pub(crate) fn data_runs(

@@ -305,9 +305,12 @@ impl View {
     }
 
     /// The first bytes of an extent that are no hole of the file that the image lies in, as file
-    /// offsets.
+    /// offsets. Blocks of branches have memory behind them.
     pub fn first_data(&self, extent: &Extent) -> Option<Range<u64>> {
         let start = extent.image_offset;
+        if !self.image.base().range().contains(&start) {
+            return Some(extent.file_offset..extent.file_offset + extent.len);
+        }
         let run = self.image.region().first_data(start..start + extent.len)?;
         let at = |offset: u64| extent.file_offset + (offset - start);
         Some(at(run.start)..at(run.end))
