@@ -430,6 +430,37 @@ def test_a_server_short_of_threads_serves_with_fewer_or_says_so(
     assert not refused[-1], done.stderr
 
 
+def test_an_interrupted_mount_leaves_nothing(
+    mounts: Mounts,
+    empty: Path,
+    scratch: Path,
+    as_user: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """Neither the mount, nor the branch that was made for it, nor the server."""
+    point, helper = mounts.point(), scratch / "bin/fusermount3"
+    for path in (point, empty):
+        os.chown(path, 65534, 65534)
+    helper.parent.mkdir()
+    # The last thing that a server does before it answers.
+    helper.write_text(
+        '#!/bin/sh\n[ "$1" = -u ] || kill -INT "$CALLER"\n'
+        f'exec {shutil.which("fusermount3")} "$@"\n'
+    )
+    helper.chmod(0o755)
+    program = (
+        "import os, signal, sys, daxfs\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "os.environ['CALLER'] = str(os.getpid())\n"
+        "daxfs.mount(sys.argv[1], sys.argv[2], 'fuse,branch=b,parent=main')\n"
+    )
+    done = as_user(program, empty, point, path=f"{helper.parent}:{os.environ['PATH']}")
+    assert "KeyboardInterrupt" in done.stderr, done.stderr
+    assert not point.is_mount()
+    with daxfs.open(empty) as image:
+        assert [branch.name for branch in image.branches] == ["main"]
+    assert _registered(empty) == []
+
+
 def test_an_ordinary_user_is_told_what_is_missing(
     mounts: Mounts,
     tree: Path,

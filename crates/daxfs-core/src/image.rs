@@ -8,6 +8,7 @@ use crate::branch::{BranchInfo, Table};
 use crate::error::{Error, Result};
 use crate::finding::Findings;
 use crate::format::{RENEWAL_NAME, Superblock};
+use crate::progress::Progress;
 use crate::region::Region;
 use crate::validate;
 
@@ -43,9 +44,15 @@ impl Unvalidated {
 
     /// Proves the whole image.
     pub fn validate(self) -> Result<Image> {
+        self.validate_watched(&Progress::default())
+    }
+
+    /// As [`Unvalidated::validate`], while somebody watches how far it has come and may stop it.
+    pub fn validate_watched(self, progress: &Progress) -> Result<Image> {
         // The superblocks that were read are those that are judged and used: never read twice.
-        let depth = validate::Depth::Metadata;
-        let findings = validate::validate_opened(&self.superblock, &self.base, depth)?.findings;
+        let (superblock, depth) = (&self.superblock, validate::Depth::Metadata);
+        let report = validate::validate_opened(superblock, &self.base, depth, progress)?;
+        let findings = report.findings;
         match findings.first_error() {
             None => Ok(self.trust()),
             Some(first) => {

@@ -2,8 +2,14 @@
 //! How far long work has come, for whoever wants to show it, and a way to stop it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
+
+/// How often whoever watches is asked.
+pub const TICK: Duration = Duration::from_millis(50);
 
 /// Counters that a worker advances and another thread reads.
 #[derive(Debug, Default)]
@@ -59,4 +65,34 @@ impl Progress {
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::Interrupted) } else { Ok(()) }
     }
+}
+
+/// Does `work` on a thread of its own. Meanwhile the caller's thread calls `tick`, whose error
+/// stops the work and is what comes of it.
+pub fn watch<T: Send, E: From<Error>>(
+    progress: &Progress,
+    work: impl FnOnce(&Progress) -> Result<T> + Send,
+    mut tick: impl FnMut() -> std::result::Result<(), E>,
+) -> std::result::Result<T, E> {
+    thread::scope(|scope| {
+        let (sender, receiver) = channel();
+        let worker = thread::Builder::new().spawn_scoped(scope, move || {
+            let result = work(progress);
+            let _ = sender.send(());
+            result
+        });
+        let worker = worker.map_err(|error| Error::no_thread(&error))?;
+        let mut interruption = None;
+        // A worker that panicked has dropped the sender.
+        while receiver.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            if interruption.is_none() {
+                interruption = tick().err();
+                if interruption.is_some() {
+                    progress.cancel();
+                }
+            }
+        }
+        let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        interruption.map_or_else(|| Ok(result?), Err)
+    })
 }

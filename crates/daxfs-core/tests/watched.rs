@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use daxfs_core::build::{BuildOptions, Input, Output, build};
 use daxfs_core::error::Error;
+use daxfs_core::image::Unvalidated;
 use daxfs_core::progress::Progress;
 use daxfs_core::region::{Access, Region, Source};
 use daxfs_core::validate::{Depth, validate_watched};
@@ -38,4 +39,8 @@ fn a_proof_tells_how_far_it_is_and_can_be_stopped() {
         let error = validate_watched(&region, depth, &stopped).unwrap_err();
         assert!(matches!(error, Error::Interrupted), "{error}");
     }
+    let stopped = Progress::default();
+    stopped.cancel();
+    let opened = Unvalidated::open(region).unwrap().validate_watched(&stopped);
+    assert!(matches!(opened, Err(Error::Interrupted)));
 }

@@ -2,13 +2,16 @@
 //! A server in the background: forked off, while the caller waits until it answers.
 #![allow(unsafe_code)]
 
-use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use daxfs_core::error::{Error, Result};
-use rustix::pipe::PipeFlags;
+use daxfs_core::progress::TICK;
+use rustix::net::RecvFlags;
 
 /// Why a server in the background did not come up: what its error said, across processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,12 +47,16 @@ impl Failure {
     }
 }
 
-/// What a server says once it answers.
+/// What a server says once it answers. It is there for good when it was told to go on; until then
+/// it goes away when the line is hung up.
 const READY: &[u8] = b"ready";
+
+/// What it is told then.
+const GO_ON: &[u8] = b"!";
 
 /// The server's end of the line to whoever waits for it.
 #[derive(Debug, Clone, Default)]
-pub struct Waiting(Arc<Mutex<Option<OwnedFd>>>);
+pub struct Waiting(Arc<Mutex<Option<UnixStream>>>);
 
 impl Waiting {
     /// For a server that nobody waits for.
@@ -57,65 +64,113 @@ impl Waiting {
         Self::default()
     }
 
-    /// Says that the server answers.
-    pub fn ready(self) {
-        self.say(READY);
+    /// Whether whoever waited is gone, or wants the server no more.
+    pub fn has_hung_up(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        // Nothing is said on that end before the server is ready.
+        self.line().as_ref().is_some_and(|line| rustix::net::recv(line, &mut [0; 1], flags).is_ok())
     }
 
-    /// Says something and hangs up; only the first word counts.
-    fn say(&self, what: &[u8]) {
-        if let Some(line) = self.0.lock().expect("no panic holds it").take() {
-            // Whoever waited may be gone; the server goes on.
-            let _ = std::fs::File::from(line).write_all(what);
+    /// Says that the server answers, and returns whether it is still wanted.
+    pub fn ready(&self) -> bool {
+        let mut end = self.line();
+        let Some(line) = end.as_mut() else { return true };
+        let wanted =
+            line.write_all(READY).is_ok() && line.read_exact(&mut [0; GO_ON.len()]).is_ok();
+        if wanted {
+            *end = None;
         }
+        wanted
+    }
+
+    /// Says what keeps the server from answering, if nothing else was said.
+    fn fail(&self, failure: &Failure) {
+        if let Some(mut line) = self.line().take() {
+            // Whoever waited may be gone.
+            let _ = line.write_all(failure.encode().as_bytes());
+        }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Option<UnixStream>> {
+        self.0.lock().expect("no panic holds it")
     }
 }
 
 /// Runs `serve` in a process of its own, and returns once it said that it is ready.
 ///
 /// The process has no terminal, no standard streams and no descriptors of the caller's other than
-/// `keep`. It is forked, so of the caller's threads only this one exists there.
+/// `keep`. It is forked, so of the caller's threads only this one exists there. Meanwhile
+/// `interrupted` is asked whether to give up: then the server undoes what it has done.
 pub fn background(
     keep: Option<RawFd>,
+    interrupted: impl FnMut() -> bool,
     serve: impl FnOnce(Waiting) -> Result<()>,
 ) -> std::result::Result<(), Failure> {
-    let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
-    let (line, answer) =
-        pipe.map_err(|errno| Failure::from(&Error::io("open", "a pipe")(errno)))?;
+    let (line, theirs) =
+        UnixStream::pair().map_err(|error| Failure::from(&Error::io("open", "a socket")(error)))?;
     // SAFETY: the child runs `child`, which never returns to the caller's code.
     match unsafe { libc::fork() } {
         -1 => Err(cannot_fork()),
         0 => {
             drop(line);
-            child(keep, answer, serve)
+            child(keep, theirs, serve)
         }
         pid => {
-            drop(answer);
+            drop(theirs);
             // The first child is gone at once; its own child is the server.
             // SAFETY: waits for a child of ours; no status is asked for.
             unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-            let mut said = Vec::new();
-            let read = std::fs::File::from(line).read_to_end(&mut said);
-            match read {
-                Ok(_) if said == READY => Ok(()),
-                _ => Err(std::str::from_utf8(&said)
-                    .ok()
-                    .and_then(Failure::decode)
-                    .unwrap_or_else(Failure::died)),
-            }
+            wait(line, interrupted).unwrap_or_else(|_| Err(Failure::died()))
         }
     }
 }
 
-fn child(keep: Option<RawFd>, answer: OwnedFd, serve: impl FnOnce(Waiting) -> Result<()>) -> ! {
-    let kept = answer.as_raw_fd();
-    let waiting = Waiting(Arc::new(Mutex::new(Some(answer))));
+/// Waits until the server says something, or is gone.
+fn wait(
+    mut line: UnixStream,
+    mut interrupted: impl FnMut() -> bool,
+) -> io::Result<std::result::Result<(), Failure>> {
+    line.set_read_timeout(Some(TICK))?;
+    let (mut said, mut wanted) = (Vec::new(), true);
+    let mut part = [0; 512];
+    loop {
+        match line.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => said.extend_from_slice(&part[..count]),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        if interrupted() {
+            // Who is impatient does not wait for the server's end either.
+            if !wanted {
+                break;
+            }
+            wanted = false;
+            line.shutdown(Shutdown::Write)?;
+        }
+        if wanted && said == READY {
+            line.write_all(GO_ON)?;
+            return Ok(Ok(()));
+        }
+    }
+    if !wanted {
+        return Ok(Err(Failure::from(&Error::Interrupted)));
+    }
+    let failure = std::str::from_utf8(&said).ok().and_then(Failure::decode);
+    Ok(Err(failure.unwrap_or_else(Failure::died)))
+}
+
+fn child(keep: Option<RawFd>, line: UnixStream, serve: impl FnOnce(Waiting) -> Result<()>) -> ! {
+    let kept = line.as_raw_fd();
+    let waiting = Waiting(Arc::new(Mutex::new(Some(line))));
+    forget_handlers();
     let _ = rustix::process::setsid();
     // SAFETY: as above; the session's leader leaves, so no terminal can become the server's.
     match unsafe { libc::fork() } {
         0 => {}
         -1 => {
-            waiting.say(cannot_fork().encode().as_bytes());
+            waiting.fail(&cannot_fork());
             leave(1)
         }
         _ => leave(0),
@@ -126,11 +181,35 @@ fn child(keep: Option<RawFd>, answer: OwnedFd, serve: impl FnOnce(Waiting) -> Re
         Ok(()) => 0,
         Err(error) => {
             log::error!("{error}");
-            waiting.say(Failure::from(&error).encode().as_bytes());
+            waiting.fail(&Failure::from(&error));
             1
         }
     }));
     leave(status.unwrap_or(101))
+}
+
+/// Signals that end a server.
+const ENDING: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// Those of them that this process does not ignore: what nohup runs outlives its terminal.
+pub(crate) fn ending_signals() -> impl Iterator<Item = libc::c_int> {
+    ENDING.into_iter().filter(|signal| {
+        let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: only asks what is set, of which all zeroes is one value.
+        let action = unsafe {
+            libc::sigaction(*signal, std::ptr::null(), action.as_mut_ptr());
+            action.assume_init()
+        };
+        action.sa_sigaction != libc::SIG_IGN
+    })
+}
+
+/// Has signals end this process again, whatever the program does with them that it was forked from.
+fn forget_handlers() {
+    for signal in ENDING {
+        // SAFETY: nothing of this process has a handler to lose.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 fn cannot_fork() -> Failure {

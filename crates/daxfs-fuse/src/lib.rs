@@ -18,6 +18,7 @@ pub mod options;
 mod place;
 mod readahead;
 pub mod session;
+mod start;
 mod tree;
 mod vfs_control;
 mod vfs_dir;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ use daxfs_core::session::Session;
 use daxfs_core::view::View;
 use fuser::SessionACL;
 use rustix::mount::MountFlags;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::beside::{Beside, Until};
@@ -30,6 +29,7 @@ use crate::mount::attach;
 use crate::options::Options;
 use crate::place::Place;
 use crate::readahead::{self, Readahead};
+use crate::start::Start;
 use crate::tree::Tree;
 use crate::vfs_super::{Mounted, Setup};
 
@@ -63,11 +63,15 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Mounts and serves in a process of its own; returns once the mount answers.
-    pub fn background(mut self) -> std::result::Result<(), Failure> {
+    /// Mounts and serves in a process of its own; returns once the mount answers. Until then
+    /// `interrupted` is asked whether to give up.
+    pub fn background(
+        mut self,
+        interrupted: impl FnMut() -> bool,
+    ) -> std::result::Result<(), Failure> {
         self.make_absolute().map_err(|error| Failure::from(&error))?;
         let keep = self.descriptor();
-        daemon::background(keep, move |waiting| {
+        daemon::background(keep, interrupted, move |waiting| {
             Logger::system().install();
             self.serve(waiting)
         })
@@ -103,13 +107,15 @@ impl Mount {
     }
 
     fn serve(&self, waiting: Waiting) -> Result<()> {
-        let (setup, mut made) = self.open()?;
+        let mut start = Start::new(waiting)?;
+        let (setup, mut made) = self.open(&mut start)?;
         let defers = setup.writes && setup.image.region().durability() == Durability::File;
         let served = self.room().and_then(|threads| {
+            start.check()?;
             let (device, place) = self.attach(setup.writes)?;
             let mounted = Arc::new(Mounted::new(setup, place));
             // Nobody else would answer.
-            self.answer(device, &mounted, threads, defers, waiting, &mut made)
+            self.answer(device, &mounted, threads, defers, start, &mut made)
                 .inspect_err(|_| drop(mounted.place.detach()))
         });
         if let Some(branch) = made {
@@ -141,7 +147,7 @@ impl Mount {
         mounted: &Arc<Mounted>,
         threads: usize,
         defers: bool,
-        waiting: Waiting,
+        start: Start,
         made: &mut Option<Branch>,
     ) -> Result<()> {
         let mut config = fuser::Config::default();
@@ -177,11 +183,10 @@ impl Mount {
                 }
             })?;
         }
-        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
-            .map_err(Error::io("catch signals for", &self.mountpoint))?;
-        let (caught, signalled) = (signals.handle(), Arc::clone(mounted));
+        let signalled = Arc::clone(mounted);
+        let (hand_over, handed): (_, Receiver<Signals>) = channel();
         beside.start("daxfs-signals", move |until| {
-            if signals.forever().next().is_some() {
+            if handed.recv().is_ok_and(|mut signals| signals.forever().next().is_some()) {
                 end(&signalled, until);
             }
         })?;
@@ -192,8 +197,11 @@ impl Mount {
             .map(|_| rustix::io::fcntl_dupfd_cloexec(&session, 0))
             .collect::<std::result::Result<_, _>>()
             .map_err(Error::io("serve", &self.mountpoint))?;
+        let signals = start.ready()?;
         *made = None;
-        waiting.ready();
+        let caught = signals.handle();
+        // Its thread waits for nothing else.
+        let _ = hand_over.send(signals);
         drop(spare);
         let served = session.run().map_err(Error::io("serve", &self.mountpoint));
         caught.close();
@@ -207,9 +215,9 @@ impl Mount {
     }
 
     /// Opens what is to be shown; also returns the branch if it was made for that.
-    fn open(&self) -> Result<(Setup, Option<Branch>)> {
+    fn open(&self, start: &mut Start) -> Result<(Setup, Option<Branch>)> {
         let writes = self.options.writes();
-        let image = self.open_image(writes)?;
+        let image = self.open_image(writes, start)?;
         let branches = image.superblock().has(feature::BRANCHES);
         // Only who can store to the memory can say that it reads there.
         let registers = branches && (writes || image.region().is_writable());
@@ -230,7 +238,7 @@ impl Mount {
         Ok((Setup { image, session, tree, writes, writes_main, control }, made))
     }
 
-    fn open_image(&self, writes: bool) -> Result<Arc<Image>> {
+    fn open_image(&self, writes: bool, start: &mut Start) -> Result<Arc<Image>> {
         let region = match Region::open(&self.source, region::Access::Write) {
             Err(error) if writes => return Err(error),
             // Whoever only reads need not be allowed more.
@@ -242,7 +250,10 @@ impl Mount {
             region.invalidate();
         }
         let image = Unvalidated::open(region)?;
-        Ok(Arc::new(if self.options.validate { image.validate()? } else { image.trust() }))
+        if !self.options.validate {
+            return Ok(Arc::new(image.trust()));
+        }
+        start.watch(|progress| image.validate_watched(progress)).map(Arc::new)
     }
 
     /// The branch to show, and whether it is new.

@@ -18,10 +18,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::branch::{BranchStatus, Opener};
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::paths::{ImageSource, decode};
+use crate::progress::watch;
 use crate::tree::{Source, Tree};
-use crate::workers::share;
 
 /// A named range of bytes in an image.
 #[pyclass(frozen, eq, hash, get_all, from_py_object, new = "from_fields", module = "daxfs._daxfs")]
@@ -119,10 +119,14 @@ impl Image {
                 region.invalidate();
             }
             let image = Unvalidated::open(region)?;
-            let image = Arc::new(if trusted { image.trust() } else { share(|| image.validate())? });
+            let image = Arc::new(if trusted {
+                image.trust()
+            } else {
+                Python::attach(|py| watch(py, None, |progress| image.validate_watched(progress)))?
+            });
             if !writable {
                 let view = View::open(image, name)?;
-                return Ok::<_, Error>((Source::Fixed(Arc::new(view)), None));
+                return Ok::<_, Failure>((Source::Fixed(Arc::new(view)), None));
             }
             let session = Session::open(image)?;
             let source = Source::Live(session.open_branch(name, Access::Read)?);

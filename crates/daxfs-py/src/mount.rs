@@ -28,9 +28,17 @@ pub(crate) fn mount_fuse(
         return Ok(py.detach(|| mount.foreground())?);
     }
     // The lock stays: nothing of Python may run in the process that is forked.
-    mount.background().map_err(|Died { name, errno, message }| {
-        let error = from_engine(py, &name, errno, &message, None, None);
-        Failure::Python(error.unwrap_or_else(|error| error))
+    let mut interruption = None;
+    let served = mount.background(|| match py.check_signals() {
+        Ok(()) => false,
+        Err(error) => {
+            interruption = Some(error);
+            true
+        }
+    });
+    served.map_err(|Died { name, errno, message }| {
+        let error = || from_engine(py, &name, errno, &message, None, None);
+        Failure::Python(interruption.unwrap_or_else(|| error().unwrap_or_else(|error| error)))
     })
 }
 

@@ -2,18 +2,12 @@
 //! Long work that can be watched and stopped.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
-use std::time::Duration;
 
-use daxfs_core::{Error, progress};
+use daxfs_core::progress;
 use pyo3::prelude::*;
 
 use crate::error::{Failure, Result};
 use crate::workers::share;
-
-/// How often a watcher is called, and signals are looked for.
-const TICK: Duration = Duration::from_millis(50);
 
 /// How far work has come.
 #[pyclass(frozen, module = "daxfs._daxfs")]
@@ -62,30 +56,12 @@ pub(crate) fn watch<T: Send>(
     let shared = Py::new(py, Progress::default())?;
     let progress = &*Arc::clone(&shared.get().0);
     py.detach(|| {
-        thread::scope(|scope| {
-            let (sender, receiver) = channel();
-            let worker = thread::Builder::new().spawn_scoped(scope, move || {
-                let result = share(|| work(progress));
-                let _ = sender.send(());
-                result
-            });
-            let worker = worker.map_err(|error| Error::no_thread(&error))?;
-            let mut interruption = None;
-            // A worker that panicked has dropped the sender.
-            while receiver.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                if interruption.is_none() {
-                    interruption = Python::attach(|py| tick(py, watcher.as_ref(), &shared)).err();
-                    if interruption.is_some() {
-                        progress.cancel();
-                    }
-                }
-            }
-            let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            match interruption {
-                Some(error) => Err(Failure::Python(error)),
-                None => Ok(result?),
-            }
-        })
+        let tick = || Python::attach(|py| tick(py, watcher.as_ref(), &shared));
+        progress::watch(
+            progress,
+            |progress| share(|| work(progress)),
+            || tick().map_err(Failure::Python),
+        )
     })
 }
 

@@ -88,12 +88,14 @@ pub(crate) fn validate_opened(
     superblock: &Superblock,
     base: &Base,
     depth: Depth,
+    progress: &Progress,
 ) -> Result<Report> {
     let mut report = Report::default();
     superblock.check(base.region().len(), &mut report.findings);
     if report.findings.errors() == 0 {
-        check_opened(superblock, base, depth, &Progress::default(), &mut report)?;
+        check_opened(superblock, base, depth, progress, &mut report)?;
     }
+    progress.check()?;
     Ok(report)
 }
 
