@@ -354,6 +354,23 @@ def test_set_id_bits(world: Path) -> None:
         os.chmod("mine", 0o6755)
         subprocess.run(["setpriv", *options, "truncate", "--size=1", "mine"], check=True)
         assert stat.S_IMODE(os.stat("mine").st_mode) == left
+    # Where the group does not run the file, it is strangers to the group who take them.
+    for work in (
+        lambda: os.truncate("mine", 0),
+        on("mine", W, lambda fd: os.write(fd, b"x")),
+        on("mine", W, lambda fd: os.posix_fallocate(fd, 0, 10)),
+    ):
+        for groups, left in (((), 0o666), ((GROUP,), 0o2666)):
+            os.chmod("mine", 0o6666)
+            assert as_user(work, groups) == "OK"
+            assert stat.S_IMODE(os.stat("mine").st_mode) == left
+    os.chmod("mine", 0o2666)
+    os.chown("mine", USER, GROUP)
+    assert stat.S_IMODE(os.stat("mine").st_mode) == 0o2666
+    # Nothing of the kind is a directory's.
+    os.chmod("open", 0o6777)
+    os.chown("open", 0, GROUP)
+    assert stat.S_IMODE(os.stat("open").st_mode) == 0o6777
     # Who is not in the group of a file cannot make it one that runs as that group.
     assert as_user(lambda: os.chmod("mine", 0o2755)) == "OK"
     assert stat.S_IMODE(os.stat("mine").st_mode) == 0o755

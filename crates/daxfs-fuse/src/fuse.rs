@@ -268,7 +268,7 @@ impl Filesystem for Fuse {
 
     fn write(
         &self,
-        _: &Request,
+        request: &Request,
         number: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -279,7 +279,8 @@ impl Filesystem for Fuse {
         reply: ReplyWrite,
     ) {
         let node = self.mounted.node(number);
-        Self::written(self.mounted.write_file(node, offset, data, flags), reply);
+        let strips = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID).then_some(request);
+        Self::written(self.mounted.write_file(strips, node, offset, data, flags), reply);
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {

@@ -58,14 +58,16 @@ impl Mounted {
         }
     }
 
+    /// Writes for a caller. If `strips` tells one, privileges of the file end with its write.
     pub(crate) fn write_file(
         &self,
+        strips: Option<&Request>,
         node: Node,
         offset: u64,
         data: &[u8],
         flags: WriteFlags,
     ) -> Answer<u32> {
-        let written = self.write_bytes(node, offset, data, flags);
+        let written = self.write_bytes(strips, node, offset, data);
         if let Err(why) = written
             && flags.contains(WriteFlags::FUSE_WRITE_CACHE)
         {
@@ -74,10 +76,16 @@ impl Mounted {
         written
     }
 
-    fn write_bytes(&self, node: Node, offset: u64, data: &[u8], flags: WriteFlags) -> Answer<u32> {
+    fn write_bytes(
+        &self,
+        strips: Option<&Request>,
+        node: Node,
+        offset: u64,
+        data: &[u8],
+    ) -> Answer<u32> {
         let branch = self.writer(node)?;
-        if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            drop_privileges(&branch, node.ino)?;
+        if let Some(request) = strips {
+            drop_privileges(request, &branch, node.ino)?;
         }
         self.tree(node)?.note_bytes(node.ino);
         branch.write(node.ino, offset, data).map_err(stale)?;
@@ -102,7 +110,7 @@ impl Mounted {
         }
         .map_err(stale)?;
         if request.uid() != 0 {
-            drop_privileges(&branch, node.ino)?;
+            drop_privileges(request, &branch, node.ino)?;
         }
         Ok(())
     }
@@ -112,7 +120,7 @@ impl Mounted {
         let CopyRange { from, from_offset, to, to_offset, len } = *range;
         let branch = self.writer(to)?;
         if request.uid() != 0 {
-            drop_privileges(&branch, to.ino)?;
+            drop_privileges(request, &branch, to.ino)?;
         }
         let end = self.file(from)?.1.size.min(from_offset.saturating_add(len.min(COPY_MAX)));
         let mut at = from_offset;

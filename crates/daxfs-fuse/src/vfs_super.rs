@@ -473,7 +473,7 @@ mod tests {
         let ino = branch.mknod(ROOT_INO, b"file", &new).expect("made").ino;
         branch.abort().expect("ended");
         let node = Node { tag: tree.tag, ino };
-        let written = mounted.write_file(node, 0, b"late", WriteFlags::FUSE_WRITE_CACHE);
+        let written = mounted.write_file(None, node, 0, b"late", WriteFlags::FUSE_WRITE_CACHE);
         assert_eq!(written, Err(Errno::ESTALE));
         assert_eq!(mounted.lost_pages(), None);
         // The kernel was told, and tells it on.
