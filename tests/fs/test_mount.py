@@ -258,6 +258,27 @@ def test_a_server_takes_only_its_own_mount_away(mounts: Mounts, tree: Path, empt
     assert compare(_as_stored(tree), snapshot(point)) == []
 
 
+def test_a_server_finds_its_mount_where_it_was_moved(
+    mounts: Mounts, empty: Path, scratch: Path
+) -> None:
+    top = scratch / "top"
+    here, there = top / "here", top / "there, or so"
+    for path in (top, here, there):
+        path.mkdir()
+    # What is shared with other namespaces cannot be moved.
+    subprocess.run(["mount", "--bind", "--make-private", top, top], check=True)
+    try:
+        mounts.mount(empty, "rw", here)
+        subprocess.run(["mount", "--move", here, there], check=True)
+        (there / "file").touch()
+        server = server_of(here)
+        os.kill(server, signal.SIGTERM)
+        wait_for_end(server)
+        assert not there.is_mount()
+    finally:
+        subprocess.run(["umount", "-lR", top], check=True)
+
+
 @pytest.mark.parametrize("options", ["ro", "rw"])
 def test_nobody_is_registered_after_an_unmount(mounts: Mounts, empty: Path, options: str) -> None:
     for _ in range(12):

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the kernel's table of mounts says of a mount, as proc(5) describes it.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use daxfs_core::error::{Error, Result};
 use daxfs_core::mount_options::flag;
@@ -30,6 +32,31 @@ impl MountInfo {
     }
 }
 
+/// Where the file system of a device, which has a major and a minor number, is mounted as a whole.
+pub(crate) fn points((major, minor): (u32, u32)) -> Vec<PathBuf> {
+    let Ok(table) = std::fs::read(TABLE) else { return Vec::new() };
+    let device = format!("{major}:{minor}");
+    let point = |line: &[u8]| {
+        let mut fields = line.split(|byte| *byte == b' ').skip(2);
+        let whole = fields.next()? == device.as_bytes() && fields.next()? == b"/";
+        fields.next().filter(|_| whole).map(|point| OsString::from_vec(unescape(point)).into())
+    };
+    table.split(|byte| *byte == b'\n').filter_map(point).collect()
+}
+
+/// Spaces and the like are three octal digits in the table.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, after @ ..] = rest {
+        let code = (*first == b'\\').then(|| after.get(..3)).flatten();
+        let code = code.and_then(|code| u8::from_str_radix(str::from_utf8(code).ok()?, 8).ok());
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &after[3..] } else { after };
+    }
+    bytes
+}
+
 fn find(table: &str, id: u64) -> Option<MountInfo> {
     let line = table.lines().find(|line| line.split(' ').next() == Some(&id.to_string()))?;
     // id parent device root mountpoint options optional... - type source options
@@ -54,6 +81,12 @@ fn find(table: &str, id: u64) -> Option<MountInfo> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_come_back_whole() {
+        assert_eq!(unescape(b"/a\\040b\\134\\012"), b"/a b\\\n");
+        assert_eq!(unescape(b"/\\9\\04"), b"/\\9\\04");
+    }
 
     #[test]
     fn both_kinds_of_options_count() {

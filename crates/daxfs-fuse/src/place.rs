@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The directory that a server has mounted on. Its mount may have been taken away since, and
+//! The directory that a server has mounted on. Its mount may have been moved or taken away since, and
 //! somebody else's be there: that one is left alone.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,6 +9,7 @@ use daxfs_core::error::{Error, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 
 use crate::mount::detach;
+use crate::mountinfo;
 
 /// Major and minor number of a mounted file system.
 type Device = (u32, u32);
@@ -46,13 +47,21 @@ impl Place {
     /// The mount's root, if it can be reached.
     pub(crate) fn open(&self) -> Option<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&self.path, flags, Mode::empty()).ok()?;
+        let root = rustix::fs::open(self.now()?, flags, Mode::empty()).ok()?;
         (device(&root, Path::new("")) == Ok(self.device)).then_some(root)
     }
 
     /// Takes the mount away, if it is still there: its name now, the rest once nobody uses it.
     pub(crate) fn detach(&self) -> Result<()> {
-        if device(CWD, &self.path) == Ok(self.device) { detach(&self.path, true) } else { Ok(()) }
+        self.now().map_or(Ok(()), |path| detach(&path, true))
+    }
+
+    /// Where the mount is now, if that can be seen.
+    fn now(&self) -> Option<PathBuf> {
+        let is_there = |path: &PathBuf| device(CWD, path) == Ok(self.device);
+        Some(self.path.clone())
+            .filter(is_there)
+            .or_else(|| mountinfo::points(self.device).into_iter().find(is_there))
     }
 }
 
