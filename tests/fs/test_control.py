@@ -413,6 +413,22 @@ def test_every_branch_in_the_control_directory(mounts: Mounts, image: Path) -> N
     assert (point / "dir/in one").exists()
 
 
+def test_a_list_of_branches_stays_while_some_end(mounts: Mounts, image: Path) -> None:
+    """More of them than the kernel asks for at once."""
+    names = [f"b{number}" for number in range(240)]
+    with daxfs.open(image, writable=True) as opened:
+        for name in names:
+            opened.branch(name).release()
+        point = mounts.mount(image)
+        with os.scandir(point / ".daxfs") as entries:
+            seen = [next(entries).name]
+            for name in names[:120]:
+                opened.abort_branch(name)
+            seen += [entry.name for entry in entries]
+    assert len(seen) == len(set(seen))
+    assert {"@main", *(f"@{name}" for name in names[120:])} <= set(seen)
+
+
 def test_a_branch_in_the_control_directory_moves_on_after_it_was_written(
     mounts: Mounts, image: Path
 ) -> None:

@@ -88,7 +88,11 @@ impl Mounted {
         let directory = self.directories().get(&handle.0).cloned().ok_or(Errno::EBADF)?;
         let node = directory.node;
         let mut listing = directory.listing.lock().expect("no panic holds it");
+        let begun = listing.as_ref().filter(|_| offset > 0).cloned();
         if node.tag == CONTROL {
+            if let Some(begun) = begun {
+                return Ok(begun);
+            }
             let entries = self.branch_entries()?;
             return Ok(Arc::clone(listing.insert(Arc::new(Listing { from: None, entries }))));
         }
@@ -97,10 +101,8 @@ impl Mounted {
         // Before the view, so that nothing older is taken for it.
         let version = tree.version().map_err(errno)?;
         let view = tree.view().map_err(errno)?;
-        if let Some(listing) = &*listing
-            && offset > 0
-        {
-            return Ok(Arc::clone(listing));
+        if let Some(begun) = begun {
+            return Ok(begun);
         }
         let inode = view.remaining_inode(node.ino).map_err(errno)?;
         if let Some(shared) = self.listings.get(node, version) {
