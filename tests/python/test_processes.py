@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""Protects an image from a fork of the process that has it open: one identity, one writer."""
+"""Protects an image from other processes: forks of the one that has it open, who have its identity,
+and those who may only read it."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
+import struct
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -88,3 +92,34 @@ def test_a_fork_reads_what_was_open(path: Path) -> None:
             assert [image.read_bytes(name) for name in names] == contents
 
         in_a_fork(work)
+
+
+def test_locks_for_reading_keep_nobody_from_writing(path: Path) -> None:
+    """Whoever may read the file can take them."""
+    ready, written = os.pipe()
+    child = os.fork()
+    if child == 0:
+        image = daxfs.open(path, writable=True)
+        branch = image.branch("b", keep=True)
+        branch.write_text("new", "by the dead")
+        branch.sync()
+        os.write(written, b".")
+        signal.pause()
+    os.read(ready, 1)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with path.open("rb") as reader:
+        whole_file = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(reader, fcntl.F_OFD_SETLK, whole_file)
+        with daxfs.open(path, writable=True) as image, daxfs.open(path, writable=True) as other:
+            owner = image.branches["b"].owner
+            assert owner is None or not owner.alive
+            with image.branch("b") as branch:
+                assert branch.read_text("new") == "by the dead"
+                owner = other.branches["b"].owner
+                assert owner is not None
+                assert (owner.pid, owner.alive) == (os.getpid(), True)
+                with pytest.raises(errors.BranchBusyError):
+                    other.branch("b")
+            assert other.read_text("new") == "by the dead"
+    assert sound(path)

@@ -225,6 +225,7 @@ impl Opener {
             return Ok(None);
         }
         // The lock comes before the claim: a claimer that dies at once is not taken for a slow one.
+        // Who may only read the file can keep us from it, with a lock for reading; then we go without.
         let locked = match &openers.lock {
             Some(lock) if lock.try_lock(at, ENTRY) => true,
             Some(lock) if lock.is_free(at, ENTRY) == Some(false) => return Ok(None),

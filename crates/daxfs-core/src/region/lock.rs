@@ -32,7 +32,7 @@ fn locks_apart(file: impl AsFd) -> bool {
 }
 
 impl LockFile {
-    /// Locks a range unless somebody else has it; tells whether it is ours now.
+    /// Locks a range to write unless somebody else has it; tells whether it is ours now.
     pub fn try_lock(&self, offset: u64, len: u64) -> bool {
         self.control(libc::F_OFD_SETLK, libc::F_WRLCK, offset, len).is_some()
     }
@@ -42,9 +42,11 @@ impl LockFile {
         self.control(libc::F_OFD_SETLK, libc::F_UNLCK, offset, len);
     }
 
-    /// Whether nobody else has the range; `None` when the file system cannot say.
+    /// Whether nobody else has the range to write; `None` when the file system cannot say.
+    ///
+    /// Locks for reading, which anybody can take who may read the file, say nothing.
     pub fn is_free(&self, offset: u64, len: u64) -> Option<bool> {
-        let found = self.control(libc::F_OFD_GETLK, libc::F_WRLCK, offset, len)?;
+        let found = self.control(libc::F_OFD_GETLK, libc::F_RDLCK, offset, len)?;
         Some(i32::from(found) == libc::F_UNLCK)
     }
 
