@@ -35,6 +35,7 @@ pub mod map;
 pub mod merge;
 pub mod mount_options;
 pub mod name;
+mod names;
 pub mod newfile;
 pub mod opener;
 pub mod paths;

@@ -8,13 +8,16 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use daxfs_core::build::{BuildOptions, Input, Output, build};
 use daxfs_core::error::Error;
 use daxfs_core::finding::Findings;
 use daxfs_core::format::{BLOCK_SIZE, DIRENT_SIZE, feature};
 use daxfs_core::image::Unvalidated;
 use daxfs_core::layout::Shape;
+use daxfs_core::progress::Progress;
 use daxfs_core::region::{Access, Region, Source};
 use daxfs_core::validate::{Depth, validate};
+use daxfs_core::view::View;
 use zerocopy::IntoBytes;
 
 use support::change::is_sound;
@@ -176,6 +179,30 @@ fn crafted_images_are_refused() {
         // Errors are fine here, panics and endless walks are not.
         let _ = exhaust_trusting(&region);
     }
+}
+
+/// What is made of an image in good faith has checksums of its own: what was wrong must not go in.
+#[test]
+fn what_is_made_of_crafted_images_is_sound() {
+    let image = Forge::new(&without_checksums(&sample(Shape::default())));
+    let scratch = scratch();
+    let mut made = 0;
+    for (what, harm) in SHAPES.iter().chain(PLACES).chain(COUNTS) {
+        let mut forge = image.clone();
+        harm(&mut forge);
+        let Ok(opened) = Unvalidated::open(forge.region()) else { continue };
+        let view = Arc::new(View::base(Arc::new(opened.trust())));
+        let path = scratch.path().join("made");
+        let output = Output::File(path.clone());
+        let mut options = BuildOptions::new(Input::Image(view), output);
+        options.force = true;
+        if build(&options, &Progress::default()).is_ok() {
+            made += 1;
+            let made = Region::open(&Source::Path(path), Access::Read).expect("map");
+            assert!(is_sound(&Arc::new(made)), "{what} became an image that is not sound");
+        }
+    }
+    assert!(made > 0, "nothing was made");
 }
 
 /// Features that this version does not know are refused or ignored as the format has it.

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use tar_core::{EntryType, HeaderBuilder, HeaderError};
 
-use super::Names;
 use crate::base::Inode;
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::format::{device, mode};
+use crate::names::Names;
 use crate::paths::join;
 use crate::progress::Progress;
 use crate::source::pax;

@@ -24,11 +24,11 @@ pub use archive::{TarSummary, to_tar};
 use crate::base::Inode;
 use crate::error::{Error, Result};
 use crate::format::{device, mode};
-use crate::name::is_name;
+use crate::names::Names;
 use crate::paths::join;
 use crate::progress::Progress;
 use crate::source::open_beneath;
-use crate::view::{BYTES_PER_NAME, Entry, View};
+use crate::view::View;
 
 /// Entries that one task makes; small enough to share a large directory among processors.
 const BATCH: usize = 256;
@@ -383,43 +383,5 @@ impl Extraction<'_> {
             }
         }
         path
-    }
-}
-
-/// The names of a tree, safe to use, and no more of them than its image can hold: directories of
-/// a hostile one may share their bytes.
-struct Names<'a> {
-    view: &'a View,
-    room: AtomicU64,
-}
-
-impl<'a> Names<'a> {
-    fn new(view: &'a View) -> Self {
-        let room = view.image().superblock().total_size.get() / BYTES_PER_NAME;
-        Self { view, room: AtomicU64::new(room) }
-    }
-
-    /// The entries of a directory, in order of their names.
-    fn of(&self, directory: &Inode) -> Result<Vec<Entry>> {
-        let entries = self.view.read_dir(directory)?;
-        let count = entries.len() as u64;
-        let order = Ordering::Relaxed;
-        if self.room.fetch_update(order, order, |room| room.checked_sub(count)).is_err() {
-            let found = "directories that share their bytes";
-            return Err(Error::corrupt("directory", directory.data, "names of its own", found));
-        }
-        for (index, entry) in entries.iter().enumerate() {
-            let name = &entry.name[..];
-            let twice = index > 0 && entries[index - 1].name == name;
-            if twice || !is_name(name) {
-                return Err(Error::corrupt(
-                    "name in a directory",
-                    directory.data,
-                    "a name of its own without slash and NUL",
-                    format_args!("{:?}", crate::error::show(name)),
-                ));
-            }
-        }
-        Ok(entries)
     }
 }

@@ -8,29 +8,29 @@ use super::{Attributes, Child, NodeId, Origin, Scan, Selection, Tree};
 use crate::base::Inode;
 use crate::error::{Error, Result, show};
 use crate::format::{ROOT_INO, mode};
+use crate::names::Names;
 use crate::paths::join;
 use crate::progress::Progress;
-use crate::view::{BYTES_PER_NAME, View};
+use crate::view::View;
 
 /// Scans the whole tree that a view shows.
 pub fn scan(view: &Arc<View>, selection: &Selection, progress: &Progress) -> Result<Scan> {
     let root = view.inode(ROOT_INO)?;
+    if !root.is_dir() {
+        return Err(wrong_type(view, &root, "a directory"));
+    }
     let mut tree = Tree::new(attributes_of(view, &root, selection)?);
     // Every inode has one node, which its first name gives it.
     let mut nodes: HashMap<u64, NodeId> = HashMap::from([(ROOT_INO, 0)]);
-    // Directories that share their bytes would make this quadratic.
-    let mut room = view.image().superblock().total_size.get() / BYTES_PER_NAME;
+    // What cannot be would become an image that looks sound, with checksums of its own.
+    let names = Names::new(view);
     let mut level: Vec<(NodeId, Vec<u8>, Inode)> = vec![(0, Vec::new(), root)];
     while !level.is_empty() {
         let mut below = Vec::new();
         for (directory, path, inode) in &level {
             progress.check()?;
             let at = view.image().base().inode_offset(inode.ino);
-            let entries = view.read_dir(inode)?;
-            room = room.checked_sub(entries.len() as u64).ok_or_else(|| {
-                let found = format!("more, up to {}", show(path));
-                Error::corrupt("directory", at, "names that fit into the image", found)
-            })?;
+            let entries = names.of(inode)?;
             let mut children = Vec::with_capacity(entries.len());
             let mut number = tree.nodes().len() as NodeId;
             let mut bytes = 0;
@@ -72,7 +72,20 @@ pub fn scan(view: &Arc<View>, selection: &Selection, progress: &Progress) -> Res
     Ok(Scan { tree, origin: Origin::Image(Arc::clone(view)), problems: Vec::new() })
 }
 
+fn wrong_type(view: &View, inode: &Inode, expected: &str) -> Error {
+    let at = view.image().base().inode_offset(inode.ino) + 4;
+    Error::corrupt("mode of an inode", at, expected, format_args!("{:#o}", inode.mode))
+}
+
 fn attributes_of(view: &View, inode: &Inode, selection: &Selection) -> Result<Attributes> {
+    if !mode::KINDS.contains(&inode.kind()) || inode.mode > mode::TYPE | 0o7777 {
+        return Err(wrong_type(view, inode, "a file type"));
+    }
+    let target = if inode.is_symlink() { view.readlink(inode)? } else { Vec::new() };
+    if inode.is_symlink() && (target.is_empty() || target.contains(&0)) {
+        let found = format_args!("{:?}", show(&target));
+        return Err(Error::corrupt("target of a symlink", inode.data, "one without NUL", found));
+    }
     let mut xattrs = view.xattrs(inode)?;
     xattrs.sort_unstable();
     let mut attributes = Attributes {
@@ -83,7 +96,7 @@ fn attributes_of(view: &View, inode: &Inode, selection: &Selection) -> Result<At
         size: inode.size,
         mtime: inode.mtime,
         xattrs,
-        target: if inode.is_symlink() { view.readlink(inode)? } else { Vec::new() },
+        target,
         // Where to read it from: a view has no other positions.
         position: inode.ino,
     };
