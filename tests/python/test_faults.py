@@ -115,6 +115,19 @@ def test_a_disk_that_gets_full_under_an_image(
 
 
 @needs_root
+def test_a_disk_that_gets_full_under_memory(tree: Path, small_disk: Path) -> None:
+    """A hole that cannot be filled is a fault to whoever stores there."""
+    program = "import daxfs, os, sys; daxfs.build(sys.argv[1], os.open(sys.argv[2], os.O_RDWR))"
+    holes = small_disk / "holes"
+    with holes.open("xb") as file:
+        file.truncate(128 << 20)
+    command = [sys.executable, "-c", program, str(tree), str(holes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "NoSpaceError: the file system under the image needs" in done.stderr
+
+
+@needs_root
 def test_an_image_on_a_read_only_disk_is_checked(tmp_path: Path, small_disk: Path) -> None:
     (tmp_path / "empty").mkdir()
     image = small_disk / "image.daxfs"

@@ -81,6 +81,7 @@ impl Sink {
                 self.set_size(end)
             }
             Self::Memory { region, .. } => {
+                region.populate(0, end)?;
                 // From now on until the superblock is written this is no image.
                 region.zero(0, BLOCK_SIZE)?;
                 region.persist(0, BLOCK_SIZE)?;
