@@ -147,6 +147,14 @@ impl Session {
         if name == MAIN_NAME && access == Access::Write {
             self.drop_renewal()?;
         }
+        match self.open_found(name, access) {
+            // It ended as it was being opened: another may have its name by now.
+            Err(Error::Stale { .. }) => self.open_found(name, access),
+            opened => opened,
+        }
+    }
+
+    fn open_found(self: &Arc<Self>, name: &str, access: Access) -> Result<Branch> {
         let pin = self.opener.pin()?;
         let head = self.records.head()?;
         let (slot, id) = self.find(name, head)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::record::{MAINT, holder};
 use crate::clock::Patience;
 use crate::error::{Error, Result};
-use crate::format::{OWNER_FROZEN, branch_flag, state};
+use crate::format::{MAIN_NAME, OWNER_FROZEN, branch_flag, state};
 use crate::opener::Life;
 use crate::session::Session;
 
@@ -62,7 +62,8 @@ impl Session {
         let head = records.head()?;
         records.persist_head()?;
         let current = match intent {
-            Intent::Write => records.is_current(slot, head)?,
+            // Committed, it is main's tip, and a branch that was made of it may have its name.
+            Intent::Write => records.is_current(slot, head)? && (id != head || name == MAIN_NAME),
             Intent::Finish => records.base_head(slot)? == head,
         };
         if !current {
