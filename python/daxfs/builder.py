@@ -6,12 +6,12 @@ from __future__ import annotations
 import errno
 import operator
 import os
-import re
 import stat
 from typing import TYPE_CHECKING, TypedDict
 
 from . import _daxfs
-from .errors import BranchBusyError, DaxfsError, InvalidError
+from ._replace import expect_free, expect_nothing_lost, expect_unused, is_memory, is_same, shown
+from .errors import InvalidError, from_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from _typeshed import StrOrBytesPath
 
     from ._daxfs import BuildResult, Progress
-    from .image import Image
 
 __all__ = ["build", "compact"]
 
@@ -124,13 +123,14 @@ def build(
     InputError
         Files cannot be taken; ``problems`` lists all of them.
     ExistsError
-        There is a file or an image, and `force` was not given.
+        There is a file, an image, or on a device something else, and `force` was not given.
     NoSpaceError
         The image does not fit.
     BackingError
         The machine lacks the memory asked for.
     BranchBusyError
-        A process has the image that would be replaced open for writing.
+        A process has the image that would be replaced open for writing, or it is in memory and
+        mounted.
     InvalidError
         The arguments contradict each other, or one has a value that it cannot have.
     CancelledError
@@ -157,14 +157,10 @@ def build(
         "force": force,
     }
     _place(options, output)
-    replaced = options["file"]
-    if force and not dry_run and replaced is not None:
-        try:
-            _expect_unused(replaced)
-        except BranchBusyError:
-            raise
-        except DaxfsError:
-            pass  # no image, or one that nobody can write to
+    if not dry_run:
+        if tar and options["memory"] is not None and is_same(source, options["memory"]):
+            raise _invalid(f"{shown(options['memory'])}: is the archive itself")
+        _expect_replaceable(options)
     return _build(options, progress, dry_run=dry_run)
 
 
@@ -189,8 +185,8 @@ def compact(
     source : str, bytes, os.PathLike or int
         Where the image lies, as for `daxfs.open`.
     output : str, bytes, os.PathLike or int, optional
-        Where the new one goes, as for `build`. When left out it takes the place of the old one,
-        which must be a file, once it is whole; it keeps its identity, too.
+        Where the new one goes, as for `build`. When left out, or the same, it takes the place of
+        the old one, which must be a file, once it is whole; it keeps its identity, too.
     branch : str, optional
         Whose tree to take.
     branches : bool, optional
@@ -211,8 +207,8 @@ def compact(
     Raises
     ------
     BranchBusyError
-        In place: there are branches that would be lost, or somebody has the image open for
-        writing.
+        In place: there are branches that would be lost. Or somebody has the image that would be
+        replaced open for writing, or mounted.
     InvalidError
         In place: the image is no file.
     ExistsError
@@ -223,6 +219,8 @@ def compact(
     from .image import open as open_image
 
     with open_image(source, branch=branch, trusted=trusted) as image:
+        if "data-checksums" in image.features and not trusted:
+            _expect_sound_contents(source, progress)
         room = [span.size for span in image.spans if span.name == "delta region"]
         if branches is None:
             branches = bool(room) or delta_size is not None
@@ -249,61 +247,54 @@ def compact(
             "skip_errors": False,
             "force": force,
         }
-        if output is not None:
+        if output is None or is_same(source, output):
+            path = _file_of(source)
+            if not force:
+                expect_nothing_lost(path, image, branch)
+            options["file"], options["uuid"], options["force"] = path, image.uuid, True
+        else:
             _place(options, output)
-            return _build(options, progress)
-        path = _file_of(source)
-        if not force:
-            _expect_nothing_lost(path, image, branch)
-        if "branches" in image.features:
-            _expect_unused(path)
-        options["file"], options["uuid"], options["force"] = path, image.uuid, True
+        _expect_replaceable(options)
         return _build(options, progress)
+
+
+def _expect_sound_contents(
+    source: StrOrBytesPath | int, progress: Callable[[Progress], object] | None
+) -> None:
+    """Make sure that nothing wrong gets a checksum that says it is right."""
+    report = _daxfs.validate(source, data=True, progress=progress)
+    for finding in report.findings:
+        if finding.severity == "error":
+            details = {"count": report.errors, "first": str(finding)}
+            message = f"image is not sound: {finding}; `fsck.daxfs --data` lists what is wrong"
+            raise from_engine("Unsound", errno.EUCLEAN, message, None, details)
 
 
 def _file_of(source: StrOrBytesPath | int) -> StrOrBytesPath:
     """Return the path of an image that another can take the place of."""
-    if not isinstance(source, int) and not _is_memory(source):
+    if not isinstance(source, int) and not is_memory(source):
         # The file itself, not a link to it.
         path = os.path.realpath(source)
         if stat.S_ISREG(os.stat(path).st_mode):
             return path
-    shown = source if isinstance(source, int) else os.fsdecode(source)
-    raise InvalidError(
-        errno.EINVAL,
-        f"{shown}: only an image in a file can be compacted in place, since the old one must stay "
-        "until the new one is whole; give another place for the new one",
+    raise _invalid(
+        f"{shown(source)}: only an image in a file can be compacted in place, since the old one "
+        "must stay until the new one is whole; give another place for the new one"
     )
 
 
-def _expect_nothing_lost(path: StrOrBytesPath, image: Image, branch: str) -> None:
-    """Make sure that no branch is lost when an image gives way to one of another's tree."""
-    others = [name for name in image.branches.names if name != branch]
-    if others:
-        raise BranchBusyError(
-            errno.EBUSY,
-            f"{os.fsdecode(path)}: would lose {', '.join(others)}; commit or delete branches "
-            "first, give another place for the new image, or let them go (force)",
-        )
-
-
-def _expect_unused(path: StrOrBytesPath) -> None:
-    """Make sure that nobody goes on writing to an image that is about to be replaced."""
-    from .image import open as open_image
-
-    with open_image(path, writable=True, trusted=True) as image:
-        for opener in image.openers:
-            raise BranchBusyError(
-                errno.EBUSY,
-                f"{os.fsdecode(path)}: process {opener.pid} has the image open for writing",
-            )
+def _expect_replaceable(options: BuildOptions) -> None:
+    if options["memory"] is not None:
+        expect_free(options["memory"], force=options["force"])
+    elif options["file"] is not None and options["force"]:
+        expect_unused(options["file"])
 
 
 def _place(options: BuildOptions, output: StrOrBytesPath | int | None) -> None:
     """Say where an image goes."""
     if isinstance(output, str) and output.startswith("heap:"):
         options["heap"] = output.removeprefix("heap:")
-    elif isinstance(output, int) or (output is not None and _is_memory(output)):
+    elif isinstance(output, int) or (output is not None and is_memory(output)):
         options["memory"] = output
     else:
         options["file"] = output
@@ -392,15 +383,3 @@ def _bytes(name: str, size: int | str | None) -> int | None:
 
 def _invalid(message: str) -> InvalidError:
     return InvalidError(errno.EINVAL, message)
-
-
-def _is_memory(output: StrOrBytesPath) -> bool:
-    """Whether the output is memory to write into, not a file to make."""
-    if isinstance(output, str) and re.match(r"(phys|fd|dmabuf):", output):
-        return True
-    try:
-        mode = os.stat(output).st_mode
-    except OSError:
-        # A device that is missing: opening it says what to do.
-        return re.match(r"/dev/(dax|pmem)\d", os.fsdecode(output)) is not None
-    return stat.S_ISBLK(mode) or stat.S_ISCHR(mode)

@@ -27,6 +27,7 @@ import pytest
 
 import daxfs
 from daxfs import control
+from daxfs.errors import BranchBusyError
 from support.mounts import Mounts, memory_of, server_of, wait_for_end
 from support.snapshot import Record, compare, snapshot
 from support.trees import Options, random_tree
@@ -277,6 +278,19 @@ def test_a_server_finds_its_mount_where_it_was_moved(
         assert not there.is_mount()
     finally:
         subprocess.run(["umount", "-lR", top], check=True)
+
+
+def test_memory_that_is_mounted_is_not_built_into(mounts: Mounts, tree: Path) -> None:
+    image = mounts.build(tree)
+    point = mounts.mount(image)
+    with image.open("r+b") as file:
+        for source in (tree, point):
+            with pytest.raises(BranchBusyError, match=f"mounted on {point}"):
+                daxfs.build(source, file.fileno(), force=True)
+        assert compare(_as_stored(tree), snapshot(point)) == []
+        mounts.unmount(point)
+        daxfs.build(tree, file.fileno(), force=True)
+    mounts.sound(image)
 
 
 @pytest.mark.parametrize("options", ["ro", "rw"])
