@@ -11,6 +11,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from . import _daxfs
+from ._mountinfo import mounts
 from .errors import BranchBusyError, DaxfsError, from_engine
 
 if TYPE_CHECKING:
@@ -122,27 +123,14 @@ def _identity(place: StrOrBytesPath | int) -> tuple[object, ...] | None:
 
 def _mounts() -> Iterator[tuple[str, str]]:
     """Go through mounted images: where they lie, as far as that has a name, and the directories."""
-    try:
-        with open("/proc/self/mountinfo", "rb") as table:
-            lines = table.read().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        mount, _, file_system = line.partition(b" - ")
-        kind, _, rest = file_system.partition(b" ")
-        if kind in (b"fuse.daxfs", b"daxfs"):
-            source, _, options = rest.partition(b" ")
-            mountpoint = _unescaped(mount.split(b" ")[4])
-            yield _unescaped(source), mountpoint
-            for option in options.split(b","):
-                key, _, value = option.partition(b"=")
-                if key in (b"phys", b"dax"):
-                    yield ("phys:" if key == b"phys" else "") + _unescaped(value), mountpoint
-
-
-def _unescaped(field: bytes) -> str:
-    # Spaces and the like are three octal digits in the table.
-    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda code: bytes([int(code[1], 8)]), field))
+    for mount in mounts():
+        if mount.kind in ("fuse.daxfs", "daxfs"):
+            yield mount.source, mount.point
+            for key, _, value in (option.partition("=") for option in mount.options):
+                if key == "phys":
+                    yield f"phys:{value}", mount.point
+                elif key == "dax":
+                    yield value, mount.point
 
 
 def _kind_of_other(output: StrOrBytesPath | int) -> str:

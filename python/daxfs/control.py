@@ -154,7 +154,7 @@ def create(mountpoint: StrPath, name: str, parent: str | None = None) -> None:
     BranchExistsError
         There is a branch of that name.
     BranchBusyError
-        Somebody else writes to the parent.
+        Somebody else writes to the parent, or something is mounted below.
     ReadOnlyBranchError
         The mount is for reading.
     InvalidError
@@ -180,7 +180,7 @@ def switch(mountpoint: StrPath, name: str) -> None:
     NoBranchError
         There is no such branch.
     BranchBusyError
-        Somebody else writes to it, and the mount would, too.
+        Somebody else writes to it, and the mount would, too; or something is mounted below.
     InvalidError
         The name cannot name a branch.
     NoSpaceError
@@ -206,7 +206,7 @@ def commit(mountpoint: StrPath, name: str | None = None) -> None:
     NoBranchError
         There is no such branch.
     BranchBusyError
-        Somebody else writes to it.
+        Somebody else writes to it, or something is mounted below.
     ReadOnlyBranchError
         The mount is for reading, or branches were made from this one.
     InvalidError
@@ -232,7 +232,7 @@ def abort(mountpoint: StrPath, name: str | None = None) -> None:
     NoBranchError
         There is no such branch.
     BranchBusyError
-        Somebody else writes to it.
+        Somebody else writes to it, or something is mounted below.
     ReadOnlyBranchError
         The mount is for reading, or branches were made from this one.
     BranchStaleError
@@ -348,6 +348,15 @@ def _call(
     return bytes(buffer)
 
 
+def _mounted_below(mountpoint: StrPath) -> list[str]:
+    from . import _mountinfo
+
+    try:
+        return _mountinfo.below(os.stat(mountpoint).st_dev)
+    except OSError:
+        return []
+
+
 def _explained(error: OSError, mountpoint: StrPath, name: str | None) -> DaxfsError:
     number = error.errno or errno.EIO
     where = os.fsdecode(mountpoint)
@@ -355,6 +364,8 @@ def _explained(error: OSError, mountpoint: StrPath, name: str | None) -> DaxfsEr
     kind, words = _MEANINGS.get(number, ("Io", os.strerror(number)))
     if error.filename is not None:
         return from_engine("Io", number, f"{where}: {os.strerror(number)}", where, {})
+    if number == errno.EBUSY and (below := _mounted_below(mountpoint)):
+        words = f"{below[0]} is mounted below, and would be lost; unmount it first"
     words = words.format(name=name or "the branch that is mounted")
     about = {} if name is None else {"branch": name}
     return from_engine(kind, number, f"{where}: {words}", None, about)

@@ -24,7 +24,7 @@ import pytest
 
 import daxfs
 from daxfs import control
-from daxfs.errors import BranchStaleError, DaxfsError, UnsupportedError
+from daxfs.errors import BranchBusyError, BranchStaleError, DaxfsError, UnsupportedError
 from support.mounts import Mounts
 
 
@@ -411,6 +411,30 @@ def test_every_branch_in_the_control_directory(mounts: Mounts, image: Path) -> N
     assert fails_with(errno.ESTALE, lambda: (point / "file").read_text())
     control.switch(point, "main")
     assert (point / "dir/in one").exists()
+
+
+def test_what_is_mounted_below_is_kept(mounts: Mounts, image: Path) -> None:
+    """With a name that the kernel forgets it takes away what is mounted there."""
+    point = mounts.mount(image, "branch=b,parent=main")
+    below = point / "dir/mount"
+    below.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", below], check=True)
+    try:
+        (below / "precious").touch()
+        for work in (
+            lambda: control.create(point, "c"),
+            lambda: control.switch(point, "main"),
+            lambda: control.commit(point),
+            lambda: control.abort(point),
+        ):
+            with pytest.raises(BranchBusyError, match=f"{below} is mounted below"):
+                work()
+        control.switch(point, "b")
+        assert os.listdir(below) == ["precious"]
+    finally:
+        subprocess.run(["umount", below], check=True)
+    control.commit(point)
+    assert below.is_dir()
 
 
 def test_a_list_of_branches_stays_while_some_end(mounts: Mounts, image: Path) -> None:

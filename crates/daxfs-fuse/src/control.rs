@@ -76,6 +76,13 @@ impl Mounted {
             let why = "the mount is for reading".into();
             return Err(Error::ReadOnly { name: mounted, why });
         }
+        let unchanged = matches!(order, Order::Switch { name }
+            if *name == mounted && tree.may_write() == self.writes);
+        // With names that the kernel forgets goes what is mounted on them, without a word.
+        if !unchanged && let Some(below) = self.place.below().first() {
+            let why = format!("{} is mounted below; unmount it first", below.display());
+            return Err(Error::Busy { name: mounted, why });
+        }
         let written = self.write_out();
         // What is dropped, or lost already, need not have been written.
         if !matches!(order, Order::Abort { .. }) && tree.view().is_ok() {
@@ -102,7 +109,7 @@ impl Mounted {
                 }
                 self.show(&tree, branch, self.writes);
             }
-            Order::Switch { name } if *name == mounted && tree.may_write() == self.writes => {}
+            Order::Switch { .. } if unchanged => {}
             Order::Switch { name } => {
                 let branch = self.open_for_mount(name)?;
                 match tree.sync() {
@@ -240,7 +247,10 @@ impl Mounted {
         if let Some(view) = last
             && let Ok(directory) = view.inode(ROOT_INO)
         {
-            // With a directory the kernel forgets all below it.
+            // With a directory the kernel forgets all below it, and takes away what is mounted there.
+            for below in self.place.below().into_iter().filter(|_| mounted) {
+                log::warn!("{}: taken away with the branch that has ended", below.display());
+            }
             for entry in view.entries(&directory).flatten() {
                 forget_name(notifier, top, &entry.name);
             }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the kernel's table of mounts says of a mount, as proc(5) describes it.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -32,16 +33,51 @@ impl MountInfo {
     }
 }
 
-/// Where the file system of a device, which has a major and a minor number, is mounted as a whole.
-pub(crate) fn points((major, minor): (u32, u32)) -> Vec<PathBuf> {
-    let Ok(table) = std::fs::read(TABLE) else { return Vec::new() };
-    let device = format!("{major}:{minor}");
-    let point = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ').skip(2);
-        let whole = fields.next()? == device.as_bytes() && fields.next()? == b"/";
-        fields.next().filter(|_| whole).map(|point| OsString::from_vec(unescape(point)).into())
-    };
-    table.split(|byte| *byte == b'\n').filter_map(point).collect()
+/// Major and minor number of a mounted file system.
+pub(crate) type Device = (u32, u32);
+
+/// Where the file system of a device is mounted as a whole.
+pub(crate) fn points(device: Device) -> Vec<PathBuf> {
+    let table = std::fs::read(TABLE).unwrap_or_default();
+    let lines = lines(&table).filter(|line| line.device == device && line.root == b"/");
+    lines.map(|line| line.point).collect()
+}
+
+/// Where something is mounted below the mounts of a device.
+pub(crate) fn below(device: Device) -> Vec<PathBuf> {
+    find_below(&std::fs::read(TABLE).unwrap_or_default(), device)
+}
+
+fn find_below(table: &[u8], device: Device) -> Vec<PathBuf> {
+    let tops: HashMap<u64, PathBuf> = lines(table)
+        .filter(|line| line.device == device)
+        .map(|line| (line.id, line.point))
+        .collect();
+    // What covers a whole mount is under none of its names.
+    let below = |line: &Line<'_>| tops.get(&line.parent).is_some_and(|top| *top != line.point);
+    lines(table).filter(below).map(|line| line.point).collect()
+}
+
+/// A mount, as a line of the table has it.
+struct Line<'a> {
+    id: u64,
+    parent: u64,
+    device: Device,
+    root: &'a [u8],
+    point: PathBuf,
+}
+
+fn lines(table: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    table.split(|byte| *byte == b'\n').filter_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let number = |field: &[u8]| str::from_utf8(field).ok()?.parse().ok();
+        let (id, parent) = (number(fields.next()?)?, number(fields.next()?)?);
+        let (major, minor) = str::from_utf8(fields.next()?).ok()?.split_once(':')?;
+        let device = (major.parse().ok()?, minor.parse().ok()?);
+        let root = fields.next()?;
+        let point = OsString::from_vec(unescape(fields.next()?)).into();
+        Some(Line { id, parent, device, root, point })
+    })
 }
 
 /// Spaces and the like are three octal digits in the table.
@@ -86,6 +122,16 @@ mod tests {
     fn names_come_back_whole() {
         assert_eq!(unescape(b"/a\\040b\\134\\012"), b"/a b\\\n");
         assert_eq!(unescape(b"/\\9\\04"), b"/\\9\\04");
+    }
+
+    #[test]
+    fn what_is_below_is_found_by_its_parent() {
+        let table = b"20 1 0:7 / /m rw - fuse.daxfs /i rw\n\
+                      21 20 0:8 / /m/a/b\\040c rw - tmpfs none rw\n\
+                      22 21 0:9 / /m/a/b\\040c/d rw - tmpfs none rw\n\
+                      23 20 0:9 / /m rw - tmpfs none rw\n\
+                      24 1 0:9 / /m2 rw - tmpfs none rw\n";
+        assert_eq!(find_below(table, (0, 7)), [Path::new("/m/a/b c")]);
     }
 
     #[test]

@@ -9,10 +9,7 @@ use daxfs_core::error::{Error, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 
 use crate::mount::detach;
-use crate::mountinfo;
-
-/// Major and minor number of a mounted file system.
-type Device = (u32, u32);
+use crate::mountinfo::{self, Device};
 
 /// A directory with a mount of ours.
 #[derive(Debug)]
@@ -49,6 +46,12 @@ impl Place {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(self.now()?, flags, Mode::empty()).ok()?;
         (device(&root, Path::new("")) == Ok(self.device)).then_some(root)
+    }
+
+    /// Where something is mounted below, as far as that can be seen: in other namespaces there may be
+    /// more.
+    pub(crate) fn below(&self) -> Vec<PathBuf> {
+        mountinfo::below(self.device)
     }
 
     /// Takes the mount away, if it is still there: its name now, the rest once nobody uses it.
