@@ -596,7 +596,7 @@ def test_what_is_mounted_is_not_built_over(mounted: Mounted) -> None:
         [BIN / "mkdaxfs", "-q", "--force", "-d", INSIDE, "-o", "/dev/pmem0"]
     )
     assert refused.status == 1
-    assert "the device is in use" in refused.stderr
+    assert f"the image there is mounted on {mounted.where}" in refused.stderr
     mounted.guest.check(["cat", f"{mounted.where}/etc/debian_version"])
 
 
