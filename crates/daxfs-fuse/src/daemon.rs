@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use daxfs_core::error::{Error, Result};
 use daxfs_core::progress::TICK;
+use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 /// Why a server in the background did not come up: what its error said, across processes.
@@ -67,8 +68,9 @@ impl Waiting {
     /// Whether whoever waited is gone, or wants the server no more.
     pub fn has_hung_up(&self) -> bool {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let heard = |line: &UnixStream| rustix::net::recv(line, &mut [0; 1], flags);
         // Nothing is said on that end before the server is ready.
-        self.line().as_ref().is_some_and(|line| rustix::net::recv(line, &mut [0; 1], flags).is_ok())
+        self.line().as_ref().is_some_and(|line| heard(line) != Err(Errno::AGAIN))
     }
 
     /// Says that the server answers, and returns whether it is still wanted.
@@ -119,7 +121,9 @@ pub fn background(
             drop(theirs);
             // The first child is gone at once; its own child is the server.
             // SAFETY: waits for a child of ours; no status is asked for.
-            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            while unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) } == -1
+                && io::Error::last_os_error().kind() == ErrorKind::Interrupted
+            {}
             wait(line, interrupted).unwrap_or_else(|_| Err(Failure::died()))
         }
     }
