@@ -37,15 +37,6 @@ ioctl(os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY), int(sys.argv[2]), answ
 sys.stdout.buffer.write(answer)
 """
 
-# Asks whatever server there is, also one that is gone, which is an answer.
-_LOOK = """
-import os, sys
-try:
-    os.statvfs(sys.argv[1])
-except OSError:
-    pass
-"""
-
 
 def mount(
     source: StrOrBytesPath | int,
@@ -92,6 +83,7 @@ def mount(
     if "remount" in rest:
         _remount(os.fsdecode(os.fspath(mountpoint)), rest)
         return
+    expect_answer(os.fsdecode(os.fspath(mountpoint)))
     forced = "kernel" in words
     if forced and (foreground or isinstance(source, int)):
         raise InvalidError(errno.EINVAL, "the kernel mounts by name, without a server to run here")
@@ -109,7 +101,6 @@ def mount(
                 return
     if not isinstance(source, int):
         source, rest = _for_fuse(source, rest)
-    _expect_answer(os.fsdecode(os.fspath(mountpoint)))
     _daxfs.mount_fuse(source, mountpoint, ",".join(rest), foreground=foreground)
 
 
@@ -148,40 +139,36 @@ def _ask(mountpoint: str, advice: str = "") -> MountInfo | None:
     """Return what a mount tells of itself, if it is one of ours."""
     from . import control
 
-    answer = _answer(advice, _ASK, mountpoint, str(control.TELL), str(control.INFO_SIZE))
+    arguments = (mountpoint, str(control.TELL), str(control.INFO_SIZE))
+    null = subprocess.DEVNULL
+    asker = subprocess.Popen(
+        [sys.executable, "-ISc", _ASK, *arguments], stdin=null, stdout=subprocess.PIPE, stderr=null
+    )
+    try:
+        answer = asker.communicate(timeout=_ANSWER)[0]
+    except subprocess.TimeoutExpired:
+        message = f"{mountpoint}: the server does not answer{advice}"
+        raise from_engine("Busy", errno.EBUSY, message, None, {}) from None
+    finally:
+        # Also where a signal ends the wait.
+        asker.kill()
     return control.told(answer) if answer else None
 
 
-def _answer(advice: str, program: str, mountpoint: str, *arguments: str) -> bytes:
-    """Return what a program prints that asks a server; do not wait for it for ever."""
-    asking = [sys.executable, "-ISc", program, mountpoint, *arguments]
-    null = subprocess.DEVNULL
-    asker = subprocess.Popen(asking, stdin=null, stdout=subprocess.PIPE, stderr=null)
-    try:
-        return asker.communicate(timeout=_ANSWER)[0]
-    except subprocess.TimeoutExpired:
-        asker.kill()
-        message = f"{mountpoint}: the server does not answer{advice}"
-        raise from_engine("Busy", errno.EBUSY, message, None, {}) from None
+def expect_answer(mountpoint: str) -> None:
+    """Fail where a server is that does not answer: who asks it would wait for it for ever.
 
+    Parameters
+    ----------
+    mountpoint : str
+        A directory, on a mount or not.
 
-def _expect_answer(mountpoint: str) -> None:
-    """Fail where a server is that does not answer: who mounts there would wait for it for ever."""
-    try:
-        place = os.open(mountpoint, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        with open(f"/proc/self/fdinfo/{place}", "rb") as about:
-            found = re.search(rb"^mnt_id:\s*(\d+)$", about.read(), re.MULTILINE)
-    finally:
-        os.close(place)
-    if found is None:
-        return
-    with open("/proc/self/mountinfo", "rb") as table:
-        for line in table:
-            if line.split(b" ", 1)[0] == found[1] and b" - fuse" in line:
-                _answer("; `daxfs umount -l` takes the mount away", _LOOK, mountpoint)
+    Raises
+    ------
+    BranchBusyError
+        There is one.
+    """
+    _ask(mountpoint, "; `daxfs umount -l` takes the mount away")
 
 
 def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:

@@ -18,6 +18,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -356,20 +357,78 @@ def test_a_server_that_goes_on_is_told(mounts: Mounts, empty: Path) -> None:
 def test_a_server_that_does_not_answer_is_told(mounts: Mounts, empty: Path) -> None:
     point = mounts.mount(empty, "rw")
     server = server_of(point)
+    away, here = "`daxfs umount -l` takes the mount away", ("-m", point)
+    commands: list[tuple[str, tuple[str | Path, ...]]] = [
+        ("", ("daxfs", "mount", "-o", "remount,rw", empty, point)),
+        (away, ("daxfs", "mount", "-o", "ro", empty, point)),
+        (away, ("daxfs", "mount", "-o", "ro", empty, point / "below")),
+        ("-l takes the mount away", ("daxfs", "umount", point)),
+        (away, ("daxfs-branch", "list", *here)),
+        (away, ("daxfs-branch", "create", "b", *here)),
+        (away, ("daxfs-branch", "commit", *here)),
+        (away, ("daxfs-branch", "gc", *here)),
+    ]
     os.kill(server, signal.SIGSTOP)
     try:
-        remount = ("-o", "remount,rw", empty, point)
-        assert "the server does not answer" in mounts.run("daxfs", "mount", *remount, status=1)
-        over = mounts.run("daxfs", "mount", "-o", "ro", empty, point, status=1)
-        assert "the server does not answer; `daxfs umount -l` takes" in over
-        said = mounts.run("daxfs", "umount", point, status=1)
-        assert "the server does not answer; -l takes the mount away" in said
+        # Each of them waits for some seconds.
+        with ThreadPoolExecutor(len(commands)) as pool:
+            said = pool.map(lambda command: mounts.run(*command[1], status=1), commands)
+        for (advice, _), answer in zip(commands, said, strict=True):
+            assert f"the server does not answer{advice and '; '}{advice}" in answer
+            assert len(answer.splitlines()) == 1
         assert str(point) in Path("/proc/mounts").read_text()
         mounts.run("daxfs", "umount", "-l", point)
         assert str(point) not in Path("/proc/mounts").read_text()
     finally:
         os.kill(server, signal.SIGCONT)
     wait_for_end(server)
+
+
+# One whose server stops answering once it has been asked whether it does.
+WAITING = """
+import sys
+from daxfs import mounting
+from daxfs.cli import daxfs_branch
+mounting.expect_answer = lambda mountpoint: print("asked", flush=True)
+daxfs_branch.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_waits_for_a_server_can_be_ended(
+    mounts: Mounts, empty: Path, number: signal.Signals
+) -> None:
+    point = mounts.mount(empty, "rw")
+    server = server_of(point)
+    os.kill(server, signal.SIGSTOP)
+    try:
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", WAITING, "list", "-m", point], stdout=subprocess.PIPE, text=True
+        )
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "asked\n"
+        status = Path(f"/proc/{waiting.pid}/stat")
+        while status.read_text().rpartition(")")[2].split()[0] == "R":
+            pass
+        waiting.send_signal(number)
+        try:
+            wait_for_end(waiting.pid)
+        finally:
+            waiting.kill()
+            waiting.communicate()
+        assert waiting.returncode in (-number, 128 + number)
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+
+def test_a_mount_needs_no_proc(mounts: Mounts, tree: Path) -> None:
+    image, point = mounts.build(tree), mounts.point()
+    program = Path(sys.executable).with_name("daxfs")
+    script = f"umount -l /proc && {program} mount {image} {point} && umount {point}"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_in_the_foreground_ctrl_c_ends_it(mounts: Mounts, tree: Path) -> None:

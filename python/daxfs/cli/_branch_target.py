@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import click
 
 from ..errors import InvalidError
-from ._common import DIRECTORY, FILE, is_for_reading_alone, naming
+from ._common import DIRECTORY, FILE, ended_by_signals, is_for_reading_alone, naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,25 +94,36 @@ class Place(NamedTuple):
     uuid: str | None = None
 
 
+@contextmanager
+def reached(mount: str | None) -> Iterator[str]:
+    """Give a mount point for what is asked of its server, once that has answered at all."""
+    from ..mounting import expect_answer
+
+    point = mount or ""
+    expect_answer(point)
+    with ended_by_signals():
+        yield point
+
+
 def place_of(source: str | None, mount: str | None) -> Place:
     """Find the image that is mounted, for what is asked of it directly."""
     if source is not None:
         return Place(source)
     from .. import control
 
-    point = mount or ""
-    shown = next((branch.name for branch in control.branches(point) if branch.mounted), None)
-    if shown is not None:
-        # What was changed through mappings is written out first, if the user may ask for that.
-        with suppress(PermissionError):
-            control.switch(point, shown)
-    # On a disk, changes wait to be published; an image that is opened apart shows them then.
-    root = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(root)
-    finally:
-        os.close(root)
-    return Place(_source_of(os.path.realpath(point)), shown, control.info(point).uuid)
+    with reached(mount) as point:
+        shown = next((branch.name for branch in control.branches(point) if branch.mounted), None)
+        if shown is not None:
+            # What was changed through mappings is written out first, if the user may ask for that.
+            with suppress(PermissionError):
+                control.switch(point, shown)
+        # On a disk, changes wait to be published; an image that is opened apart shows them then.
+        root = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(root)
+        finally:
+            os.close(root)
+        return Place(_source_of(os.path.realpath(point)), shown, control.info(point).uuid)
 
 
 def _source_of(mountpoint: str) -> str:

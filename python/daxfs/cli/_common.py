@@ -157,6 +157,20 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated(number)
 
 
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let signals end the process: one that waits for a server is deaf to those that it handles."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDING)}
+    handled = {number: handler for number, handler in handlers.items() if callable(handler)}
+    try:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+        yield
+    finally:
+        for number, handler in handled.items():
+            signal.signal(number, handler)
+
+
 def _tell(name: str, error: OSError) -> None:
     if error.errno == errno.EPIPE:
         # Nobody reads any more; the interpreter would complain of it when it flushes.

@@ -15,6 +15,7 @@ from ._branch_target import (
     open_for_change,
     open_to_look,
     place_of,
+    reached,
 )
 from ._common import DIRECTORY, Attempts, Output, json_option, print_json, run, version_option
 from ._files import byte_count, count_of, full_time, maintained
@@ -51,7 +52,8 @@ def create(source: str | None, mount: str | None, name: str, parent: str | None)
     if source is None:
         from .. import control
 
-        control.create(mount or "", name, parent)
+        with reached(mount) as point:
+            control.create(point, name, parent)
         return
     parent = "main" if parent is None else parent
     with open_for_change(source) as image:
@@ -68,7 +70,8 @@ def list_branches(source: str | None, mount: str | None, as_json: bool) -> None:
     if source is None:
         from .. import control
 
-        rows = [_branch_list.of_mount(branch) for branch in control.branches(mount or "")]
+        with reached(mount) as point:
+            rows = [_branch_list.of_mount(branch) for branch in control.branches(point)]
     else:
         with open_to_look(source) as image:
             rows = [_branch_list.of_image(status) for status in image.branches]
@@ -90,7 +93,8 @@ def commit(source: str | None, mount: str | None, name: str) -> None:
     if source is None:
         from .. import control
 
-        control.commit(mount or "", name)
+        with reached(mount) as point:
+            control.commit(point, name)
         return
     with open_for_change(source) as image:
         image.commit_branch(name)
@@ -104,7 +108,8 @@ def abort(source: str | None, mount: str | None, name: str) -> None:
     if source is None:
         from .. import control
 
-        control.abort(mount or "", name)
+        with reached(mount) as point:
+            control.abort(point, name)
         return
     with open_for_change(source) as image:
         image.abort_branch(name)
@@ -119,7 +124,8 @@ def switch(mount: str, name: str) -> None:
     """Show another branch on a mount."""
     from .. import control
 
-    control.switch(mount, name)
+    with reached(mount) as point:
+        control.switch(point, name)
 
 
 @command.command()
@@ -132,11 +138,11 @@ def delete(source: str | None, mount: str | None, names: tuple[str, ...], recurs
     if source is None:
         from .. import control
 
-        point = mount or ""
-        below = _and_below(names, control.branches(point)) if recursive else names
-        for name in below:
-            with attempts.one():
-                control.abort(point, name)
+        with reached(mount) as point:
+            below = _and_below(names, control.branches(point)) if recursive else names
+            for name in below:
+                with attempts.one():
+                    control.abort(point, name)
         return attempts.status
     with open_for_change(source) as image:
         for name in _and_below(names, image.branches) if recursive else names:
