@@ -619,6 +619,16 @@ def _mounts_for_reading(mounts: Mounts, image: Path) -> None:
     assert f"mount.daxfs: {image}: cannot be written, mounted read-only" in done.stdout
 
 
+def test_the_helper_says_read_only_of_what_is_mounted_so(mounts: Mounts, tree: Path) -> None:
+    image, point = mounts.build(tree), mounts.point()
+    said = mounts.run("mount.daxfs", image, point, "-o", "rw,nosuid,rw")
+    assert said == f"mount.daxfs: {image}: cannot be written, mounted read-only\n"
+    assert _options(point) >= {"ro", "nosuid"}
+    said = mounts.run("mount.daxfs", image, point / "missing", "-o", "rw", status=32)
+    assert "No such file" in said
+    assert "mounted read-only" not in said
+
+
 def test_who_takes_a_mount_away_can_write_at_once(mounts: Mounts, empty: Path) -> None:
     point = mounts.mount(empty, "branch=work,parent=main")
     for number in range(30):

@@ -81,7 +81,7 @@ def helper(
     words = split(",".join(options))
     if "remount" not in words and _is_for_the_module(words):
         # mount(8) says rw where nobody said anything; these are for the module, which only reads.
-        words = ["ro" if word == "rw" else word for word in words]
+        words = _reading(words)
     try:
         _mount(source, mountpoint, ",".join(words), foreground=False)
     except OSError as error:
@@ -93,15 +93,18 @@ def helper(
         for_writing = any(word.startswith("branch=") for word in words)
         if "rw" not in words or "remount" in words or for_writing or not for_reading:
             raise
+        _mount(source, mountpoint, ",".join(_reading(words)), foreground=False)
         fail("mount.daxfs", f"{source}: cannot be written, mounted read-only")
-        words[words.index("rw")] = "ro"
-        _mount(source, mountpoint, ",".join(words), foreground=False)
 
 
 def _is_for_the_module(words: list[str]) -> bool:
     from ..kmod import PLACES
 
     return any(word == "kernel" or word.partition("=")[0] in PLACES for word in words)
+
+
+def _reading(words: list[str]) -> list[str]:
+    return ["ro" if word == "rw" else word for word in words]
 
 
 def _mount(source: str, mountpoint: str, options: str, foreground: bool) -> None:
