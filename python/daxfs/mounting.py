@@ -16,6 +16,8 @@ from . import _daxfs
 from .errors import BranchBusyError, DaxfsError, InvalidError, from_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from _typeshed import StrOrBytesPath
 
     from .control import MountInfo
@@ -61,11 +63,11 @@ def mount(
         Mount options, separated by commas (a backslash before one keeps it): `ro`, `rw`,
         `branch=NAME`, `parent=NAME`, `validate`, `invalidate`, `allow_other`, `noallow_other`,
         `nocontrol`, `threads=N`, `fuse`, `kernel`,
-        and those of mount(8). The module reads main only: with `rw`, `branch` or `parent` it is
-        FUSE, as where the kernel refuses an image that has changed, memory that it cannot
-        address, or this user; with `kernel` all these are errors. With `remount`, only what
-        `ro`, `rw` and mount(8)'s own say is changed, of a mount that is there; one that was made
-        for reading cannot become `rw`.
+        and those of mount(8); of several that contradict each other, the last counts. The module
+        reads main only: with `rw`, `branch` or `parent` it is FUSE, as where the kernel refuses an
+        image that has changed, memory that it cannot address, or this user; with `kernel` all
+        these are errors. With `remount`, only what `ro`, `rw` and mount(8)'s own say is changed, of
+        a mount that is there; one that was made for reading cannot become `rw`.
     foreground : bool, optional
         Serve in this process until the mount is taken away.
 
@@ -84,10 +86,11 @@ def mount(
         _remount(os.fsdecode(os.fspath(mountpoint)), rest)
         return
     expect_answer(os.fsdecode(os.fspath(mountpoint)))
-    forced = "kernel" in words
+    chosen = driver(words)
+    forced = chosen == "kernel"
     if forced and (foreground or isinstance(source, int)):
         raise InvalidError(errno.EINVAL, "the kernel mounts by name, without a server to run here")
-    if not (isinstance(source, int) or foreground or "fuse" in words):
+    if not (isinstance(source, int) or foreground or chosen == "fuse"):
         from . import kmod
 
         name, target = os.fsdecode(os.fspath(source)), os.fsdecode(os.fspath(mountpoint))
@@ -107,6 +110,11 @@ def mount(
 def split(options: str) -> list[str]:
     """Split mount options at their commas, but not where a backslash is before one."""
     return re.findall(r"(?:\\.|[^,])+", options, re.DOTALL)
+
+
+def driver(options: Sequence[str]) -> str | None:
+    """Return which of `fuse` and `kernel` is asked for; the last of them is."""
+    return next((word for word in reversed(options) if word in ("fuse", "kernel")), None)
 
 
 def _for_fuse(source: StrOrBytesPath, options: list[str]) -> tuple[StrOrBytesPath, list[str]]:

@@ -151,6 +151,7 @@ def test_what_cannot_be_mounted_is_said_in_one_line(mounts: Mounts, tree: Path) 
         (writable, static, "ro", "not a directory"),
         (static.with_name("missing"), point, "ro", "No such file"),
         (writable, point, "kernel", "kernel"),
+        (writable, point, "fuse,kernel", "kernel"),
     ]:
         answer = mounts.run("daxfs", "mount", "-o", options, image, where, status=1)
         assert said in answer

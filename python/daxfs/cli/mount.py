@@ -99,8 +99,9 @@ def helper(
 
 def _is_for_the_module(words: list[str]) -> bool:
     from ..kmod import PLACES
+    from ..mounting import driver
 
-    return any(word == "kernel" or word.partition("=")[0] in PLACES for word in words)
+    return driver(words) == "kernel" or any(word.partition("=")[0] in PLACES for word in words)
 
 
 def _reading(words: list[str]) -> list[str]:
