@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from . import _daxfs
-from .errors import BranchBusyError, DaxfsError, InvalidError, from_engine
+from .errors import BranchBusyError, DaxfsError, InvalidError, UnsupportedError, from_engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,8 @@ def mount(
         reads main only: with `rw`, `branch` or `parent` it is FUSE, as where the kernel refuses an
         image that has changed, memory that it cannot address, or this user; with `kernel` all
         these are errors. With `remount`, only what `ro`, `rw` and mount(8)'s own say is changed, of
-        a mount that is there; one that was made for reading cannot become `rw`.
+        a mount that is there; one that was made for reading cannot become `rw`, and another
+        `branch` than the one that is shown is an error.
     foreground : bool, optional
         Serve in this process until the mount is taken away.
 
@@ -134,7 +135,33 @@ def _remount(mountpoint: str, options: list[str]) -> None:
     if access[-1:] == ["rw"] and not _may_write(mountpoint):
         message = f"{mountpoint}: mounted for reading; unmount it, and mount it with rw"
         raise from_engine("ReadOnly", errno.EROFS, message, None, {})
+    _check_branch(mountpoint, options)
     _daxfs.remount(mountpoint, ",".join(options))
+
+
+def _check_branch(mountpoint: str, options: list[str]) -> None:
+    """Refuse another branch than the one that is shown, which lines of /etc/fstab name, too."""
+    named = [word.removeprefix("branch=") for word in options if word.startswith("branch=")]
+    if not named:
+        return
+    name = re.sub(r"\\(.)", r"\1", named[-1], flags=re.DOTALL)
+    expect_answer(mountpoint)
+    if name != _shown(mountpoint):
+        message = (
+            f"{mountpoint}: a remount shows no other branch; "
+            f"`daxfs-branch switch {name} -m {mountpoint}` does"
+        )
+        raise InvalidError(errno.EINVAL, message)
+
+
+def _shown(mountpoint: str) -> str | None:
+    from . import control
+
+    try:
+        return next((one.name for one in control.branches(mountpoint) if one.mounted), None)
+    except UnsupportedError:
+        # An image without branches is all main.
+        return "main"
 
 
 def _may_write(mountpoint: str) -> bool:

@@ -676,6 +676,19 @@ def test_what_cannot_be_remounted_stays(
     assert "rw" in _options(foreign)
 
 
+def test_a_remount_shows_no_other_branch(mounts: Mounts, tree: Path, empty: Path) -> None:
+    """A line of /etc/fstab, with all its options, is no mistake."""
+    point = mounts.mount(empty, r"branch=one\,two,parent=main,nocontrol,threads=2,allow_other")
+    line = r"remount,nosuid,branch=one\,two,parent=main,validate,nocontrol,threads=3,noallow_other"
+    mounts.run("daxfs", "mount", "-o", line, empty, point)
+    assert "nosuid" in _options(point)
+    static = mounts.mount(mounts.build(tree))
+    mounts.run("daxfs", "mount", "-o", "remount,branch=main", empty, static)
+    for where in (point, static):
+        said = mounts.run("daxfs", "mount", "-o", "remount,dev,branch=c", empty, where, status=1)
+        assert f"`daxfs-branch switch c -m {where}` does" in said
+
+
 def test_options_of_mount_8(mounts: Mounts, tree: Path) -> None:
     image, point = mounts.build(tree), mounts.point()
     done = mounts.with_helpers(
