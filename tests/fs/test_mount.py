@@ -570,6 +570,21 @@ def test_an_ordinary_user_is_told_what_is_missing(
         assert "install the package fuse3" in done.stderr
 
 
+@pytest.mark.parametrize("options", ["allow_other", "noallow_other"])
+def test_a_mount_of_somebody_else_is_not_taken_away(
+    mounts: Mounts,
+    tree: Path,
+    options: str,
+    as_user: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    point = mounts.mount(mounts.build(tree), options)
+    unmount = "import sys, daxfs; daxfs.unmount(sys.argv[1])"
+    done = as_user(unmount, point)
+    assert f"{point}: cannot unmount: Operation not permitted" in done.stderr
+    assert point.is_mount()
+    assert "no image is mounted there" in as_user(unmount, mounts.point()).stderr
+
+
 def test_mount_8_finds_the_helper(mounts: Mounts, tree: Path) -> None:
     image, writable, point = mounts.build(tree), mounts.build(tree, "16M"), mounts.point()
     done = mounts.with_helpers(

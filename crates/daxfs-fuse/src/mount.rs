@@ -16,7 +16,7 @@ use rustix::io::{Errno, FdFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 
-use crate::mountinfo::MountInfo;
+use crate::mountinfo::{self, MountInfo};
 use crate::options::Options;
 
 /// What /proc/mounts and mount(8) call such a mount.
@@ -231,7 +231,8 @@ fn detach_by_helper(mountpoint: &Path, lazy: bool) -> Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains("not found") {
+    // It knows of those alone that were made through it for this user.
+    if said.contains("not found") && !mountinfo::is_point(mountpoint) {
         return Err(not_mounted(mountpoint));
     }
     let errno = if said.contains("busy") { Errno::BUSY } else { Errno::PERM };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use daxfs_core::error::{Error, Result};
 use daxfs_core::mount_options::flag;
-use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Statx, StatxAttributes, StatxFlags};
 use rustix::mount::MountFlags;
 
 const TABLE: &str = "/proc/self/mountinfo";
@@ -25,12 +25,20 @@ pub(crate) struct MountInfo {
 impl MountInfo {
     /// The mount that `path` is in.
     pub(crate) fn of(path: &Path) -> Result<Option<Self>> {
-        // What the kernel knows by itself; the server may be gone.
-        let found = rustix::fs::statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID)
-            .map_err(Error::io("look at", path))?;
+        let found = look(path).map_err(Error::io("look at", path))?;
         let table = std::fs::read(TABLE).map_err(Error::io("read", TABLE))?;
         Ok(find(&String::from_utf8_lossy(&table), found.stx_mnt_id))
     }
+}
+
+/// Whether something is mounted on `path` itself.
+pub(crate) fn is_point(path: &Path) -> bool {
+    look(path).is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// What the kernel knows by itself, and tells everybody: the server may be gone, or for others.
+fn look(path: &Path) -> rustix::io::Result<Statx> {
+    rustix::fs::statx(CWD, path, AtFlags::STATX_DONT_SYNC, StatxFlags::empty())
 }
 
 /// Major and minor number of a mounted file system.
