@@ -570,6 +570,38 @@ def test_an_ordinary_user_is_told_what_is_missing(
         assert "install the package fuse3" in done.stderr
 
 
+def test_advice_to_ordinary_users_is_of_what_they_lack(
+    mounts: Mounts,
+    tree: Path,
+    scratch: Path,
+    as_user: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    image, own, others = mounts.build(tree), mounts.point(), mounts.point()
+    helper = scratch / "bin/fusermount3"
+    helper.parent.mkdir()
+    helper.write_text("#!/bin/sh\necho fusermount3: no luck >&2\nexit 1\n")
+    helper.chmod(0o755)
+    mount = "import sys, daxfs; daxfs.mount(*sys.argv[1:])"
+    for point, user, path, said in (
+        (
+            others,
+            65534,
+            None,
+            f"access to mountpoint {others}; ordinary users mount on directories",
+        ),
+        (own, 12345, None, "determine username; whoever mounts must have an entry in /etc/passwd"),
+        (own, 65534, f"{helper.parent}:{os.environ['PATH']}", "fusermount3 refused: no luck\n"),
+    ):
+        os.chown(own, user, user)
+        assert said in as_user(mount, image, point, user=user, path=path).stderr
+    program = Path(sys.executable).with_name("daxfs")
+    said = mounts.run("/usr/bin/unshare", "-Ur", program, "mount", image, own, status=1)
+    assert "mount failed: Operation not permitted; " in said
+    assert said.endswith("unshare -Urm\n")
+    mounts.run("/usr/bin/unshare", "-Urm", program, "mount", image, own)
+    assert not own.is_mount()
+
+
 @pytest.mark.parametrize("options", ["allow_other", "noallow_other"])
 def test_a_mount_of_somebody_else_is_not_taken_away(
     mounts: Mounts,

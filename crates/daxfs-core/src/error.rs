@@ -140,11 +140,11 @@ pub enum Error {
         problems: Vec<InputProblem>,
     },
     /// The machine lacks memory or threads that the work needs.
-    #[error("{what}; {advice}")]
+    #[error("{what}{}{advice}", if advice.is_empty() { "" } else { "; " })]
     Backing {
         /// What failed.
         what: String,
-        /// What to do about it.
+        /// What to do about it, or empty.
         advice: String,
         /// The errno that showed it.
         errno: i32,

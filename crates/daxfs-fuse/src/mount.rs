@@ -144,20 +144,37 @@ fn attach_by_helper(request: &Request<'_>) -> Result<OwnedFd> {
         _ => {
             let said = String::from_utf8_lossy(&output.stderr);
             let said = said.trim().trim_start_matches("fusermount3: ");
-            let advice = if said.contains("user_allow_other") {
-                "add user_allow_other to /etc/fuse.conf, or leave allow_other out"
-            } else if said.contains(DEVICE) {
-                "whoever mounts must be allowed to read and write /dev/fuse"
-            } else {
-                "ordinary users mount on directories that are their own"
-            };
             Err(Error::Backing {
                 what: format!("{HELPER} refused: {said}"),
-                advice: advice.into(),
+                advice: advice_on(said).into(),
                 errno: Errno::PERM.raw_os_error(),
             })
         }
     }
+}
+
+/// What to do about the helper's words, where that is known.
+fn advice_on(said: &str) -> &'static str {
+    let says = |words| said.contains(words);
+    if says("user_allow_other") {
+        "add user_allow_other to /etc/fuse.conf, or leave allow_other out"
+    } else if says(DEVICE) {
+        "whoever mounts must be allowed to read and write /dev/fuse"
+    } else if says("not owned by user") || says("no write access") {
+        "ordinary users mount on directories that are their own"
+    } else if says("determine username") {
+        "whoever mounts must have an entry in /etc/passwd"
+    } else if says("mount failed: Operation not permitted") && is_in_user_namespace() {
+        "whoever is root in a user namespace mounts in a mount namespace made with it: unshare -Urm"
+    } else {
+        ""
+    }
+}
+
+fn is_in_user_namespace() -> bool {
+    // The first one has all users, as themselves.
+    let all = ["0", "0", "4294967295"];
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(all))
 }
 
 fn receive(socket: &UnixStream) -> rustix::io::Result<Option<OwnedFd>> {
