@@ -419,6 +419,20 @@ class TestDaxfs:
             assert "\\x1b[31mred" in written
         assert "\\x1b[2Jlabel" in on_terminal("daxfs", "inspect", path)
 
+    def test_dumps_give_terminals_no_orders(self, run: Run, tmp_path: Path) -> None:
+        kept = "x\u0301é漢😀'\\"
+        name = kept + "\n\x7f\x85\x9b\u200b\u2028\u202e\u2066\ufeff\U000e0001"
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "tree" / name).touch()
+        daxfs.build(tmp_path / "tree", tmp_path / "x")
+        text = run("daxfs", "inspect", "--dump", tmp_path / "x").stdout.decode()
+        assert f'"{escape(name)}"' in text
+        assert kept in text
+        dumped = run("daxfs", "inspect", "--dump", "--json", tmp_path / "x").stdout
+        assert re.fullmatch(rb"[ -~\n]*", dumped)
+        structures = [json.loads(line) for line in dumped.splitlines()]
+        assert name in [field["value"] for one in structures for field in one["fields"]]
+
     def test_text_of_an_image_stays_within_its_line(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "tree").mkdir()
         (tmp_path / "tree/file").touch()

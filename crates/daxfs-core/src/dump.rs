@@ -475,12 +475,20 @@ fn json(kind: Kind, bytes: &[u8]) -> String {
     }
 }
 
-/// A string with what is not UTF-8 as lone surrogates, as Python has it.
+/// A string of ASCII alone, with what is not UTF-8 as lone surrogates, as Python has it.
 fn quoted(bytes: &[u8]) -> String {
     let mut text = String::from("\"");
     for chunk in bytes.utf8_chunks() {
         let valid = json!(chunk.valid()).to_string();
-        text.push_str(&valid[1..valid.len() - 1]);
+        for c in valid[1..valid.len() - 1].chars() {
+            if matches!(c, ' '..='~') {
+                text.push(c);
+            } else {
+                text.extend(
+                    c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")),
+                );
+            }
+        }
         text.extend(chunk.invalid().iter().map(|byte| format!("\\udc{byte:02x}")));
     }
     text + "\""

@@ -271,22 +271,32 @@ pub fn reason(error: &std::io::Error) -> String {
     }
 }
 
-/// A path's bytes as text on one line: what is not printable is escaped.
+/// A path's bytes as text on one line: what is not printable is escaped, as Python has it.
 pub fn show(path: &[u8]) -> String {
     let mut text = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() {
-                text.extend(c.escape_default());
-            } else {
-                text.push(c);
-            }
+            if is_printable(c) { text.push(c) } else { text.push_str(&escaped(c)) }
         }
         for byte in chunk.invalid() {
             text.push_str(&format!("\\x{byte:02x}"));
         }
     }
     text
+}
+
+fn is_printable(c: char) -> bool {
+    // The library has no such test, but this: marks count as such behind another character alone.
+    matches!(c, ' '..='~') || !c.is_ascii() && format!("a{c}").escape_debug().count() == 2
+}
+
+fn escaped(c: char) -> String {
+    match u32::from(c) {
+        0x09 | 0x0a | 0x0d => c.escape_default().to_string(),
+        code @ ..=0xff => format!("\\x{code:02x}"),
+        code @ ..=0xffff => format!("\\u{code:04x}"),
+        code => format!("\\U{code:08x}"),
+    }
 }
 
 impl Error {
