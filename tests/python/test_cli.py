@@ -400,7 +400,7 @@ class TestDaxfs:
 
     def test_an_image_is_named_once(self, run: Run) -> None:
         done = run("daxfs", "ls", b"n\xff", status=1)
-        assert done.stderr.decode() == "daxfs: n\ufffd: cannot open: No such file or directory\n"
+        assert done.stderr.decode() == "daxfs: n\\xff: cannot open: No such file or directory\n"
 
     @pytest.mark.parametrize("command", [("daxfs", "ls"), ("daxfs-branch", "log")])
     def test_branches_of_no_possible_name(
@@ -432,6 +432,37 @@ class TestDaxfs:
         assert re.fullmatch(rb"[ -~\n]*", dumped)
         structures = [json.loads(line) for line in dumped.splitlines()]
         assert name in [field["value"] for one in structures for field in one["fields"]]
+
+    def test_names_in_messages_forge_no_others(self, run: Run, tmp_path: Path) -> None:
+        name = "f\r\x85\u2028\n/fsck.daxfs: sound"
+        source, image = tmp_path / "tree", tmp_path / "x\ny"
+        source.mkdir()
+        (source / "f\r\x85\u2028\n").mkdir()
+        (source / name).write_bytes(bytes(8192))
+        daxfs.build(source, image)
+        program = Path(sys.executable).with_name("daxfs")
+        extract = subprocess.run(
+            ["prlimit", "--fsize=4096", program, "extract", image, tmp_path / "out"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        missing = run("daxfs", "cat", image, "a\nb", status=1).stderr.decode()
+        absent = run("fsck.daxfs", tmp_path / "y\nz", status=8).stderr.decode()
+        usage = run("daxfs", "ls", image, "--a\nb", status=2).stderr.decode()
+        for said, shown in (
+            (extract.stderr, escape(f"{tmp_path}/out/{name}")),
+            (missing, r"a\nb"),
+            (absent, escape(f"{tmp_path}/y\nz") + ": cannot open: No such file"),
+            (usage, r"--a\nb"),
+        ):
+            assert re.fullmatch(r"[ -~]+\n", said)
+            assert said.count(shown) == 1
+        # What is wrong with several files is several lines.
+        for number in (1, 2):
+            (source / f"{number}\n{'x' * 200}").touch()
+        said = run("mkdaxfs", "-d", source, "-o", tmp_path / "z", status=1).stderr.decode()
+        assert [line[:14] for line in said.splitlines()] == [r"mkdaxfs: 1\nxx", r"mkdaxfs: 2\nxx"]
 
     def test_text_of_an_image_stays_within_its_line(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "tree").mkdir()

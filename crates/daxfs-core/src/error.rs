@@ -3,6 +3,7 @@
 //! maps to one errno.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -15,7 +16,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused.
-    #[error("{}: cannot {action}: {}", path.display(), reason(source))]
+    #[error("{}: cannot {action}: {}", show_path(path), reason(source))]
     Io {
         /// What was being done, as a verb phrase.
         action: &'static str,
@@ -122,7 +123,7 @@ pub enum Error {
     )]
     NoRecord,
     /// The output exists.
-    #[error("{}: exists; `force` replaces it", path.display())]
+    #[error("{}: exists; `force` replaces it", show_path(path))]
     Exists {
         /// File concerned.
         path: PathBuf,
@@ -283,6 +284,11 @@ pub fn show(path: &[u8]) -> String {
         }
     }
     text
+}
+
+/// A path of the host as text on one line.
+pub fn show_path(path: &Path) -> String {
+    show(path.as_os_str().as_bytes())
 }
 
 fn is_printable(c: char) -> bool {

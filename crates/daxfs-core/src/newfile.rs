@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD};
 use tempfile::{Builder, NamedTempFile};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, show_path};
 
 /// Bytes of the final name in the temporary one, which has a dozen more.
 const NAME_PART: usize = 200;
@@ -60,11 +60,11 @@ impl NewFile {
         if replaced.as_ref().is_some_and(|replaced| !replaced.is_file()) {
             return Err(Error::invalid(format!(
                 "{}: not a regular file, so it cannot be replaced",
-                path.display()
+                show_path(path)
             )));
         }
         if path.file_name().is_none() || path.as_os_str().as_bytes().ends_with(b"/") {
-            return Err(Error::invalid(format!("{}: not the name of a file", path.display())));
+            return Err(Error::invalid(format!("{}: not the name of a file", show_path(path))));
         }
         let (directory, name) = split(path);
         let open = |path: &Path| {

@@ -13,7 +13,7 @@ use rustix::process::Pid;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, show_path};
 use crate::format::{
     BRANCH_RECORDS, OPENER_CLAIMED, OPENER_ENTRIES, OPENER_FREED, OpenerEntry, PROOF_LOCK,
     Superblock,
@@ -209,7 +209,7 @@ impl Opener {
             }
         }
         Err(Error::ImageBusy {
-            name: region.name().display().to_string(),
+            name: show_path(region.name()),
             why: format!("all {OPENER_ENTRIES} places for those who have it open are taken"),
         })
     }
@@ -257,7 +257,7 @@ impl Opener {
             return Ok(());
         }
         Err(Error::ImageBusy {
-            name: self.region.name().display().to_string(),
+            name: show_path(self.region.name()),
             why: format!(
                 "process {} opened it, of which this one is a fork; open the image again here",
                 self.pid
@@ -330,7 +330,7 @@ impl Claim {
         // OpenRegister. Who does not see this claim's lock may have freed it as a dead one's.
         if !region.compare_exchange(at, OPENER_CLAIMED | id, id)? {
             return Err(Error::ImageBusy {
-                name: region.name().display().to_string(),
+                name: show_path(region.name()),
                 why: "its place among those who have it open was given to another; try again"
                     .into(),
             });

@@ -10,7 +10,7 @@ use crate::alloc::Heap;
 use crate::branch::handle::{Branch, Open};
 use crate::branch::record::{Name, Records, holder};
 use crate::delta::{Cursor, LogSpace};
-use crate::error::{Error, Result, show};
+use crate::error::{Error, Result, show, show_path};
 use crate::format::{
     BRANCH_NAME_MAX, BRANCH_TABLE_SIZE, COUNTER_MAX, MAIN_NAME, OPENER_TABLE_SIZE, OWNER_FROZEN,
     RENEWAL_NAME, Superblock, feature, state,
@@ -87,13 +87,13 @@ impl Session {
                  image of ours of it"
             };
             return Err(Error::Unsupported {
-                what: format!("{}: {what}", region.name().display()),
+                what: format!("{}: {what}", show_path(region.name())),
             });
         }
         if !region.is_writable() {
             return Err(Error::invalid(format!(
                 "{}: opened for reading only",
-                region.name().display()
+                show_path(region.name())
             )));
         }
         // What is stored to from here on must not meet a hole that cannot be filled.

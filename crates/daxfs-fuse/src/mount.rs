@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use daxfs_core::error::{Error, Result};
+use daxfs_core::error::{Error, Result, show_path};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -228,7 +228,7 @@ fn expect_ours(mountpoint: &Path) -> Result<()> {
 }
 
 fn not_mounted(mountpoint: &Path) -> Error {
-    Error::invalid(format!("{}: no image is mounted there", mountpoint.display()))
+    Error::invalid(format!("{}: no image is mounted there", show_path(mountpoint)))
 }
 
 fn detach_by_helper(mountpoint: &Path, lazy: bool) -> Result<()> {

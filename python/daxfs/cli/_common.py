@@ -176,26 +176,34 @@ def _tell(name: str, error: OSError) -> None:
         # Nobody reads any more; the interpreter would complain of it when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:
-        fail(name, message_of(error))
+        fail_with(name, error)
 
 
-def message_of(error: OSError) -> str:
-    """Return what an error says, one line for each thing that is wrong."""
-    from ..errors import DaxfsError, ExistsError
+def fail_with(name: str, error: OSError) -> None:
+    """Write what an error says to standard error, a line for each thing that is wrong."""
+    for line in _lines_of(error):
+        fail(name, line)
 
+
+def _lines_of(error: OSError) -> list[str]:
+    from ..errors import BackingError, DaxfsError, ExistsError, InputError
+
+    if isinstance(error, (BackingError, InputError)):
+        # What many files or other programs are about; names are escaped there. Elsewhere only
+        # names have ends of lines.
+        return str(error).split("\n")
     if isinstance(error, ExistsError):
         # The argument of a call is an option here.
-        return str(error).replace("`force`", "--force")
+        return [str(error).replace("`force`", "--force")]
     if isinstance(error, DaxfsError) or error.strerror is None:
-        return str(error)
+        return [str(error)]
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-    return f"{where}{error.strerror}"
+    return [f"{where}{error.strerror}"]
 
 
 def fail(name: str, message: str) -> None:
-    """Write a message to standard error, with the command's name before each line."""
-    for line in message.splitlines() or [""]:
-        print(f"{name}: {escape(line)}", file=sys.stderr)
+    """Write a message to standard error, on one line, with the command's name before it."""
+    print(f"{name}: {escape(message)}", file=sys.stderr)
 
 
 def escape(text: str) -> str:
@@ -366,7 +374,7 @@ class Attempts:
         try:
             yield
         except self._passed as error:
-            fail(self._name, message_of(error))
+            fail_with(self._name, error)
             self.status = 1
 
 
@@ -390,7 +398,8 @@ def naming(source: str) -> Iterator[None]:
     try:
         yield
     except DaxfsError as error:
-        # The engine's messages are text, whatever bytes a name has.
-        if os.fsencode(source).decode(errors="replace") not in str(error):
-            error.strerror = f"{source}: {error}"
+        # The engine's messages are of what can be printed, whatever bytes a name has.
+        name = escape(source)
+        if name not in escape(str(error)):
+            error.strerror = f"{name}: {error}"
         raise

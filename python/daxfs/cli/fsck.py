@@ -11,10 +11,9 @@ from ._common import (
     FILE,
     Output,
     escape,
-    fail,
+    fail_with,
     is_for_reading_alone,
     json_option,
-    message_of,
     naming,
     print_json,
     version_option,
@@ -78,7 +77,7 @@ def command(
                 if done is not None:
                     report = validate(source, data=data, progress=bar)
     except OSError as error:
-        fail(click.get_current_context().command_path, message_of(error))
+        fail_with(click.get_current_context().command_path, error)
         return _OPERATIONAL_ERROR
     repairs, counts = ([], {}) if done is None else (_repairs(done), maintained(done))
     if as_json:

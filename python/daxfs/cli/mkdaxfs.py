@@ -12,7 +12,6 @@ import click
 from ._common import (
     DIRECTORY,
     FILE,
-    escape,
     fail,
     json_option,
     print_json,
@@ -175,7 +174,7 @@ def command(
             progress=bar,
         )
     for path, reason in result.skipped:
-        fail(name, f"left out {escape(path)}: {reason}")
+        fail(name, f"left out {path}: {reason}")
     report = None
     if validate and not dry_run:
         from .._daxfs import validate as prove

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 pub use archive::{TarSummary, to_tar};
 
 use crate::base::Inode;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, show_path};
 use crate::format::{device, mode};
 use crate::names::Names;
 use crate::paths::join;
@@ -335,7 +335,7 @@ impl Extraction<'_> {
             }
             other => {
                 let at = self.view.image().base().inode_offset(inode.ino);
-                let found = format!("{other:#o} ({})", path.display());
+                let found = format!("{other:#o} ({})", show_path(path));
                 return Err(Error::corrupt("type of a file", at, "one of POSIX's", found));
             }
         };

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use zerocopy::FromBytes;
 
 use super::{Durability, Region, dmabuf};
-use crate::error::{Error, Result, reason};
+use crate::error::{Error, Result, reason, show_path};
 use crate::format::{BLOCK_SIZE, MAGIC, Superblock};
 
 /// Where an image lies.
@@ -101,7 +101,7 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Path(path) => write!(f, "{}", show_path(path)),
             Self::Fd(fd) => write!(f, "fd:{fd}"),
             Self::Physical { address, size: None } => write!(f, "phys:{address:#x}"),
             Self::Physical { address, size: Some(size) } => {
@@ -150,7 +150,7 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
         });
     }
     let map_len = usize::try_from(len).map_err(|_| {
-        Error::invalid(format!("{}: {len} bytes do not fit this address space", name.display()))
+        Error::invalid(format!("{}: {len} bytes do not fit this address space", show_path(&name)))
     })?;
     let dma = match kind {
         Kind::DmaBuf { .. } => {
@@ -166,7 +166,7 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
     let mapped = Region::map(&fd, 0, map_len, access, durability, name, dma);
     let mut region = mapped.map_err(|(errno, name)| match kind {
         Kind::Dax { align, .. } => Error::Backing {
-            what: format!("{}: cannot map the device: {}", name.display(), reason(&errno.into())),
+            what: format!("{}: cannot map the device: {}", show_path(&name), reason(&errno.into())),
             advice: format!(
                 "its alignment is {align} bytes; `daxctl reconfigure-device --align` changes it, \
                  and only one use at a time may hold it"
@@ -236,7 +236,7 @@ fn classify(fd: OwnedFd, name: PathBuf, access: Access) -> Result<Opened> {
         _ => {
             return Err(Error::invalid(format!(
                 "{}: neither a file nor a device that memory can be mapped from",
-                name.display()
+                show_path(&name)
             )));
         }
     };
@@ -268,7 +268,7 @@ fn dax_geometry(device: u64, name: &Path) -> Result<Kind> {
         (Some(len), Some(align)) if align > 0 => Ok(Kind::Dax { len: len - len % align, align }),
         _ => Err(Error::invalid(format!(
             "{}: not a DAX device; physical memory is named phys:ADDRESS+SIZE",
-            name.display()
+            show_path(name)
         ))),
     }
 }
@@ -278,7 +278,7 @@ fn explain_open(path: &Path, errno: Errno) -> Error {
     let text = path.to_string_lossy();
     let device = text.strip_prefix("/dev/").unwrap_or_default();
     let backing = |what: &str, advice: &str| Error::Backing {
-        what: format!("{}: {what}", path.display()),
+        what: format!("{}: {what}", show_path(path)),
         advice: advice.into(),
         errno: errno.raw_os_error(),
     };
@@ -317,7 +317,7 @@ fn open_physical(address: u64, size: Option<u64>, access: Access) -> Result<Regi
     let path = Path::new("/dev/mem");
     let name = PathBuf::from(format!("phys:{address:#x}"));
     if !address.is_multiple_of(BLOCK_SIZE) {
-        return Err(Error::invalid(format!("{}: not a multiple of 4096", name.display())));
+        return Err(Error::invalid(format!("{}: not a multiple of 4096", show_path(&name))));
     }
     // Without O_SYNC, RAM is mapped write-back; with it, some architectures map it uncached.
     let fd = rustix::fs::open(path, flags(access), Mode::empty())
@@ -345,7 +345,7 @@ fn open_physical(address: u64, size: Option<u64>, access: Access) -> Result<Regi
         }
     };
     let len = usize::try_from(size)
-        .map_err(|_| Error::invalid(format!("{}: size too large", name.display())))?;
+        .map_err(|_| Error::invalid(format!("{}: size too large", show_path(&name))))?;
     map(len, access)
 }
 
@@ -365,7 +365,7 @@ fn explain_physical(name: &Path, errno: Errno) -> Error {
         _ => "check the range against /proc/iomem",
     };
     Error::Backing {
-        what: format!("{}: cannot map physical memory: {}", name.display(), reason(&errno.into())),
+        what: format!("{}: cannot map physical memory: {}", show_path(name), reason(&errno.into())),
         advice: advice.into(),
         errno: errno.raw_os_error(),
     }

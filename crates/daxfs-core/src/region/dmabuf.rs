@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::ioctl::{self, opcode};
 
 use super::Access;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, show_path};
 
 /// `struct dma_heap_allocation_data` of linux/dma-heap.h.
 #[repr(C)]
@@ -37,7 +37,7 @@ pub fn allocate(heap: &str, size: u64) -> Result<OwnedFd> {
     let device = rustix::fs::open(&path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).map_err(
         |errno| match errno {
             Errno::NOENT => Error::Backing {
-                what: format!("{}: no such DMA heap", path.display()),
+                what: format!("{}: no such DMA heap", show_path(&path)),
                 advice: "it needs a kernel with CONFIG_DMABUF_HEAPS and \
                          CONFIG_DMABUF_HEAPS_SYSTEM; `daxfs doctor` lists the heaps"
                     .into(),

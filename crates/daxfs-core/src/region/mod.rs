@@ -35,7 +35,7 @@ pub(crate) use fill::HoleFiller;
 pub(crate) use fork::generation;
 pub use lock::LockFile;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, show_path};
 use crate::format::HUGE_SIZE;
 use crate::holes::data_runs;
 use crate::persist;
@@ -306,7 +306,7 @@ impl Region {
         if self.writable {
             return self.at(what, offset, len);
         }
-        Err(Error::invalid(format!("{}: opened for reading only", self.name.display())))
+        Err(Error::invalid(format!("{}: opened for reading only", show_path(&self.name))))
     }
 
     /// Stores bytes; not durable before [`Region::persist`].

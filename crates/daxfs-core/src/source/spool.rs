@@ -11,7 +11,7 @@ use flate2::bufread::GzDecoder;
 use tar_core::SparseEntry;
 
 use crate::buffer::Buffer;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, show_path};
 use crate::format::BLOCK_SIZE;
 use crate::patient::Patient;
 use crate::progress::Progress;
@@ -233,7 +233,7 @@ fn detect(magic: &[u8], name: &Path) -> Result<Compression> {
     Compression::detect(magic).map_err(|other| Error::Unsupported {
         what: format!(
             "{}: {other} compression; decompress the archive first, or use gzip, bzip2, xz or zstd",
-            name.display()
+            show_path(name)
         ),
     })
 }

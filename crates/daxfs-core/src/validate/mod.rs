@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Base;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, show_path};
 use crate::finding::Findings;
 use crate::format::Superblock;
 use crate::progress::Progress;
@@ -157,7 +157,7 @@ fn check_branches(superblock: &Superblock, base: &Base) -> Result<Findings> {
         std::thread::sleep(PAUSE);
     }
     Err(Error::ImageBusy {
-        name: base.region().name().display().to_string(),
+        name: show_path(base.region().name()),
         why: "others change it all the time, faster than it can be looked at; try again".into(),
     })
 }
