@@ -263,6 +263,23 @@ class TestDaxfs:
         done = run("daxfs", "inspect", "--dump", "--json", image_path)
         assert all(isinstance(json.loads(line), dict) for line in lines(done))
 
+    @pytest.mark.parametrize("field", ["name", "state", "delta_log_size"])
+    def test_inspect_of_branches_with_errors(self, run: Run, tmp_path: Path, field: str) -> None:
+        image = bytearray((VECTORS / "delta.daxfs").read_bytes())
+        dumped = run("daxfs", "inspect", "--dump", "--json", VECTORS / "delta.daxfs").stdout
+        records = [json.loads(line) for line in dumped.splitlines() if b'"branch record"' in line]
+        for record in records:
+            (offset,) = (one["offset"] for one in record["fields"] if one["name"] == field)
+            image[offset] = 0xFF
+        (tmp_path / "x").write_bytes(image)
+        told = run("daxfs", "inspect", tmp_path / "x").stdout.decode()
+        assert "unknown:   size, label" in told
+        assert re.search(r"\ninodes: +16: 10 files, .*\nsound: +no, \d error", told, re.DOTALL)
+        about = json_of(run("daxfs", "inspect", "--json", tmp_path / "x"))
+        assert isinstance(about, dict)
+        assert about["size"] is about["branches"] is None
+        assert f"error: {about['findings'][0]['what']} at offset " in told
+
     def test_inspect_of_what_is_cut_off(self, run: Run, image_path: Path, tmp_path: Path) -> None:
         (tmp_path / "short").write_bytes(image_path.read_bytes()[:-MIB])
         # As the help says.

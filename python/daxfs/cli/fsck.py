@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from . import _findings
 from ._common import (
     FILE,
     Output,
-    escape,
     fail_with,
     is_for_reading_alone,
     json_option,
@@ -131,12 +131,7 @@ def _repairs(done: Maintained) -> list[str]:
 
 
 def _show(output: Output, source: str, report: Report, quiet: bool) -> None:
-    for finding in report.findings:
-        if finding.severity == "error" or not quiet:
-            output.line(f"{source}: {escape(str(finding))}")
-    hidden = report.errors + report.warnings - len(report.findings)
-    if hidden:
-        output.line(f"{source}: {count_of(hidden, 'finding')} more")
+    _findings.show(output, source, report, quiet)
     if report.errors:
         output.line(f"{source}: {count_of(report.errors, 'error')}")
     elif not quiet:
@@ -159,14 +154,5 @@ def _described(source: str, report: Report) -> dict[str, object]:
         "symlinks": report.symlinks,
         "names": report.dirents,
         "data_bytes": report.data_bytes,
-        "findings": [
-            {
-                "severity": finding.severity,
-                "what": finding.what,
-                "offset": finding.offset,
-                "expected": finding.expected,
-                "found": finding.found,
-            }
-            for finding in report.findings
-        ],
+        "findings": _findings.described(report),
     }

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import _findings
 from ._common import FILE, Output, escape, json_option, naming, open_image, print_json
 from ._files import byte_count, count_of
+
+if TYPE_CHECKING:
+    from .._daxfs import Report
 
 
 @click.command()
@@ -25,8 +29,8 @@ from ._files import byte_count, count_of
 def command(source: str, dump: bool, limit: int, as_json: bool) -> None:
     """Show what an image consists of: identity, features, regions, counts, and whether it is sound.
 
-    Images with errors can be inspected, too; with --dump also one whose superblock is wrong, or
-    whose end is missing. With --dump and --json, every line is an object.
+    Images with errors can be inspected, too, as far as these let them; with --dump also one whose
+    superblock is wrong, or whose end is missing. With --dump and --json, every line is an object.
     """
     if dump:
         from .._daxfs import dump as write
@@ -34,42 +38,64 @@ def command(source: str, dump: bool, limit: int, as_json: bool) -> None:
         with naming(source):
             write(source, json=as_json, limit=limit)
         return
-    about = _examine(source)
-    if as_json:
-        print_json(about)
-    else:
-        _show(about)
-
-
-def _examine(source: str) -> dict[str, Any]:
     from .._daxfs import validate
 
     with naming(source):
         report = validate(source)
-    with open_image(source, trusted=True) as image:
-        return {
-            "image": image.name,
-            "size": image.size,
-            "label": image.label,
-            "uuid": image.uuid,
-            "features": image.features,
-            "regions": [
-                {"name": span.name, "offset": span.offset, "size": span.size}
-                for span in image.spans
-            ],
-            "branches": [
-                {"name": branch.name, "parent": branch.parent, "log_size": branch.log_size}
-                for branch in image.branches
-            ],
-            "inodes": image.inode_count,
-            "directories": report.directories,
-            "files": report.files,
-            "symlinks": report.symlinks,
-            "names": report.dirents,
-            "data_bytes": report.data_bytes,
-            "errors": report.errors,
-            "warnings": report.warnings,
-        }
+    about = _examine(source, report)
+    if as_json:
+        print_json(about | {"findings": _findings.described(report)})
+        return
+    _show(about)
+    if report.findings:
+        output = Output()
+        output.line("")
+        _findings.show(output, source, report)
+
+
+def _examine(source: str, report: Report) -> dict[str, Any]:
+    """Return what can be told of an image; what errors hide is None."""
+    hidden = ("size", "label", "uuid", "features", "regions", "branches")
+    return {
+        "image": source,
+        **(_opened(source, report) or dict.fromkeys(hidden)),
+        "inodes": report.inodes,
+        "directories": report.directories,
+        "files": report.files,
+        "symlinks": report.symlinks,
+        "names": report.dirents,
+        "data_bytes": report.data_bytes,
+        "errors": report.errors,
+        "warnings": report.warnings,
+    }
+
+
+def _opened(source: str, report: Report) -> dict[str, Any] | None:
+    """Return what an image tells once it is open, which its errors may keep it from."""
+    from ..errors import CorruptImageError
+
+    try:
+        with open_image(source, trusted=True) as image:
+            return {
+                "image": image.name,
+                "size": image.size,
+                "label": image.label,
+                "uuid": image.uuid,
+                "features": image.features,
+                "regions": [
+                    {"name": span.name, "offset": span.offset, "size": span.size}
+                    for span in image.spans
+                ],
+                "branches": [
+                    {"name": branch.name, "parent": branch.parent, "log_size": branch.log_size}
+                    for branch in image.branches
+                ],
+            }
+    except CorruptImageError:
+        # Where the proof could not even begin, there is nothing else to tell.
+        if not (report.errors and report.inodes):
+            raise
+        return None
 
 
 def _show(about: dict[str, Any]) -> None:
@@ -78,11 +104,7 @@ def _show(about: dict[str, Any]) -> None:
         sound += f" ({count_of(about['warnings'], 'warning')})"
     facts = {
         "image": about["image"],
-        "size": f"{about['size']} ({byte_count(about['size'])})",
-        # Somebody's text, not a name to be taken up by the next program; of branches, too.
-        "label": escape(about["label"] or "-"),
-        "uuid": about["uuid"] or "-",
-        "features": " ".join(about["features"]) or "none (plain version 3)",
+        **_identity(about),
         "inodes": f"{about['inodes']}: {count_of(about['files'], 'file')}, "
         f"{count_of(about['directories'], 'directory', 'directories')}, "
         f"{count_of(about['symlinks'], 'symbolic link')}"
@@ -95,6 +117,8 @@ def _show(about: dict[str, Any]) -> None:
     output = Output()
     for key, value in facts.items():
         output.line(f"{key + ':':<10} {value}")
+    if about["regions"] is None:
+        return
     output.line("")
     output.line(f"{'region':<14} {'offset':>18} {'end':>18} {'size':>18}")
     for region in about["regions"]:
@@ -106,3 +130,16 @@ def _show(about: dict[str, Any]) -> None:
     for branch in about["branches"]:
         name, parent = escape(branch["name"]), escape(branch["parent"] or "-")
         output.line(f"{name:<31} {parent:<31} {branch['log_size']:>12}")
+
+
+def _identity(about: dict[str, Any]) -> dict[str, str]:
+    if about["size"] is None:
+        names = "size, label, uuid, features, regions, branches"
+        return {"unknown": f"{names}; --dump shows what is there"}
+    return {
+        "size": f"{about['size']} ({byte_count(about['size'])})",
+        # Somebody's text, not a name to be taken up by the next program; of branches, too.
+        "label": escape(about["label"] or "-"),
+        "uuid": about["uuid"] or "-",
+        "features": " ".join(about["features"]) or "none (plain version 3)",
+    }

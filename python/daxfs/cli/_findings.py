@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+"""What the proof of an image found, for people and for machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._common import Output, escape
+from ._files import count_of
+
+if TYPE_CHECKING:
+    from .._daxfs import Report
+
+
+def described(report: Report) -> list[dict[str, Any]]:
+    """Return what was found, as JSON has it."""
+    return [
+        {
+            "severity": finding.severity,
+            "what": finding.what,
+            "offset": finding.offset,
+            "expected": finding.expected,
+            "found": finding.found,
+        }
+        for finding in report.findings
+    ]
+
+
+def show(output: Output, source: str, report: Report, quiet: bool = False) -> None:
+    """Print what was found, a line each; with `quiet` errors alone."""
+    for finding in report.findings:
+        if finding.severity == "error" or not quiet:
+            output.line(f"{source}: {escape(str(finding))}")
+    hidden = report.errors + report.warnings - len(report.findings)
+    if hidden:
+        output.line(f"{source}: {count_of(hidden, 'finding')} more")
