@@ -280,6 +280,13 @@ class TestDaxfs:
         assert about["size"] is about["branches"] is None
         assert f"error: {about['findings'][0]['what']} at offset " in told
 
+    def test_inspect_takes_limits_that_are_numbers_of_the_format(
+        self, run: Run, image_path: Path
+    ) -> None:
+        dump = ("daxfs", "inspect", "--dump", image_path, "--limit")
+        assert run(*dump, str(2**64 - 1)).stdout
+        assert b"not in the range" in run(*dump, str(2**64), status=2).stderr
+
     def test_inspect_of_what_is_cut_off(self, run: Run, image_path: Path, tmp_path: Path) -> None:
         (tmp_path / "short").write_bytes(image_path.read_bytes()[:-MIB])
         # As the help says.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--dump", is_flag=True, help="Show every metadata structure, field by field.")
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 2**64 - 1),
     default=1000,
     show_default=True,
     help="With --dump: most entries of one table, directory or log.",
