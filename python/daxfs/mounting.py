@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from . import _daxfs
+from ._mountinfo import mounts
 from .errors import BranchBusyError, DaxfsError, InvalidError, UnsupportedError, from_engine
 
 if TYPE_CHECKING:
@@ -203,7 +204,11 @@ def expect_answer(mountpoint: str) -> None:
     BranchBusyError
         There is one.
     """
-    _ask(mountpoint, "; `daxfs umount -l` takes the mount away")
+    # By names alone: looking at it is what could wait.
+    path = os.path.join(os.path.abspath(mountpoint), "")
+    above = (one.point for one in mounts() if one.kind.startswith("fuse"))
+    if any(path.startswith(os.path.join(point, "")) for point in above):
+        _ask(mountpoint, "; `daxfs umount -l` takes the mount away")
 
 
 def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:
