@@ -48,6 +48,7 @@ pub mod source;
 pub mod superblock;
 pub mod validate;
 pub mod view;
+pub mod workers;
 pub mod write;
 pub mod xattr;
 

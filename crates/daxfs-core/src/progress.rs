@@ -3,8 +3,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
 use std::time::Duration;
+
+use rayon::ThreadPool;
 
 use crate::error::{Error, Result};
 
@@ -67,32 +68,34 @@ impl Progress {
     }
 }
 
-/// Does `work` on a thread of its own. Meanwhile the caller's thread calls `tick`, whose error
-/// stops the work and is what comes of it.
+/// Does `work` on a thread of `pool`. Meanwhile the caller's thread calls `tick`, whose error stops
+/// the work and is what comes of it.
 pub fn watch<T: Send, E: From<Error>>(
+    pool: &ThreadPool,
     progress: &Progress,
     work: impl FnOnce(&Progress) -> Result<T> + Send,
     mut tick: impl FnMut() -> std::result::Result<(), E>,
 ) -> std::result::Result<T, E> {
-    thread::scope(|scope| {
-        let (sender, receiver) = channel();
-        let worker = thread::Builder::new().spawn_scoped(scope, move || {
-            let result = work(progress);
-            let _ = sender.send(());
-            result
+    let (sender, receiver) = channel();
+    pool.in_place_scope(|scope| {
+        scope.spawn(move |_| {
+            // Whoever waits is below.
+            let _ = sender.send(work(progress));
         });
-        let worker = worker.map_err(|error| Error::no_thread(&error))?;
         let mut interruption = None;
-        // A worker that panicked has dropped the sender.
-        while receiver.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-            if interruption.is_none() {
-                interruption = tick().err();
-                if interruption.is_some() {
-                    progress.cancel();
+        loop {
+            match receiver.recv_timeout(TICK) {
+                Ok(result) => return interruption.map_or_else(|| Ok(result?), Err),
+                Err(RecvTimeoutError::Timeout) if interruption.is_none() => {
+                    interruption = tick().err();
+                    if interruption.is_some() {
+                        progress.cancel();
+                    }
                 }
+                Err(RecvTimeoutError::Timeout) => {}
+                // It panicked, and the scope passes that on.
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted.into()),
             }
         }
-        let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        interruption.map_or_else(|| Ok(result?), Err)
     })
 }

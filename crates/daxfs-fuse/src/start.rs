@@ -3,6 +3,7 @@
 
 use daxfs_core::error::{Error, Result};
 use daxfs_core::progress::{self, Progress};
+use daxfs_core::workers;
 use signal_hook::iterator::Signals;
 
 use crate::daemon::{self, Waiting};
@@ -34,7 +35,7 @@ impl Start {
         &mut self,
         work: impl FnOnce(&Progress) -> Result<T> + Send,
     ) -> Result<T> {
-        progress::watch(&Progress::default(), work, || self.check())
+        progress::watch(&workers::start()?, &Progress::default(), work, || self.check())
     }
 
     /// Says that the server answers; fails if it is not wanted any more. Signals come to the caller

@@ -7,7 +7,7 @@ use daxfs_core::progress;
 use pyo3::prelude::*;
 
 use crate::error::{Failure, Result};
-use crate::workers::share;
+use crate::workers::threads;
 
 /// How far work has come.
 #[pyclass(frozen, module = "daxfs._daxfs")]
@@ -46,7 +46,7 @@ impl Progress {
     }
 }
 
-/// Does `work` on a thread of its own, the interpreter's lock released. Meanwhile the caller's
+/// Does `work` on this process's threads, the interpreter's lock released. Meanwhile the caller's
 /// thread calls `watcher` and lets signal handlers run; an exception of either stops the work.
 pub(crate) fn watch<T: Send>(
     py: Python<'_>,
@@ -57,11 +57,7 @@ pub(crate) fn watch<T: Send>(
     let progress = &*Arc::clone(&shared.get().0);
     py.detach(|| {
         let tick = || Python::attach(|py| tick(py, watcher.as_ref(), &shared));
-        progress::watch(
-            progress,
-            |progress| share(|| work(progress)),
-            || tick().map_err(Failure::Python),
-        )
+        progress::watch(&*threads()?, progress, work, || tick().map_err(Failure::Python))
     })
 }
 

@@ -4,18 +4,12 @@
 //! A forked child inherits the pool of its parent without the threads: work given to it would
 //! wait for ever. So each process has a pool of its own, made when it first needs one.
 
-use std::error::Error as _;
+use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use std::{io, iter, process, thread};
 
-use daxfs_core::error::{Error, Result};
-use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
-
-/// Time between attempts to start fewer and fewer threads.
-const PAUSE: Duration = Duration::from_millis(2);
-/// Attempts to start a single one: the others may be slow to go.
-const LAST_TRIES: usize = 50;
+use daxfs_core::error::Result;
+use daxfs_core::workers::start;
+use rayon::ThreadPool;
 
 struct Pool {
     process: u32,
@@ -24,12 +18,8 @@ struct Pool {
 
 static POOL: Mutex<Option<Pool>> = Mutex::new(None);
 
-/// Does `work` on this process's threads.
-pub(crate) fn share<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    threads()?.install(work)
-}
-
-fn threads() -> Result<Arc<ThreadPool>> {
+/// The threads of this process.
+pub(crate) fn threads() -> Result<Arc<ThreadPool>> {
     let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     let process = process::id();
     match &*pool {
@@ -42,30 +32,4 @@ fn threads() -> Result<Arc<ThreadPool>> {
             Ok(threads)
         }
     }
-}
-
-/// Starts a thread for each processor, or as many as the limits of the process leave room for.
-fn start() -> Result<ThreadPool> {
-    let build = |count| {
-        let name = |index| format!("daxfs-{index}");
-        // 0 is one for each.
-        ThreadPoolBuilder::new().num_threads(count).thread_name(name).build()
-    };
-    let processors = thread::available_parallelism().map_or(1, Into::into);
-    let fewer = iter::successors(Some(processors / 2), |count| Some(count / 2));
-    let fewer = fewer.take_while(|count| *count > 1).chain(iter::repeat_n(1, LAST_TRIES));
-    let again = |count| {
-        // Those that were too many take a moment to go.
-        thread::sleep(PAUSE);
-        build(count)
-    };
-    fewer
-        .fold(build(0), |built, count| built.or_else(|_| again(count)))
-        .map_err(|error| Error::no_thread(&source(&error)))
-}
-
-fn source(error: &ThreadPoolBuildError) -> io::Error {
-    let system = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    let errno = system.and_then(io::Error::raw_os_error);
-    errno.map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
 }
