@@ -421,12 +421,13 @@ def test_what_is_mounted_below_is_kept(mounts: Mounts, image: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "none", below], check=True)
     try:
         (below / "precious").touch()
-        for work in (
+        orders: list[Callable[[], object]] = [
             lambda: control.create(point, "c"),
             lambda: control.switch(point, "main"),
             lambda: control.commit(point),
             lambda: control.abort(point),
-        ):
+        ]
+        for work in orders:
             with pytest.raises(BranchBusyError, match=f"{below} is mounted below"):
                 work()
         control.switch(point, "b")

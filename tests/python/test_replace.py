@@ -65,11 +65,12 @@ def test_memory_in_use_is_not_built_into(
 ) -> None:
     with daxfs.open(path, writable=True) as image, image.branch("b") as branch:
         branch.write_text("new", "text")
-        for build in (
+        builds: list[Callable[[], object]] = [
             lambda: daxfs.build(tree, memory, force=True),
             lambda: daxfs.compact(image_path, memory, force=True),
             lambda: daxfs.compact(image_path, path, force=True),
-        ):
+        ]
+        for build in builds:
             with pytest.raises(errors.BranchBusyError, match=f"process {os.getpid()} has"):
                 build()
     assert sound(path)
@@ -81,8 +82,8 @@ def test_memory_in_use_is_not_built_into(
 
 def test_other_file_systems_in_memory_stay(tree: Path, tmp_path: Path) -> None:
     other = tmp_path / "swap"
-    with other.open("xb") as file:
-        file.truncate(64 << 20)
+    other.touch()
+    os.truncate(other, 64 << 20)
     subprocess.run(["mkswap", other], check=True, capture_output=True)
     with other.open("r+b") as file:
         fd = file.fileno()
