@@ -244,6 +244,16 @@ def test_a_mount_of_main_writes_it_again_after_a_branch(mounts: Mounts, image: P
     (point / "file").write_text("main's again")
 
 
+def test_who_looks_lets_nobody_write_to_main(mounts: Mounts, image: Path) -> None:
+    """As long as nobody has asked for main, programs of the branch do not get at it."""
+    point = mounts.mount(image, "branch=b,parent=main")
+    control.commit(point)
+    mounts.run("daxfs-branch", "log", "main", "-m", point)
+    assert fails_with(errno.EROFS, lambda: (point / "new").touch())
+    control.switch(point, "main")
+    (point / "new").touch()
+
+
 def test_switch_shows_another_branch(mounts: Mounts, image: Path) -> None:
     point = mounts.mount(image, "branch=one,parent=main")
     (point / "file").write_text("one's")

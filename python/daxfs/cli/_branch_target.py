@@ -112,18 +112,21 @@ def place_of(source: str | None, mount: str | None) -> Place:
     from .. import control
 
     with reached(mount) as point:
-        shown = next((branch.name for branch in control.branches(point) if branch.mounted), None)
-        if shown is not None:
+        shown = next((branch for branch in control.branches(point) if branch.mounted), None)
+        server = control.info(point)
+        if shown is not None and shown.owner_pid == server.server_pid:
             # What was changed through mappings is written out first, if the user may ask for that.
+            # Where the mount does not write, to ask would let it.
             with suppress(PermissionError):
-                control.switch(point, shown)
+                control.switch(point, shown.name)
         # On a disk, changes wait to be published; an image that is opened apart shows them then.
         root = os.open(point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(root)
         finally:
             os.close(root)
-        return Place(_source_of(os.path.realpath(point)), shown, control.info(point).uuid)
+        name = None if shown is None else shown.name
+        return Place(_source_of(os.path.realpath(point)), name, server.uuid)
 
 
 def _source_of(mountpoint: str) -> str:
