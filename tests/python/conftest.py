@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +13,6 @@ import pytest
 
 import daxfs
 from support.small import MIB, ODD_NAME, VECTORS, WHEN, Run
-
-# A job in the background is started with SIGINT ignored, and so are its children: with a handler
-# of our own they begin with the system's.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
