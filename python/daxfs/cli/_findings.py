@@ -26,6 +26,20 @@ def described(report: Report) -> list[dict[str, Any]]:
     ]
 
 
+def counts(report: Report) -> dict[str, int]:
+    """Return what the proof counted, as JSON has it."""
+    return {
+        "inodes": report.inodes,
+        "directories": report.directories,
+        "files": report.files,
+        "symlinks": report.symlinks,
+        "names": report.dirents,
+        "data_bytes": report.data_bytes,
+        "errors": report.errors,
+        "warnings": report.warnings,
+    }
+
+
 def show(output: Output, source: str, report: Report, quiet: bool = False) -> None:
     """Print what was found, a line each; with `quiet` errors alone."""
     for finding in report.findings:

@@ -146,13 +146,6 @@ def _described(source: str, report: Report) -> dict[str, object]:
     return {
         "image": source,
         "sound": report.errors == 0,
-        "errors": report.errors,
-        "warnings": report.warnings,
-        "inodes": report.inodes,
-        "directories": report.directories,
-        "files": report.files,
-        "symlinks": report.symlinks,
-        "names": report.dirents,
-        "data_bytes": report.data_bytes,
+        **_findings.counts(report),
         "findings": _findings.described(report),
     }

@@ -59,14 +59,7 @@ def _examine(source: str, report: Report) -> dict[str, Any]:
     return {
         "image": source,
         **(_opened(source, report) or dict.fromkeys(hidden)),
-        "inodes": report.inodes,
-        "directories": report.directories,
-        "files": report.files,
-        "symlinks": report.symlinks,
-        "names": report.dirents,
-        "data_bytes": report.data_bytes,
-        "errors": report.errors,
-        "warnings": report.warnings,
+        **_findings.counts(report),
     }
 
 
