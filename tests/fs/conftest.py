@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from support.mounts import Mounts
+from support.trees import Options, random_tree
 
 SHM = Path("/dev/shm")
 
@@ -52,6 +54,15 @@ def mounts(scratch: Path) -> Iterator[Mounts]:
     mounts = Mounts(scratch, Path(sys.executable).parent)
     yield mounts
     mounts.clear()
+
+
+@pytest.fixture
+def tree(scratch: Path) -> Path:
+    """Make a tree with everything that a tree can hold."""
+    root = scratch / "tree"
+    root.mkdir()
+    random_tree(root, random.Random(4), entries=300, options=Options(sparse_max=4 << 20))
+    return root
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -142,3 +143,11 @@ def memory_of(process: int) -> int:
     rollup = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     private = [line for line in rollup if line.startswith("Private_")]
     return sum(int(line.split()[1]) for line in private) * 1024
+
+
+def registered(image: Path) -> list[int]:
+    """Return who has an image open, by its own table; high bits say who has not."""
+    data = image.read_bytes()
+    table, count = struct.unpack_from("<QI", data, 184)
+    words = (struct.unpack_from("<Q", data, table + 64 * slot)[0] for slot in range(count))
+    return [word for word in words if word and not word >> 61]

@@ -223,3 +223,12 @@ def _read(file: int, offset: int) -> bytes:
             break
         data += more
     return data
+
+
+def as_stored(tree: Path) -> dict[bytes, Record]:
+    """Return a snapshot as an image keeps it: times are ns in 64 bits, or the last of them."""
+    most = (1 << 63) - 1
+    return {
+        path: replace(record, mtime_ns=min(record.mtime_ns, most))
+        for path, record in snapshot(tree).items()
+    }
