@@ -106,7 +106,7 @@ def build(
     skip_errors : bool, optional
         Go on without the files that cannot be taken; the result lists them.
     force : bool, optional
-        Replace an image that is there.
+        Replace what is there, but no image that is in use.
     dry_run : bool, optional
         Write nothing, only say what would be built.
     progress : callable, optional

@@ -99,7 +99,7 @@ def _as(check: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
 @click.option("--all-root", is_flag=True, help="Everything belongs to user 0 and group 0.")
 @click.option("--data-checksums", is_flag=True, help="Keep checksums of contents, too.")
 @click.option("--skip-errors", is_flag=True, help="Go on without what cannot be read.")
-@click.option("--force", is_flag=True, help="Replace an image that is there.")
+@click.option("--force", is_flag=True, help="Replace what is there, but no image that is in use.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be built, and how large.")
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Say more.")
