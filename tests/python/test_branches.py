@@ -629,6 +629,17 @@ class TestMaintenance:
             branch.write_text("y", "")
             assert branch.exists("x")
 
+    def test_an_image_tells_of_itself_when_its_branch_has_ended(
+        self, path: Path, image: daxfs.Image, branch: daxfs.Branch
+    ) -> None:
+        with daxfs.open(path, branch="b", writable=True) as other:
+            branch.abort()
+            with pytest.raises(errors.BranchStaleError, match="aborted"):
+                other.listdir()
+            assert other.size == path.stat().st_size
+            assert (other.uuid, other.spans) == (image.uuid, image.spans)
+            assert repr(other) == repr(image)
+
     def test_an_image_in_use_is_not_replaced(
         self, path: Path, tree: Path, image: daxfs.Image, branch: daxfs.Branch
     ) -> None:

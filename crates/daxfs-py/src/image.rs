@@ -93,7 +93,7 @@ fn lasting(source: region::Source) -> region::Source {
 }
 
 fn core(slf: &Bound<'_, Image>) -> Result<Arc<daxfs_core::image::Image>> {
-    Ok(Arc::clone(slf.as_super().get().open_view()?.image()))
+    slf.as_super().get().image()
 }
 
 #[pymethods]

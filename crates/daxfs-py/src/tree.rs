@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 use daxfs_core::Error;
 use daxfs_core::base::Inode;
 use daxfs_core::branch::handle::Branch;
+use daxfs_core::image::Image;
 use daxfs_core::view::{Links, View};
 use pyo3::exceptions::PyUnicodeEncodeError;
 use pyo3::prelude::*;
@@ -53,6 +54,14 @@ impl Tree {
             Source::Fixed(view) => Ok(view),
             Source::Live(branch) => Ok(Arc::new(branch.view()?)),
         }
+    }
+
+    /// The image, whatever became of the branch.
+    pub(crate) fn image(&self) -> Result<Arc<Image>> {
+        Ok(Arc::clone(match &self.source()? {
+            Source::Fixed(view) => view.image(),
+            Source::Live(branch) => branch.session().image(),
+        }))
     }
 
     /// Gives up what is read from, and returns it.
