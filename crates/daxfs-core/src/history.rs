@@ -2,11 +2,13 @@
 //! What was done in a branch, entry by entry, and to which paths.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use crate::branch::Table;
+use crate::branch::look::look;
 use crate::delta::{Change, Entry, LogSpace, scan};
 use crate::error::Result;
 use crate::format::ROOT_INO;
+use crate::image::Image;
 use crate::view::View;
 
 /// An entry of a log, and the paths that it concerned when it was made.
@@ -22,16 +24,19 @@ pub struct Event {
 }
 
 /// What a branch's own log holds, oldest entry first: nothing of the branches below it.
-///
+pub fn log(image: &Arc<Image>, branch: &str) -> Result<Vec<Event>> {
+    let (events, _) = look(image, |table| {
+        let Some(record) = table.find(branch)? else { return Ok(Vec::new()) };
+        let space = LogSpace::of(image.superblock());
+        let entries = scan(image.region(), &space, record.log, record.log_size);
+        events(&View::replay(image, table, branch)?, entries.collect::<Result<_>>()?)
+    })?;
+    Ok(events)
+}
+
 /// Entries name inodes by their numbers. What these were called follows from what they are called
 /// in `view`, the branch's tree, when the names that the log made are taken back from its end on.
-pub fn log(view: &View, branch: &str) -> Result<Vec<Event>> {
-    let image = view.image();
-    let table = Table::read(image.region(), image.superblock())?;
-    let Some(record) = table.find(branch)? else { return Ok(Vec::new()) };
-    let space = LogSpace::of(image.superblock());
-    let entries: Vec<Entry> =
-        scan(image.region(), &space, record.log, record.log_size).collect::<Result<_>>()?;
+fn events(view: &View, entries: Vec<Entry>) -> Result<Vec<Event>> {
     let mut names = Names::of(view, &entries)?;
     let mut events: Vec<_> =
         entries.into_iter().rev().map(|entry| names.take_back(entry)).collect();

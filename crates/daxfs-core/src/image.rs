@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use crate::base::Base;
-use crate::branch::{BranchInfo, Table};
+use crate::branch::BranchInfo;
+use crate::branch::look::look;
 use crate::error::{Error, Result};
 use crate::finding::Findings;
 use crate::format::{RENEWAL_NAME, Superblock};
@@ -86,7 +87,8 @@ impl Image {
 
     /// The branches there are now, main among them if it has a record.
     pub fn branches(&self) -> Result<Vec<BranchInfo>> {
-        let table = Table::read(&self.region, &self.superblock)?;
-        Ok(table.live().filter(|record| record.name != RENEWAL_NAME).cloned().collect())
+        let named = |record: &&BranchInfo| record.name != RENEWAL_NAME;
+        let (branches, _) = look(self, |table| Ok(table.live().filter(named).cloned().collect()))?;
+        Ok(branches)
     }
 }

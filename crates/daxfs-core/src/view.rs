@@ -9,12 +9,13 @@ use std::sync::atomic::fence;
 
 use crate::base::{Inode, Xattr};
 use crate::branch::Table;
+use crate::branch::look::look;
 use crate::branch::record::EPOCH;
 use crate::delta::LogSpace;
 use crate::error::{Error, Result};
 pub use crate::extents::Extent;
 use crate::extents::Extents;
-use crate::format::{BLOCK_SIZE, BRANCH_TABLE_SIZE, ROOT_INO, feature};
+use crate::format::{BLOCK_SIZE, ROOT_INO, feature};
 use crate::image::Image;
 use crate::index::{DEPTH_MAX, Directory, Index};
 use crate::opener::Pin;
@@ -63,9 +64,6 @@ enum Guard {
     Epoch(u64, Arc<str>),
 }
 
-/// Times that an unregistered reader starts over because space is given back meanwhile.
-const TRIES: usize = 64;
-
 impl View {
     /// The tree of the base image.
     pub fn base(image: Arc<Image>) -> Self {
@@ -74,33 +72,14 @@ impl View {
 
     /// The tree of a branch, found by replaying the logs of its chain.
     pub fn open(image: Arc<Image>, branch: &str) -> Result<Self> {
+        let (view, epoch) = look(&image, |table| Self::replay(&image, table, branch))?;
         if !image.superblock().has(feature::BRANCHES) {
-            return Self::replay(image, branch);
+            return Ok(view);
         }
-        let region = image.region();
-        let table = || {
-            let at = image.superblock().branch_table_offset.get();
-            region.read_vec(at, BRANCH_TABLE_SIZE)
-        };
-        for _ in 0..TRIES {
-            let epoch = region.load(EPOCH)?;
-            let before = table()?;
-            let view = Self::replay(Arc::clone(&image), branch);
-            // The replay comes first.
-            fence(Acquire);
-            // A layer may be replaced by one that was not there yet when its slot was read.
-            if region.load(EPOCH)? != epoch || view.is_err() && table()? != before {
-                continue;
-            }
-            let guard = Guard::Epoch(epoch, branch.into());
-            return view.map(|view| Self { guard, ..view });
-        }
-        let why = "space is given back all the time; open the image for writing to keep it".into();
-        Err(Error::Busy { name: branch.into(), why })
+        Ok(Self { guard: Guard::Epoch(epoch, branch.into()), ..view })
     }
 
-    fn replay(image: Arc<Image>, branch: &str) -> Result<Self> {
-        let table = Table::read(image.region(), image.superblock())?;
+    pub(crate) fn replay(image: &Arc<Image>, table: &Table, branch: &str) -> Result<Self> {
         let space = LogSpace::of(image.superblock());
         let mut index = Index::default();
         if let Some(record) = table.find(branch)? {
@@ -109,7 +88,7 @@ impl View {
                 index.replay(base, region, &space, layer.log, layer.log_size)?;
             }
         }
-        Ok(Self::new(image, index))
+        Ok(Self::new(Arc::clone(image), index))
     }
 
     /// The tree that an index lays over the base image.

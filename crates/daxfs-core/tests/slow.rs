@@ -4,8 +4,9 @@
 
 mod branching;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::mem::offset_of;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,12 @@ use branching::script::path;
 use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::{Error, Result};
 use daxfs_core::format::{BRANCH_RECORDS, BranchRecord};
+use daxfs_core::history;
+use daxfs_core::image::Image;
 use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
 use daxfs_core::validate::{Depth, validate};
+use daxfs_core::view::View;
 
 type Event = Box<dyn FnMut()>;
 
@@ -70,6 +74,46 @@ fn what_changes_all_the_time_is_not_wrong() {
         proof => assert_eq!(proof.expect("an image").findings.errors(), 0),
     }
     branching::expect_clean(&region);
+}
+
+/// Lets somebody look at an image who is not registered, interrupted once, by others who move on:
+/// before the first of its accesses to the memory, then before the second, and so on.
+fn interrupted(look: impl Fn(&Arc<Image>)) {
+    for accesses in 0.. {
+        let region = image(1 << 20);
+        let others = branching::session(&region).expect("an image with branches");
+        move_on(&others);
+        let image = branching::open(&region).expect("an image");
+        let moved = Rc::new(Cell::new(false));
+        let seen = Rc::clone(&moved);
+        happen(accesses, move || {
+            if !moved.replace(true) {
+                move_on(&others);
+            }
+        });
+        look(&image);
+        NEXT.take();
+        if !seen.get() {
+            assert!(accesses > BRANCH_RECORDS.into(), "every record is looked at");
+            return;
+        }
+    }
+}
+
+#[test]
+fn what_others_change_meanwhile_is_looked_at_again() {
+    interrupted(|image| {
+        let live = image.branches().expect("the image is sound");
+        assert!(live.iter().any(|branch| branch.name == "main"), "{live:?}");
+    });
+    interrupted(|image| {
+        View::open(Arc::clone(image), "main").expect("the image is sound");
+    });
+    interrupted(|image| {
+        let events = history::log(image, "main").expect("the image is sound");
+        assert!(events.iter().all(|event| event.path.as_deref() == Some(b"/base")), "{events:?}");
+        assert!(!events.is_empty());
+    });
 }
 
 #[test]

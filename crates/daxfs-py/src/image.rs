@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLock};
 
 use daxfs_core::Error;
 use daxfs_core::branch::Table;
+use daxfs_core::branch::look::look;
 use daxfs_core::branch::reclaim;
 use daxfs_core::format::{BLOCK_SIZE, MAIN_NAME, feature};
 use daxfs_core::image::Unvalidated;
@@ -92,7 +93,7 @@ fn lasting(source: region::Source) -> region::Source {
     }
 }
 
-fn core(slf: &Bound<'_, Image>) -> Result<Arc<daxfs_core::image::Image>> {
+pub(crate) fn core(slf: &Bound<'_, Image>) -> Result<Arc<daxfs_core::image::Image>> {
     slf.as_super().get().image()
 }
 
@@ -258,8 +259,9 @@ impl Image {
             return Ok(branches.into_iter().map(BranchStatus::from).collect());
         }
         let image = core(slf)?;
-        let table = Table::read(image.region(), image.superblock())?;
-        Ok(table.branches()?.iter().map(BranchStatus::from).collect())
+        let list = |table: &Table| Ok(table.branches()?.iter().map(BranchStatus::from).collect());
+        let (branches, _) = slf.py().detach(|| look(&image, list))?;
+        Ok(branches)
     }
 
     /// The tree of a branch: as it is now, or in an image that is open for writing as it is at

@@ -19,7 +19,7 @@ use daxfs_core::view::Links;
 use pyo3::prelude::*;
 
 use crate::error::Result;
-use crate::image::Image;
+use crate::image::{Image, core};
 use crate::paths::{HostPath, ImagePath, ImageSource, PathText, decode};
 use crate::progress::watch;
 use crate::stat::Stat;
@@ -260,8 +260,8 @@ impl LogEntry {
 #[pyfunction]
 #[pyo3(signature = (image, branch, /))]
 pub(crate) fn log(py: Python<'_>, image: &Bound<'_, Image>, branch: &str) -> Result<Vec<LogEntry>> {
-    let view = Image::tree(image, branch)?.open_view()?;
-    let events = py.detach(|| history::log(&view, branch))?;
+    let image = core(image)?;
+    let events = py.detach(|| history::log(&image, branch))?;
     let entry = |Event { entry, path, new_path }| LogEntry {
         offset: entry.at,
         time_ns: entry.time,

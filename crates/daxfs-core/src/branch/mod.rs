@@ -6,6 +6,7 @@ pub(crate) mod finish;
 pub(crate) mod fold;
 pub mod handle;
 pub(crate) mod hold;
+pub mod look;
 pub mod reclaim;
 pub(crate) mod record;
 
@@ -91,7 +92,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads the table, which is to be sound.
+    /// Reads the table, which is to be sound, and to stay as it is meanwhile: see [`look::look`].
     pub fn read(region: &Region, superblock: &Superblock) -> Result<Self> {
         let mut findings = Findings::default();
         let table = Self::examine(region, superblock, &mut findings);
