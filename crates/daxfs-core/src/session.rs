@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::alloc::Heap;
 use crate::branch::handle::{Branch, Open};
+use crate::branch::hold::{PATIENCE, outlast_errors};
 use crate::branch::record::{Name, Records, holder};
 use crate::delta::{Cursor, LogSpace};
 use crate::error::{Error, Result, show, show_path};
@@ -147,11 +148,9 @@ impl Session {
         if name == MAIN_NAME && access == Access::Write {
             self.drop_renewal()?;
         }
-        match self.open_found(name, access) {
-            // It ended as it was being opened: another may have its name by now.
-            Err(Error::Stale { .. }) => self.open_found(name, access),
-            opened => opened,
-        }
+        // It ended as it was being opened: another may have its name by now, main has.
+        let ended = |error: &Error| matches!(error, Error::Stale { .. });
+        outlast_errors(PATIENCE, ended, || self.open_found(name, access))
     }
 
     fn open_found(self: &Arc<Self>, name: &str, access: Access) -> Result<Branch> {

@@ -117,6 +117,26 @@ fn what_others_change_meanwhile_is_looked_at_again() {
 }
 
 #[test]
+fn main_is_opened_beside_commits() {
+    for every in 1..200 {
+        let region = image(1 << 20);
+        let session = branching::session(&region).expect("an image with branches");
+        let others = branching::session(&region).expect("an image with branches");
+        let mut left = 12;
+        happen(every, move || {
+            let held = others.branches().expect("a list")[0].owner.is_some();
+            if left > 0 && !held {
+                left -= 1;
+                move_on(&others);
+            }
+        });
+        let main = session.open_branch("main", Access::Write);
+        NEXT.take();
+        main.expect("it is there, and nobody has it");
+    }
+}
+
+#[test]
 fn a_record_that_can_be_had_is_waited_for() {
     let region = image(320 << 10);
     let session = branching::session(&region).expect("an image with branches");

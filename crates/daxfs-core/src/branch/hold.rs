@@ -12,17 +12,26 @@ use crate::format::{MAIN_NAME, OWNER_FROZEN, branch_flag, state};
 use crate::opener::Life;
 use crate::session::Session;
 
-/// Longest wait for a hold that may be about to end.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Longest wait for a hold that may be about to end, or for main to stay what it is.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Does what finds a branch held, until it does not any more or `time` is over: who ends the hold of
 /// a dead writer has the branch itself for a moment, and so has who finds out that it came too late;
 /// who has committed main has it until that is durable.
-pub(super) fn outlast<T>(time: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(super) fn outlast<T>(time: Duration, attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    outlast_errors(time, |error| matches!(error, Error::Busy { .. }), attempt)
+}
+
+/// Does what may fail with errors that pass, until it does not or `time` is over.
+pub(crate) fn outlast_errors<T>(
+    time: Duration,
+    passes: impl Fn(&Error) -> bool,
+    mut attempt: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let mut patience = Patience::new(time);
     loop {
         match attempt() {
-            Err(Error::Busy { .. }) if !patience.is_over() => patience.pause(),
+            Err(error) if passes(&error) && !patience.is_over() => patience.pause(),
             done => return done,
         }
     }
