@@ -74,6 +74,7 @@ test-fs-vm: test-fs ## Run all tests of mounts in booted kernels, too (takes an 
 lint: $(VENV)/.installed-test ## Check formatting, lints and types
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace
 	cargo fmt --check --manifest-path $(FUZZ_DIR)/Cargo.toml
 	@command -v c++ >/dev/null || { $(APT_INSTALL) g++; }
 	cargo clippy --manifest-path $(FUZZ_DIR)/Cargo.toml --all-targets -- -D warnings

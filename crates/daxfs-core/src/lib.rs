@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The daxfs engine: build, prove and read images that lie in shared memory.
 //!
-//! From below: [`format`], [`error`], [`finding`], [`progress`], [`persist`], [`region`],
+//! From below: [`mod@format`], [`error`], [`finding`], [`progress`], [`persist`], [`region`],
 //! [`superblock`], [`base`], [`name`], [`alloc`], [`map`], [`delta`], [`extents`], [`index`],
 //! [`merge`], [`opener`], [`validate`], [`image`]; the life of branches, [`branch`], [`view`],
-//! [`session`] and [`write`], which use one another, and [`paths`]; beside them what only tools need:
-//! [`source`], [`layout`], [`newfile`], [`build`], [`extract`], [`diff`], [`changes`], [`describe`],
+//! [`session`] and [`mod@write`], which use one another, and [`paths`]; beside them what only tools
+//! need: [`source`], [`layout`], [`newfile`], [`build`], [`extract`], [`diff`], [`changes`], [`describe`],
 //! [`dump`], [`history`], [`mount_options`], [`kernel`]. `docs/architecture.md` says what each is for.
 
 pub mod alloc;

@@ -82,7 +82,7 @@ pub struct Node {
     pub xattrs: u32,
     /// Directory of the first name.
     pub parent: NodeId,
-    /// Position of the first name in [`Tree::links`].
+    /// Position of the first name in `Tree::links`.
     pub link: u32,
     /// Bytes of data, as the inode will say.
     pub size: u64,
