@@ -117,8 +117,21 @@ def _identity(place: StrOrBytesPath | int) -> tuple[object, ...] | None:
     except (OSError, ValueError, OverflowError):
         return None
     if stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode):
-        return (stat.S_IFMT(status.st_mode), status.st_rdev)
+        device = (stat.S_IFMT(status.st_mode), status.st_rdev)
+        return _behind_loop(status) or device
     return (status.st_dev, status.st_ino)
+
+
+def _behind_loop(device: os.stat_result) -> tuple[object, ...] | None:
+    """Return the identity of the file that a loop device shows."""
+    if not stat.S_ISBLK(device.st_mode):
+        return None
+    number = f"{os.major(device.st_rdev)}:{os.minor(device.st_rdev)}"
+    try:
+        with open(f"/sys/dev/block/{number}/loop/backing_file", "rb") as name:
+            return _identity(name.read().removesuffix(b"\n"))
+    except OSError:
+        return None
 
 
 def _mounts() -> Iterator[tuple[str, str]]:

@@ -210,7 +210,8 @@ def compact(
         In place: there are branches that would be lost. Or somebody has the image that would be
         replaced open for writing, or mounted.
     InvalidError
-        In place: the image is no file.
+        In place: the image is no file, or `output` is the memory that it lies in, as a loop
+        device of it is.
     ExistsError
         There is something at `output`, and `force` was not given.
     NoBranchError, NoSpaceError, UnsoundImageError
@@ -249,6 +250,8 @@ def compact(
         }
         if output is None or is_same(source, output):
             path = _file_of(source)
+            if output is not None:
+                _file_of(output)
             if not force:
                 expect_nothing_lost(path, image, branch)
             options["file"], options["uuid"], options["force"] = path, image.uuid, True
