@@ -109,7 +109,7 @@ class ImageFile(io.RawIOBase):
 
     def __init__(self, file: _daxfs.File, name: str, mode: str = "rb") -> None:
         super().__init__()
-        self._file = file
+        self._file: _daxfs.File | None = file
         self._modes = parse_mode(mode)
         self._position = file.size if self._modes.kind == "a" else 0
         self.name = name
@@ -118,35 +118,42 @@ class ImageFile(io.RawIOBase):
     @property
     def size(self) -> int:
         """Size in bytes."""
-        return self._file.size
+        return self._open_file().size
 
     def stat(self) -> Stat:
         """Return the file's attributes."""
-        return self._file.stat()
+        return self._open_file().stat()
+
+    def close(self) -> None:
+        """Close the file, and let go of what it keeps of the image."""
+        try:
+            super().close()
+        finally:
+            self._file = None
 
     def readable(self) -> bool:
         """Return whether the file was opened for reading."""
-        self._check_open()
+        self._open_file()
         return self._modes.reads
 
     def writable(self) -> bool:
         """Return whether the file was opened for writing."""
-        self._check_open()
+        self._open_file()
         return self._modes.writes
 
     def seekable(self) -> bool:
         """Return True."""
-        self._check_open()
+        self._open_file()
         return True
 
     def tell(self) -> int:
         """Return the position in bytes."""
-        self._check_open()
+        self._open_file()
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position, from the start, the current one or the end; return it."""
-        self._check_open()
+        self._open_file()
         if whence == io.SEEK_SET:
             origin = 0
         elif whence == io.SEEK_CUR:
@@ -165,16 +172,15 @@ class ImageFile(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill a buffer with what comes next; return how many bytes there were."""
-        self._check_readable()
-        count = self._file.readinto(buffer, self._position)
+        count = self._readable_file().readinto(buffer, self._position)
         self._position += count
         return count
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return up to `size` bytes, or all that are left."""
-        self._check_readable()
-        left = max(0, self.size - self._position)
-        data = self._file.read(self._position, left if size is None or size < 0 else size)
+        file = self._readable_file()
+        left = max(0, file.size - self._position)
+        data = file.read(self._position, left if size is None or size < 0 else size)
         self._position += len(data)
         return data
 
@@ -184,37 +190,41 @@ class ImageFile(io.RawIOBase):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write bytes at the position, or at the end of a file opened to append; all of them."""
-        self._check_writable()
+        file = self._writable_file()
         if self._modes.kind == "a":
             before = memoryview(data).nbytes
-            self._position = self._file.append(data)
+            self._position = file.append(data)
             return before
-        count = self._file.write(data, self._position)
+        count = file.write(data, self._position)
         self._position += count
         return count
 
     def truncate(self, size: int | None = None, /) -> int:
         """Cut the file, or extend it by zeroes, to a size or the position; return the size."""
-        self._check_writable()
+        file = self._writable_file()
         size = self._position if size is None else check_size(size)
-        self._file.truncate(size)
+        file.truncate(size)
         return size
 
     def sync(self) -> None:
         """Make everything written so far durable, as `os.fsync`."""
-        self._check_writable()
-        self._file.sync()
+        self._writable_file().sync()
 
-    def _check_open(self) -> None:
-        if self.closed:
+    def _open_file(self) -> _daxfs.File:
+        # Looked at once: another thread may close it.
+        file = self._file
+        if file is None:
             raise ValueError("I/O operation on closed file")
+        return file
 
-    def _check_readable(self) -> None:
-        self._check_open()
+    def _readable_file(self) -> _daxfs.File:
+        file = self._open_file()
         if not self._modes.reads:
             raise io.UnsupportedOperation("not readable")
+        return file
 
-    def _check_writable(self) -> None:
-        self._check_open()
+    def _writable_file(self) -> _daxfs.File:
+        file = self._open_file()
         if not self._modes.writes:
             raise io.UnsupportedOperation("not writable")
+        return file

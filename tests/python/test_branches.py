@@ -19,7 +19,7 @@ import pytest
 
 import daxfs
 from daxfs import errors
-from support.small import VECTORS, sound
+from support.small import MIB, VECTORS, sound
 
 
 @pytest.fixture
@@ -138,6 +138,25 @@ class TestFiles:
             file.seek(0)
             assert file.read() == b"before and after"
             assert file.stat().st_nlink == 0  # type: ignore[attr-defined]
+
+    def test_a_closed_file_keeps_nothing(self, tmp_path: Path) -> None:
+        """Whether its object is still there or not."""
+        path, empty = tmp_path / "small", tmp_path / "empty"
+        empty.mkdir()
+        daxfs.build(empty, path, branches=True, delta_size=4 * MIB)
+        with daxfs.open(path, writable=True) as image, image.branch("b") as branch:
+            with branch.open("first", "wb") as file:
+                file.write(b"x" * (2 * MIB))
+            branch.unlink("first")
+            branch.write_bytes("second", b"y" * (2 * MIB))
+        with daxfs.open(path, writable=True) as image, image.open("second") as read:
+            assert read.read(1) == b"y"
+        with daxfs.open(path, writable=True) as image:
+            assert image.openers == []
+        assert file.closed
+        for use in (lambda: read.size, read.stat, lambda: read.seek(0)):
+            with pytest.raises(ValueError, match="closed"):
+                use()
 
     def test_truncated_bytes_come_back_as_zeroes(self, branch: daxfs.Branch) -> None:
         branch.write_bytes("f", b"x" * 10_000)
