@@ -366,6 +366,14 @@ def test_what_fails_of_many_keeps_nothing_from_the_rest(on: Branches) -> None:
     assert [branch["name"] for branch in on.json("list")] == ["main"]
 
 
+def test_what_was_made_of_main_stays_where_main_does(on: Branches) -> None:
+    on("create", "a")
+    on("create", "b", "-p", "a")
+    on("create", "c")
+    assert "main cannot be aborted" in on("delete", "-r", "main", "c", status=1)
+    assert [branch["name"] for branch in on.json("list")] == ["main", "a", "b"]
+
+
 @pytest.mark.parametrize("words", ["put /dev/null {}", "rm a {}", "mkdir -p {}", "mv a {}"])
 def test_empty_paths_are_none(on: Branches, words: str) -> None:
     """As of a shell's variable that is not set."""

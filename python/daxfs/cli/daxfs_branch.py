@@ -155,7 +155,9 @@ def _and_below(names: Iterable[str], branches: Iterable[BranchStatus | MountedBr
     """Return branches and what was made from them, each after what was made from it."""
     children: dict[str | None, list[str]] = {}
     for branch in branches:
-        children.setdefault(branch.parent, []).append(branch.name)
+        # main cannot go, so what was made from it stays, too.
+        if branch.parent != "main":
+            children.setdefault(branch.parent, []).append(branch.name)
     found = list(dict.fromkeys(names))
     for name in found:
         found += [child for child in children.get(name, []) if child not in found]
