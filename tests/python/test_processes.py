@@ -8,8 +8,11 @@ import fcntl
 import os
 import signal
 import struct
+import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -80,6 +83,36 @@ def test_a_fork_opens_the_image_again(path: Path) -> None:
         branch.write_text("new", "by the parent")
         with daxfs.open(path, branch="c") as other:
             assert other.read_text("new") == "by the fork"
+    assert sound(path)
+
+
+def test_a_fork_waits_for_no_thread_that_it_lacks(path: Path) -> None:
+    """Those of its parent may have been writing when it was made."""
+    big, ended = bytes(1 << 20), threading.Event()
+
+    with daxfs.open(path, writable=True) as image, image.branch("b", keep=True) as branch:
+
+        def write() -> None:
+            while not ended.is_set():
+                branch.write_bytes("f", big)
+
+        def work() -> None:
+            # It would hang.
+            signal.alarm(60)
+            with pytest.raises(errors.BranchBusyError):
+                branch.write_text("new", "text")
+            with suppress(errors.BranchBusyError):
+                branch.read_bytes("dir/text.txt")
+            branch.close()
+
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(write)
+            try:
+                for _ in range(40):
+                    in_a_fork(work)
+            finally:
+                ended.set()
+            writing.result()
     assert sound(path)
 
 

@@ -142,7 +142,7 @@ impl Session {
         if holder(seen) == me && seen & OWNER_FROZEN == 0 {
             if let Some(open) = self.opened(id) {
                 // Nobody writes meanwhile, and what was written is published.
-                let mut writer = open.lock_writer();
+                let mut writer = open.lock_writer()?;
                 open.expect_unmapped()?;
                 open.flush(&mut writer)?;
                 records.take(slot, me, me | OWNER_FROZEN)?;

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+    Weak,
 };
 
 use super::hold::Intent;
@@ -77,8 +78,7 @@ impl Branch {
         if !self.is_writable() {
             return Ok(());
         }
-        self.open.session.opener.expect_mine()?;
-        let mut writer = self.open.lock_writer();
+        let mut writer = self.open.lock_writer()?;
         drop(self.open.current()?);
         self.open.flush(&mut writer)
     }
@@ -103,7 +103,9 @@ impl Branch {
         if !self.is_writable() {
             return Ok(());
         }
-        self.open.release_for(&mut self.open.lock_writer())
+        // A fork of the process that holds it holds nothing.
+        let Ok(mut writer) = self.open.lock_writer() else { return Ok(()) };
+        self.open.release_for(&mut writer)
     }
 
     pub(crate) fn check_access(&self) -> Result<()> {
@@ -123,7 +125,8 @@ struct Hold(Arc<Open>);
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut writer = self.0.lock_writer();
+        // A fork has nothing to let go of.
+        let Ok(mut writer) = self.0.lock_writer() else { return };
         // Somebody may write again since the last one went.
         if self.0.lock_hold().strong_count() == 0 {
             // Nobody is there to hear of a failure, and a hold that stays can be broken.
@@ -193,12 +196,25 @@ impl Open {
         }
     }
 
-    pub(crate) fn lock_writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps other threads from writing. A fork has nothing to write, and may have inherited the lock
+    /// from a thread that it does not have.
+    pub(crate) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>> {
+        self.session.opener.expect_mine()?;
+        Ok(self.writer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn read_state(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For whoever may be a fork, which does not wait: the thread that changes the state may be one
+    /// that it does not have.
+    fn state_now(&self) -> Result<RwLockReadGuard<'_, State>> {
+        match (self.state.try_read(), self.session.opener.expect_mine()) {
+            (Ok(state), _) => Ok(state),
+            (Err(TryLockError::WouldBlock), Err(fork)) => Err(fork),
+            (Err(_), _) => Ok(self.read_state()),
+        }
     }
 
     pub(crate) fn write_state(&self) -> RwLockWriteGuard<'_, State> {
@@ -254,7 +270,7 @@ impl Open {
     /// The state, once it is that of now.
     pub(crate) fn current(&self) -> Result<RwLockReadGuard<'_, State>> {
         loop {
-            let state = self.read_state();
+            let state = self.state_now()?;
             if let Some(why) = state.ended {
                 return Err(self.stale(why));
             }
@@ -277,6 +293,7 @@ impl Open {
 
     /// Moves on to what is there now, or finds out that the branch has ended.
     pub(crate) fn catch_up(&self) -> Result<()> {
+        self.session.opener.expect_mine()?;
         let mut state = self.write_state();
         let (session, records) = (&self.session, &self.session.records);
         // The pin before `head`, and the old one goes last.
@@ -345,7 +362,7 @@ impl Open {
 
     /// Takes the branch for writing.
     pub(crate) fn write_open(&self) -> Result<()> {
-        let mut writer = self.lock_writer();
+        let mut writer = self.lock_writer()?;
         self.ensure_held(&mut writer, Intent::Write)
     }
 
@@ -391,7 +408,7 @@ impl Open {
         if self.is_main() {
             return Err(Error::invalid("main is what branches are committed to"));
         }
-        let mut writer = self.lock_writer();
+        let mut writer = self.lock_writer()?;
         self.expect_unmapped()?;
         self.ensure_held(&mut writer, Intent::Finish)?;
         self.flush(&mut writer)?;
@@ -414,7 +431,7 @@ impl Open {
         if self.is_main() {
             return Err(Error::invalid("main cannot be aborted"));
         }
-        let mut writer = self.lock_writer();
+        let mut writer = self.lock_writer()?;
         self.ensure_held(&mut writer, Intent::Finish)?;
         writer.forget();
         let mut state = self.write_state();
@@ -436,8 +453,7 @@ impl Open {
     }
 
     pub(crate) fn release_for(&self, writer: &mut Writer) -> Result<()> {
-        // A fork of the process that holds it holds nothing.
-        if !self.session.opener.is_mine() || !self.is_held() {
+        if !self.is_held() {
             return Ok(());
         }
         self.expect_unmapped()?;

@@ -50,7 +50,7 @@ impl Drop for Mapping {
             let region = &open.session.region;
             let _ = region.write_back(image.start, image.end - image.start);
             // The last moment at which something can have been stored.
-            let _ = open.touch(&mut open.lock_writer(), ino, clock::now());
+            let _ = open.lock_writer().and_then(|mut it| open.touch(&mut it, ino, clock::now()));
         }
     }
 }

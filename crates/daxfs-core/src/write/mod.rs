@@ -91,7 +91,7 @@ struct Operation<'a> {
 impl Branch {
     fn begin(&self) -> Result<Operation<'_>> {
         self.check_access()?;
-        let mut writer = self.open.lock_writer();
+        let mut writer = self.open.lock_writer()?;
         self.open.renew_if_long(&mut writer);
         self.open.ensure_held(&mut writer, Intent::Write)?;
         Ok(Operation { open: &self.open, writer, id: self.id(), time: clock::now() })

@@ -22,7 +22,7 @@ impl Branch {
         if self.name() != MAIN_NAME {
             return Err(Error::invalid("only main's log is begun anew; other branches end"));
         }
-        self.open.renew(&mut self.open.lock_writer(), false)
+        self.open.renew(&mut *self.open.lock_writer()?, false)
     }
 }
 

@@ -58,7 +58,7 @@ impl Branch {
             // One that has ended has nothing to give back.
             let _ = self.open.collect_new();
         }
-        let writer = &mut *self.open.lock_writer();
+        let writer = &mut *self.open.lock_writer()?;
         let (free, keep) =
             (self.open.session.heap.unowned()?, self.open.keep(writer, Purpose::Growth)?);
         Ok(free.saturating_sub(keep))
@@ -95,7 +95,7 @@ impl Open {
         self.collect()?;
         // What was found to be of no use in one round is free in the next.
         self.session.maintain_in_turn(0)?;
-        let mut writer = self.lock_writer();
+        let mut writer = self.lock_writer()?;
         if self.is_main() {
             // Where it is in use as it is, what there is must do.
             let _ = self.renew(&mut writer, true);
@@ -116,7 +116,7 @@ impl Open {
     /// Gives back the blocks of this record that nothing needs any more, and of main also what is
     /// no more than history; returns how many blocks. A branch that was not held is not afterwards.
     pub(crate) fn collect(&self) -> Result<u64> {
-        let mut writer = self.lock_writer();
+        let mut writer = self.lock_writer()?;
         let held = self.is_held();
         let freed = self.collect_for(&mut writer);
         if freed.is_ok() && self.is_main() {
@@ -132,7 +132,7 @@ impl Open {
     /// The same, unless nothing came since that was done: it takes time, and keeps others from
     /// writing meanwhile.
     fn collect_new(&self) -> Result<()> {
-        let mut writer = self.lock_writer();
+        let mut writer = self.lock_writer()?;
         let state = self.write_state();
         let end = (state.id, state.cursor.position);
         drop(state);
