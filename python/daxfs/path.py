@@ -275,7 +275,7 @@ class DaxfsPath:
 
     @overload
     def open(  # type: ignore[overload-overlap]
-        self, mode: Literal["rb"], buffering: Literal[0]
+        self, mode: str, buffering: Literal[0]
     ) -> ImageFile: ...
     @overload
     def open(self, mode: Literal["rb"], buffering: int = -1) -> io.BufferedReader[ImageFile]: ...

@@ -45,6 +45,10 @@ class Tree(_daxfs.Tree):
         self, path: StrOrBytesPath, mode: Literal["rb"] = "rb", buffering: Literal[-1, 0] = -1
     ) -> ImageFile: ...
     @overload
+    def open(  # type: ignore[overload-overlap]
+        self, path: StrOrBytesPath, mode: str, buffering: Literal[0]
+    ) -> ImageFile: ...
+    @overload
     def open(
         self, path: StrOrBytesPath, mode: Literal["rb"] = "rb", buffering: int = -1
     ) -> io.BufferedReader[ImageFile]: ...

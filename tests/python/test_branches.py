@@ -88,7 +88,7 @@ class TestFiles:
         assert (np.frombuffer(branch.view("n"), dtype="int64") == numbers).all()
         with branch.open("n", "r+b", 0) as file:
             file.seek(8 * 5)
-            file.write(np.array([-1], dtype="int64"))
+            file.write(np.array([-1], dtype="int64"))  # type: ignore[arg-type]
         assert np.frombuffer(branch.read_bytes("n"), dtype="int64")[4:7].tolist() == [4, -1, 6]
         # None at all, in however many dimensions.
         empty: Any = np.zeros((0, 2))
@@ -137,7 +137,7 @@ class TestFiles:
             file.write(b" and after")
             file.seek(0)
             assert file.read() == b"before and after"
-            assert file.stat().st_nlink == 0  # type: ignore[attr-defined]
+            assert file.stat().st_nlink == 0
 
     def test_a_closed_file_keeps_nothing(self, tmp_path: Path) -> None:
         """Whether its object is still there or not."""
