@@ -24,33 +24,50 @@ static int why_nothing(struct inode *inode, u64 offset)
 	return ret ? daxfs_report(inode->i_sb, ret, &err) : -EFAULT;
 }
 
+/* Copied at a time: between pieces others run, and who was killed ends. */
+#define PIECE	((size_t)1 << 20)
+
+/* Copies a piece; nobody takes the memory away meanwhile. */
+static ssize_t read_piece(struct inode *inode, u64 offset, size_t len, struct iov_iter *to)
+{
+	struct daxfs_super *super = DAXFS_SB(inode->i_sb);
+	int lock = srcu_read_lock(&super->readers);
+	ssize_t copied = -EIO;
+
+	if (!daxfs_is_gone(inode->i_sb))
+		copied = _copy_mc_to_iter(super->image.region.start + offset, len, to);
+	srcu_read_unlock(&super->readers, lock);
+	return copied ?: why_nothing(inode, offset);
+}
+
 static ssize_t daxfs_read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct inode *inode = file_inode(iocb->ki_filp);
 	const struct daxfs_region *region = &DAXFS_SB(inode->i_sb)->image.region;
-	size_t count = iov_iter_count(to), copied = 0;
-	struct srcu_struct *readers = &DAXFS_SB(inode->i_sb)->readers;
+	size_t count = iov_iter_count(to), done = 0;
 	loff_t pos = iocb->ki_pos, size = inode->i_size;
-	u64 data = DAXFS_I(inode)->data;
-	bool gone;
-	int lock;
+	u64 start = DAXFS_I(inode)->data + pos;
 
 	if (!count || pos >= size)
 		return 0;
 	count = min_t(u64, count, size - pos);
 	/* The record was checked when the inode was read; what is used here has not changed since. */
-	if (WARN_ON_ONCE(!daxfs_region_holds(region, data + pos, count)))
+	if (WARN_ON_ONCE(!daxfs_region_holds(region, start, count)))
 		return -EUCLEAN;
-	/* Nobody takes the memory away while it is copied. */
-	lock = srcu_read_lock(readers);
-	gone = daxfs_is_gone(inode->i_sb);
-	if (!gone)
-		copied = _copy_mc_to_iter(region->start + data + pos, count, to);
-	srcu_read_unlock(readers, lock);
-	if (gone)
-		return -EIO;
-	iocb->ki_pos = pos + copied;
-	return copied ?: why_nothing(inode, data + pos);
+	while (done < count) {
+		size_t len = min(count - done, PIECE);
+		ssize_t copied = fatal_signal_pending(current) ?
+					 -EINTR : read_piece(inode, start + done, len, to);
+
+		if (copied < 0)
+			return done ?: copied;
+		done += copied;
+		iocb->ki_pos = pos + done;
+		if (copied < len)
+			break;
+		cond_resched();
+	}
+	return done;
 }
 
 const struct file_operations daxfs_file_operations = {

@@ -583,6 +583,32 @@ static void gone(const char *argument)
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 }
 
+// Who is killed in the middle of a long read does not read on. It may have been too quick for us.
+static void killed(const char *argument)
+{
+	char *buffer = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	volatile char *last = buffer + size - 1;
+	int tries, status;
+	pid_t child;
+
+	CHECK(buffer != MAP_FAILED && content[0] && content[size - 1]);
+	for (tries = 0; tries < 20; tries++) {
+		memset(buffer, 0, size);
+		child = fork();
+		CHECK(child >= 0);
+		if (!child)
+			_exit(pread(file, buffer, size, 0) == (ssize_t)size ? 0 : 1);
+		while (!*(volatile char *)buffer)
+			continue;
+		kill(child, SIGKILL);
+		CHECK(waitpid(child, &status, 0) == child);
+		if (!*last)
+			return;
+	}
+	errx(1, "a read that was killed went on to its end");
+}
+
 static const struct {
 	const char *name;
 	void (*run)(const char *argument);
@@ -595,7 +621,7 @@ static const struct {
 	{ "unpinned", unpinned }, { "huge", huge }, { "handle", handle },
 	{ "poisoned", poisoned }, { "broken", broken }, { "kept", kept },
 	{ "crowd", crowd }, { "gone", gone }, { "walked", walked }, { "race", race },
-	{ "dropped", dropped },
+	{ "dropped", dropped }, { "killed", killed },
 };
 
 int main(int argc, char **argv)
