@@ -12,6 +12,7 @@
 #include <linux/io.h>
 #include <linux/ioport.h>
 #include <linux/magic.h>
+#include <linux/security.h>
 
 #include "compat.h"
 #include "vfs.h"
@@ -48,6 +49,11 @@ int daxfs_phys_open(struct daxfs_backing *backing, struct fs_context *fc)
 	if (!capable(CAP_SYS_RAWIO)) {
 		errorf(fc, "daxfs: phys= needs CAP_SYS_RAWIO");
 		return -EPERM;
+	}
+	ret = security_locked_down(LOCKDOWN_DEV_MEM);
+	if (ret) {
+		errorf(fc, "daxfs: phys=: the kernel is locked down");
+		return ret;
 	}
 	if (!size)
 		backing->size = PAGE_SIZE;

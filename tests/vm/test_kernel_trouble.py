@@ -239,6 +239,27 @@ def test_physical_memory_is_for_those_who_may_reach_it(guest: Guest, image: Path
     guest.check(f"setpriv --bounding-set=-sys_time {mounting} && umount {WHERE}")
 
 
+@pytest.mark.parametrize("series", [series for series in KERNELS if series != DEBUG])
+def test_a_kernel_that_is_locked_down_lets_nobody_at_physical_memory(
+    series: str, tmp_path: Path, image: Path
+) -> None:
+    """As with /dev/mem. Memory that has a driver is another matter."""
+    devices = [RESERVED, loaded(image, RESERVED_ADDRESS), loaded(image, PMEM_ADDRESS), PMEM]
+    mounting = f"mount -t daxfs -o phys={RESERVED_ADDRESS:#x} none {WHERE}"
+    lockdown = "/sys/kernel/security/lockdown"
+    with guest_with_module(series, tmp_path, devices) as guest:
+        guest.check(f"mkdir -p {WHERE}; {mounting} && umount {WHERE}")
+        guest.check(f"[ -e {lockdown} ] || mount -t securityfs none /sys/kernel/security")
+        guest.check(f"echo integrity >{lockdown}")
+        refused = guest.run(f"{mounting}; dmesg | tail -n 1")
+        assert guest.run(f"mountpoint -q {WHERE}").status
+        assert "the kernel is locked down" in refused.stdout
+        guest.check(f"mount -t daxfs /dev/pmem0 {WHERE} && cmp {WHERE}/own {WHERE}/own")
+        told = guest.run([BIN / "daxfs", "mount", f"phys:{RESERVED_ADDRESS:#x}", "/run"])
+        assert told.status == 1
+        assert "lockdown" in told.stderr
+
+
 @everywhere
 def test_a_further_mount_shows_nothing_that_has_changed(guest: Guest) -> None:
     """Mounts of the same memory are one file system, but main may be another since the first."""
