@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""DKMS, which builds modules anew for each kernel that a system gets, builds this one."""
+"""Protects what hands the module on: DKMS, which builds modules anew for each kernel that a system
+gets, and builders of packages, who install into a directory of theirs.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,34 @@ def dkms() -> str:
     return "dkms"
 
 
+def copy_sources(directory: Path) -> Path:
+    """Copy the module's sources to where they can be built."""
+    sources = directory / "sources"
+    shutil.copytree(KERNEL, sources, ignore=shutil.ignore_patterns("*.o", "*.ko", "*.mod*", ".*"))
+    return sources
+
+
+@pytest.mark.parametrize("series", module_kernels())
+def test_the_module_is_installed_below_another_directory(series: str, tmp_path: Path) -> None:
+    kernel = Kernel.find(series)
+    variables = [
+        f"KVER={kernel.release}",
+        f"KDIR={kernel.modules / kernel.release / 'build'}",
+        f"INSTALL_MOD_PATH={tmp_path}/top",
+    ]
+    done = subprocess.run(
+        ["make", "-s", "-C", copy_sources(tmp_path), *variables, "install"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    index = (tmp_path / "top/lib/modules" / kernel.release / "modules.dep").read_text()
+    assert index.startswith("updates/daxfs.ko")
+
+
 @pytest.mark.parametrize("series", module_kernels())
 def test_dkms_builds_the_module(dkms: str, series: str, tmp_path: Path) -> None:
     kernel = Kernel.find(series)
-    sources = tmp_path / "sources"
-    shutil.copytree(KERNEL, sources, ignore=shutil.ignore_patterns("*.o", "*.ko", "*.mod*", ".*"))
+    sources = copy_sources(tmp_path)
     trees: list[str | Path] = []
     for name in ("dkmstree", "sourcetree", "installtree"):
         (tmp_path / name).mkdir()
