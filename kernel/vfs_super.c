@@ -66,10 +66,10 @@ static int parse_amount(struct fs_context *fc, const struct fs_parameter *param,
 	return 0;
 }
 
-/* One mount has one memory. */
+/* One mount has one memory; what is said of it again replaces what was said before. */
 static int choose(struct request *request, enum daxfs_kind kind, struct fs_context *fc)
 {
-	if (request->backing.kind != DAXFS_NOTHING)
+	if (request->backing.kind != DAXFS_NOTHING && request->backing.kind != kind)
 		return invalf(fc, "daxfs: phys=, dax= and dmabuf exclude each other");
 	request->backing.kind = kind;
 	return 0;
@@ -109,10 +109,10 @@ static int daxfs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 			return invalf(fc, "daxfs: dmabuf: file descriptor %u is not a DMA buffer",
 				      result.uint_32);
 		ret = choose(request, DAXFS_DMABUF, fc);
-		if (ret)
+		if (!ret)
+			swap(request->backing.dmabuf, dmabuf);
+		if (dmabuf)
 			dma_buf_put(dmabuf);
-		else
-			request->backing.dmabuf = dmabuf;
 		return ret;
 	case OPT_SAME_DMABUF:
 		if (fc->purpose == FS_CONTEXT_FOR_RECONFIGURE &&
@@ -438,18 +438,40 @@ static int daxfs_get_tree(struct fs_context *fc)
 	return ret;
 }
 
+/* mount(8) says where the memory is, as the mount's table or fstab do. It cannot be another. */
+static int check_same(struct request *request, const struct daxfs_backing *there,
+		      struct fs_context *fc)
+{
+	struct daxfs_backing *asked = &request->backing;
+	int ret = 0;
+
+	if (request->device)
+		ret = daxfs_device_open(asked, request->device, fc);
+	if (ret)
+		return ret;
+	if ((asked->size && asked->size != there->size) ||
+	    (asked->kind != DAXFS_NOTHING &&
+	     (asked->kind != there->kind || asked->phys != there->phys ||
+	      asked->dmabuf != there->dmabuf)))
+		return invalf(fc, "daxfs: other memory is mounted; a remount does not change that");
+	return 0;
+}
+
 static int daxfs_reconfigure(struct fs_context *fc)
 {
 	struct super_block *sb = fc->root->d_sb;
+	struct request *request = fc->fs_private;
+	int ret;
 
 	/* Who says nothing of it leaves it as it is. */
 	if (fc->sb_flags_mask & SB_RDONLY && !(fc->sb_flags & SB_RDONLY)) {
 		errorf(fc, "daxfs: the kernel only reads images");
 		return -EROFS;
 	}
-	if (((struct request *)fc->fs_private)->validate && !DAXFS_SB(sb)->validated)
-		return prove(sb, fc);
-	return 0;
+	ret = check_same(request, &DAXFS_SB(sb)->backing, fc);
+	if (ret)
+		return ret;
+	return request->validate && !DAXFS_SB(sb)->validated ? prove(sb, fc) : 0;
 }
 
 static void daxfs_free_fc(struct fs_context *fc)

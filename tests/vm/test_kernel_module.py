@@ -591,6 +591,15 @@ def test_what_cannot_be_mounted_is_refused_in_words(mounted: Mounted, case: str)
     assert words in answer
 
 
+@pytest.mark.parametrize("mounted", on_cxl, indirect=True, ids="-".join, scope="module")
+def test_a_remount_may_name_the_device(mounted: Mounted) -> None:
+    """Also where it was mounted as the source."""
+    guest, where = mounted.guest, mounted.where
+    device = guest.wait_for("/dev/dax*")
+    guest.check(["mount", "-o", f"remount,ro,dax={device}", "none", where])
+    assert guest.run(["mount", "-o", "remount,ro,dax=/dev/null", "none", where]).status == 32
+
+
 @pytest.mark.parametrize("mounted", on_pmem, indirect=True, ids="-".join, scope="module")
 def test_what_is_mounted_is_not_built_over(mounted: Mounted) -> None:
     refused = mounted.guest.run(

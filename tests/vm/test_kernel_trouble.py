@@ -207,6 +207,24 @@ def test_a_mount_of_a_buffer_is_remounted(guest: Guest, image: Path) -> None:
 
 
 @everywhere
+def test_a_remount_stays_with_its_memory(guest: Guest, image: Path) -> None:
+    """Options from /etc/fstab come beside those of the table of mounts, and say the same."""
+    size = -(-image.stat().st_size // 4096) * 4096
+    where = f"of=/dev/mem bs=1M seek={RESERVED_ADDRESS // MIB} conv=notrunc"
+    guest.check(f"dd if={image} {where}")
+    place = f"phys={RESERVED_ADDRESS:#x}"
+    guest.check(f"mount -t daxfs -o {place} none {WHERE}")
+    try:
+        for same in (place, f"size={size}", f"{place},size={size:#x}"):
+            guest.check(f"mount -o remount,ro,{same} {WHERE}")
+            guest.check(f"mount -o remount,ro,{same} none {WHERE}")
+        for other in (f"phys={RESERVED_ADDRESS + MIB:#x}", "size=1M", "dax=/dev/dax0.0"):
+            assert guest.run(f"mount -o remount,ro,{other} none {WHERE}").status == 32, other
+    finally:
+        guest.check(f"umount {WHERE}")
+
+
+@everywhere
 def test_a_reconfiguration_without_a_word_about_writing_is_taken(mounted: Guest) -> None:
     code = (
         "import ctypes, os\n"
