@@ -44,6 +44,8 @@ struct proof {
 	struct list directories;
 	unsigned long *set_starts;	/* a bit for each place where a set may start */
 	char *target;
+	u32 steps;			/* of loops that cannot end half way */
+	bool killed;
 };
 
 static int append(struct list *list, const void *item, size_t size, struct daxfs_error *err)
@@ -78,6 +80,12 @@ static int breathe(struct proof *proof)
 	if (fatal_signal_pending(current))
 		return daxfs_fail(proof->err, EINTR, "proof", 0, "interrupted");
 	return 0;
+}
+
+/* The same for step @step of a loop, now and then. */
+static int pause_at(struct proof *proof, u64 step)
+{
+	return step % 1024 ? 0 : breathe(proof);
 }
 
 static int check_equal(struct proof *proof, const char *what, u64 at, u64 expected, u64 found)
@@ -305,11 +313,16 @@ static int check_inode(struct proof *proof, u32 ino)
 	return node.size ? add_extent(proof, node.data, daxfs_stored(&node)) : 0;
 }
 
-static int compare_extents(const void *a, const void *b)
+static int compare_extents(const void *a, const void *b, const void *private)
 {
+	struct proof *proof = (struct proof *)private;
 	const struct extent *x = a, *y = b;
 
-	cond_resched();
+	if (pause_at(proof, ++proof->steps))
+		proof->killed = true;
+	/* What is left of the work is then next to none. */
+	if (proof->killed)
+		return 0;
 	return (x->start > y->start) - (x->start < y->start) ?:
 	       (x->size > y->size) - (x->size < y->size);
 }
@@ -319,9 +332,13 @@ static int check_overlaps(struct proof *proof)
 {
 	struct extent *extents = proof->extents.items;
 	u64 end = 0, i;
+	int ret;
 
-	sort(extents, proof->extents.count, sizeof(*extents), compare_extents, NULL);
+	sort_r(extents, proof->extents.count, sizeof(*extents), compare_extents, NULL, proof);
 	for (i = 0; i < proof->extents.count; i++) {
+		ret = pause_at(proof, i);
+		if (ret)
+			return ret;
 		if (extents[i].start < end)
 			return daxfs_corrupt(proof->err, "data of an inode", extents[i].start,
 					     "expected to start at or after %#llx",
@@ -337,8 +354,12 @@ static int check_claims(struct proof *proof)
 	const struct directory *directories = proof->directories.items;
 	u64 room = min_t(u64, proof->base->size / sizeof(struct daxfs_dirent), U32_MAX);
 	u64 claimed = 0, i;
+	int ret;
 
 	for (i = 0; i < proof->directories.count; i++) {
+		ret = pause_at(proof, i);
+		if (ret)
+			return ret;
 		claimed += daxfs_dirent_count(&directories[i].node);
 		if (claimed > room)
 			return daxfs_corrupt(proof->err, "entries of all directories",
@@ -407,7 +428,8 @@ static int check_unique(struct proof *proof, const struct daxfs_node *node)
 	if (IS_ERR(order))
 		return PTR_ERR(order);
 	for (i = 0; i < count && !ret; i++) {
-		ret = daxfs_base_dirent(base, node, order[i], &entry[i % 2], proof->err);
+		ret = daxfs_base_dirent(base, node, order[i], &entry[i % 2], proof->err) ?:
+		      pause_at(proof, i);
 		if (!ret && i && entry[0].name_len == entry[1].name_len &&
 		    !memcmp(entry[0].name, entry[1].name, le16_to_cpu(entry[0].name_len)))
 			ret = daxfs_corrupt(proof->err, "name", node->data + order[i] * 144ull + 16,
@@ -431,8 +453,7 @@ static int check_directory(struct proof *proof, const struct directory *director
 
 		ret = daxfs_region_read(proof->base->region, at, now, sizeof(*now), proof->err) ?:
 		      check_dirent(proof, node->ino, at, now, &entry[(i + 1) % 2]);
-		if (!ret && !(i % 1024))
-			ret = breathe(proof);
+		ret = ret ?: pause_at(proof, i);
 		if (ret)
 			return ret;
 		sum = daxfs_crc32c(sum, now, sizeof(*now));
@@ -449,27 +470,43 @@ static int check_directory(struct proof *proof, const struct directory *director
 			   directory->checksum);
 }
 
+enum { UNKNOWN, WALKED, ARRIVES };
+
+/* Marks directories that bear the mark @from, upwards from @at; returns the first that does not. */
+static u32 mark_way(struct proof *proof, u32 at, u32 from, u32 to)
+{
+	struct seen *seen = proof->seen;
+
+	for (; at && seen[at - 1].mark == from; at = seen[at - 1].parent) {
+		seen[at - 1].mark = to;
+		if (!(++proof->steps % 1024))
+			cond_resched();
+	}
+	return at;
+}
+
 /* Every directory leads up to the root: each is walked once, what is known to arrive is marked. */
 static int check_cycles(struct proof *proof)
 {
-	enum { UNKNOWN, WALKED, ARRIVES };
 	const struct directory *directories = proof->directories.items;
 	struct seen *seen = proof->seen;
 	u64 i;
+	int ret;
 
 	if (proof->base->inode_count)
 		seen[DAXFS_ROOT_INO - 1].mark = ARRIVES;
 	for (i = 0; i < proof->directories.count; i++) {
 		u32 ino = directories[i].node.ino, at;
 
-		for (at = ino; at && seen[at - 1].mark == UNKNOWN; at = seen[at - 1].parent)
-			seen[at - 1].mark = WALKED;
+		ret = pause_at(proof, i);
+		if (ret)
+			return ret;
+		at = mark_way(proof, ino, UNKNOWN, WALKED);
 		if (!at || seen[at - 1].mark == WALKED)
 			return daxfs_corrupt(proof->err, "directory",
 					     daxfs_inode_offset(proof->base, at ?: ino),
 					     "expected a way up to the root, found a cycle");
-		for (at = ino; seen[at - 1].mark == WALKED; at = seen[at - 1].parent)
-			seen[at - 1].mark = ARRIVES;
+		mark_way(proof, ino, WALKED, ARRIVES);
 	}
 	return 0;
 }
@@ -480,6 +517,7 @@ static int check_shape(struct proof *proof)
 	const struct daxfs_base *base = proof->base;
 	struct seen *seen = proof->seen;
 	u32 ino;
+	int ret;
 
 	for (ino = 1; ino <= base->inode_count; ino++) {
 		struct seen *it = &seen[ino - 1];
@@ -494,12 +532,9 @@ static int check_shape(struct proof *proof)
 					     it->names);
 		if (S_ISDIR(it->mode) && it->parent)
 			seen[it->parent - 1].subdirs++;
-		if (!(ino % 1024)) {
-			int ret = breathe(proof);
-
-			if (ret)
-				return ret;
-		}
+		ret = pause_at(proof, ino);
+		if (ret)
+			return ret;
 	}
 	for (ino = 1; ino <= base->inode_count && proof->strict; ino++) {
 		struct seen *it = &seen[ino - 1];
@@ -509,6 +544,9 @@ static int check_shape(struct proof *proof)
 			return daxfs_corrupt(proof->err, "link count",
 					     daxfs_inode_offset(base, ino) + 32,
 					     "expected %u, found %u", expected, it->nlink);
+		ret = pause_at(proof, ino);
+		if (ret)
+			return ret;
 	}
 	return check_cycles(proof);
 }
@@ -521,15 +559,12 @@ static int prove(struct proof *proof)
 	int ret;
 
 	ret = check_header(proof);
-	for (i = 1; i <= base->inode_count && !ret; i++) {
-		ret = check_inode(proof, i);
-		if (!ret && !(i % 1024))
-			ret = breathe(proof);
-	}
+	for (i = 1; i <= base->inode_count && !ret; i++)
+		ret = check_inode(proof, i) ?: pause_at(proof, i);
 	ret = ret ?: check_overlaps(proof) ?: check_claims(proof);
 	directories = proof->directories.items;
 	for (i = 0; i < proof->directories.count && !ret; i++)
-		ret = check_directory(proof, &directories[i]);
+		ret = check_directory(proof, &directories[i]) ?: pause_at(proof, i);
 	return ret ?: check_shape(proof);
 }
 

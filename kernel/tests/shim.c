@@ -4,6 +4,8 @@
  */
 #include "shim.h"
 
+unsigned long signals_asked, signal_at;
+
 u32 crc32c(u32 sum, const void *bytes, size_t len)
 {
 	static u32 table[256];
@@ -20,19 +22,6 @@ u32 crc32c(u32 sum, const void *bytes, size_t len)
 	while (len--)
 		sum = sum >> 8 ^ table[(sum ^ *at++) & 0xff];
 	return sum;
-}
-
-static int without_private(const void *a, const void *b, void *compare)
-{
-	return (*(int (**)(const void *, const void *))compare)(a, b);
-}
-
-void sort(void *base, size_t count, size_t size, int (*compare)(const void *, const void *),
-	  void *swap)
-{
-	(void)swap;
-	if (count)
-		qsort_r(base, count, size, without_private, &compare);
 }
 
 void sort_r(void *base, size_t count, size_t size,

@@ -61,7 +61,10 @@ typedef int64_t s64;
 
 #define barrier()	asm volatile("" : : : "memory")
 #define cond_resched()	do { } while (0)
-#define fatal_signal_pending(task) false
+
+/* How often it was asked for, and from which time on it is there; 0 = never. */
+extern unsigned long signals_asked, signal_at;
+#define fatal_signal_pending(task) (++signals_asked >= signal_at && signal_at)
 
 #define BITS_PER_LONG	(8 * sizeof(long))
 #define BITS_TO_LONGS(bits) (((bits) + BITS_PER_LONG - 1) / BITS_PER_LONG)
@@ -94,8 +97,6 @@ static inline void *memchr_inv(const void *start, int c, size_t len)
 }
 
 u32 crc32c(u32 sum, const void *bytes, size_t len);
-void sort(void *base, size_t count, size_t size, int (*compare)(const void *, const void *),
-	  void *swap);
 void sort_r(void *base, size_t count, size_t size,
 	    int (*compare)(const void *, const void *, const void *), void *swap,
 	    const void *private);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the engine says of images, in user space: verdict [--tree] FILE...
+ * What the engine says of images, in user space: verdict [--tree | --killed] FILE...
  *
  * For each file one line: "sound", or what is wrong, at which offset, and the errno. With --tree
- * the base tree follows, one name a line, walked with the bounds that a hostile image needs.
+ * the base tree follows, one name a line, walked with the bounds that a hostile image needs. With
+ * --killed the proof of a sound image is ended by a signal at every place where that is possible,
+ * and their number follows.
  */
 #include "../engine.h"
 
@@ -113,7 +115,21 @@ static void walk(const char *path, const struct daxfs_node *dir, int depth)
 	kvfree(order);
 }
 
-static void judge(const char *path, bool tree)
+static void kill_proofs(void)
+{
+	unsigned long places = signals_asked;
+	struct daxfs_error error;
+
+	for (signal_at = 1; signal_at <= places; signal_at++) {
+		signals_asked = 0;
+		if (daxfs_validate(&image, &error) != -EINTR)
+			errx(2, "killed at %lu, and it went on", signal_at);
+	}
+	signal_at = 0;
+	printf("%lu\n", places);
+}
+
+static void judge(const char *path, bool tree, bool killed)
 {
 	int file = open(path, O_RDONLY), ret;
 	struct daxfs_error error;
@@ -131,6 +147,7 @@ static void judge(const char *path, bool tree)
 	ret = daxfs_image_open(&image, start, status.st_size, &error);
 	if (!ret) {
 		ret = daxfs_branches_untouched(&image.region, image.superblock, &error);
+		signals_asked = 0;
 		if (!ret)
 			ret = daxfs_validate(&image, &error);
 		if (!ret)
@@ -138,6 +155,8 @@ static void judge(const char *path, bool tree)
 		else
 			printf("%d %#llx %s: %s\n", -ret, (unsigned long long)error.offset,
 			       error.what, error.detail);
+		if (killed && !ret)
+			kill_proofs();
 		names = 0;
 		if (tree && !daxfs_base_node(&image.base, DAXFS_ROOT_INO, &root, &error)) {
 			print_node("", &root);
@@ -155,10 +174,11 @@ static void judge(const char *path, bool tree)
 int main(int argc, char **argv)
 {
 	bool tree = argc > 1 && !strcmp(argv[1], "--tree");
+	bool killed = argc > 1 && !strcmp(argv[1], "--killed");
 	int i;
 
-	for (i = 1 + tree; i < argc; i++) {
-		judge(argv[i], tree);
+	for (i = 1 + tree + killed; i < argc; i++) {
+		judge(argv[i], tree, killed);
 		fflush(stdout);
 	}
 	return 0;
