@@ -8,6 +8,7 @@ Any complaint of the kernel (see `guest.KERNEL_FAULT`) fails the test during whi
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -49,6 +50,10 @@ with_mapper = pytest.mark.parametrize(
 )
 
 
+# Nor can it be asked who calls what.
+with_probes = with_mapper
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the program that looks at files in guests."""
@@ -63,6 +68,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree.mkdir()
     for name, size in (("large", 6 * MIB + 77), ("own", 40000), ("other", 40000)):
         (tree / name).write_bytes(os.urandom(size))
+    os.setxattr(tree / "own", "user.note", b"a note")
     subprocess.run([BIN / "mkdaxfs", "-q", "-d", tree, "-o", top / "image"], check=True)
     return top / "image"
 
@@ -237,6 +243,26 @@ def test_a_reconfiguration_without_a_word_about_writing_is_taken(mounted: Guest)
     options = mounted.check(f"grep {WHERE} /proc/mounts").split()[3].split(",")
     assert {"ro", "validate"} <= set(options)
     assert mounted.run(f"mount -o remount,rw {WHERE}").status
+
+
+@with_probes
+def test_a_listing_of_attributes_is_no_attempt_at_anything(mounted: Guest) -> None:
+    """Whether trusted ones are shown is asked without a trace in the log of security modules."""
+    asked = mounted.check(
+        "cd /sys/kernel/tracing && { [ -e trace ] || mount -t tracefs none .; }; "
+        "cd /sys/kernel/tracing && echo >trace && "
+        "echo 'p:asked cap_capable capability=%dx:s32 options=%cx:u32' >kprobe_events && "
+        "echo 1 >options/stacktrace && echo 1 >events/kprobes/asked/enable && "
+        f"setpriv --reuid=1234 --regid=1234 --clear-groups {BIN}/python -c "
+        f"'import os; os.listxattr(\"{WHERE}/own\")'; "
+        "echo 0 >events/kprobes/asked/enable; echo 0 >options/stacktrace; cat trace; "
+        "echo >kprobe_events"
+    )
+    _, *events = re.split("^.*asked: ", asked, flags=re.MULTILINE)
+    ours = [event for event in events if "daxfs_listxattr" in event]
+    assert ours
+    # CAP_OPT_NOAUDIT
+    assert all("capability=21 options=2\n" in event for event in ours)
 
 
 @everywhere
