@@ -196,15 +196,24 @@ static int fail_range(struct super_block *sb, u64 offset, u64 len)
  */
 static DEFINE_MUTEX(holding);
 
-/* Called when memory fails, and when the device goes. */
+/* Who holds a device; under that lock. */
+static LIST_HEAD(holders);
+
+/*
+ * Called when memory fails, and when the device goes. Whoever calls may be late: dax_holder() can
+ * be another kind of file system by now.
+ */
 static int block_failure(struct dax_device *dax, u64 offset, u64 len, int flags)
 {
-	struct super_block *sb;
-	int ret;
+	struct daxfs_backing *backing;
+	int ret = -ENXIO;
 
 	mutex_lock(&holding);
-	sb = dax_holder(dax);
-	ret = sb ? fail_range(sb, offset, len) : -ENXIO;
+	list_for_each_entry(backing, &holders, held)
+		if (backing->dax == dax) {
+			ret = fail_range(backing->sb, offset, len);
+			break;
+		}
 	mutex_unlock(&holding);
 	return ret;
 }
@@ -246,6 +255,7 @@ static int block_open(struct daxfs_backing *backing, struct block_device *bdev,
 	if (!backing->dax)
 		return invalf(fc, "daxfs: %pg: not a device whose memory can be addressed, or in use",
 			      bdev);
+	list_add(&backing->held, &holders);
 	at = PHYS_PFN(backing->dax_start);
 	pages = PHYS_PFN(backing->size);
 	/* Of a range in which some page is known to be broken, a device gives what is before it. */
@@ -356,6 +366,7 @@ void daxfs_backing_close(struct daxfs_backing *backing)
 		bus_unregister_notifier(backing->device->bus, &backing->notifier);
 	if (backing->dax) {
 		mutex_lock(&holding);
+		list_del(&backing->held);
 		fs_put_dax(backing->dax, backing->sb);
 		mutex_unlock(&holding);
 	}

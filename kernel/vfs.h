@@ -7,6 +7,7 @@
 
 #include <linux/fs.h>
 #include <linux/iosys-map.h>
+#include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/srcu.h>
@@ -35,6 +36,7 @@ struct daxfs_backing {
 	struct device *device;
 	struct dax_device *dax;
 	u64 dax_start;		/* where in it the block device begins */
+	struct list_head held;	/* among those that hold a block device */
 	struct dma_buf *dmabuf;
 	struct iosys_map map;
 	struct notifier_block notifier;
