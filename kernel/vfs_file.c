@@ -47,6 +47,7 @@ static ssize_t daxfs_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	size_t count = iov_iter_count(to), done = 0;
 	loff_t pos = iocb->ki_pos, size = inode->i_size;
 	u64 start = DAXFS_I(inode)->data + pos;
+	ssize_t copied;
 
 	if (!count || pos >= size)
 		return 0;
@@ -54,20 +55,20 @@ static ssize_t daxfs_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	/* The record was checked when the inode was read; what is used here has not changed since. */
 	if (WARN_ON_ONCE(!daxfs_region_holds(region, start, count)))
 		return -EUCLEAN;
-	while (done < count) {
+	for (;;) {
 		size_t len = min(count - done, PIECE);
-		ssize_t copied = fatal_signal_pending(current) ?
-					 -EINTR : read_piece(inode, start + done, len, to);
 
-		if (copied < 0)
-			return done ?: copied;
-		done += copied;
-		iocb->ki_pos = pos + done;
-		if (copied < len)
+		copied = read_piece(inode, start + done, len, to);
+		if (copied > 0)
+			done += copied;
+		if (copied < (ssize_t)len || done == count)
 			break;
 		cond_resched();
+		if (fatal_signal_pending(current))
+			break;
 	}
-	return done;
+	iocb->ki_pos = pos + done;
+	return done ?: copied;
 }
 
 const struct file_operations daxfs_file_operations = {
