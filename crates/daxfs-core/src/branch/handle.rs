@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
-    Weak,
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
 
 use super::hold::Intent;
@@ -210,11 +209,11 @@ impl Open {
     /// For whoever may be a fork, which does not wait: the thread that changes the state may be one
     /// that it does not have.
     fn state_now(&self) -> Result<RwLockReadGuard<'_, State>> {
-        match (self.state.try_read(), self.session.opener.expect_mine()) {
-            (Ok(state), _) => Ok(state),
-            (Err(TryLockError::WouldBlock), Err(fork)) => Err(fork),
-            (Err(_), _) => Ok(self.read_state()),
+        if let Ok(state) = self.state.try_read() {
+            return Ok(state);
         }
+        self.session.opener.expect_mine()?;
+        Ok(self.read_state())
     }
 
     pub(crate) fn write_state(&self) -> RwLockWriteGuard<'_, State> {
