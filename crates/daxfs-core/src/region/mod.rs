@@ -65,7 +65,7 @@ pub struct Region {
     // The file behind the region, which knows its holes; and where it is writable, parties can show
     // by locks on it that they live.
     file: Option<OwnedFd>,
-    early: early::Left,
+    early: early::Early,
     #[cfg(feature = "trace")]
     trace: trace::Trace,
 }
@@ -119,7 +119,7 @@ impl Region {
             name: "memory".into(),
             _dma: None,
             file: None,
-            early: early::Left::default(),
+            early: early::Early::default(),
             #[cfg(feature = "trace")]
             trace: trace::Trace::default(),
         };
@@ -169,7 +169,7 @@ impl Region {
             name,
             _dma: dma,
             file: None,
-            early: early::Left::default(),
+            early: early::Early::default(),
             #[cfg(feature = "trace")]
             trace: trace::Trace::default(),
         })

@@ -47,12 +47,14 @@ impl Region {
     /// Loads a word of eight bytes.
     #[inline]
     pub fn load(&self, offset: u64) -> Result<u64> {
+        self.early.end();
         Ok(u64::from_le(self.word(offset)?.load(SeqCst)))
     }
 
     /// Loads a word of four bytes.
     #[inline]
     pub fn load32(&self, offset: u64) -> Result<u32> {
+        self.early.end();
         Ok(u32::from_le(self.half(offset)?.load(SeqCst)))
     }
 
