@@ -84,20 +84,17 @@ impl Superblock {
 
     /// Every region, in the order of the format.
     pub fn spans(&self) -> Vec<Span> {
-        let mut spans = vec![Span { name: "superblock", offset: 0, size: BLOCK_SIZE }];
-        if self.branch_table_entries != 0 {
-            let size = u64::from(self.branch_table_entries.get()) * 128;
-            spans.push(Span { name: "branch table", offset: self.branch_table_offset.get(), size });
-        }
-        if self.base_offset != 0 {
-            let (offset, size) = (self.base_offset.get(), self.base_size.get());
-            spans.push(Span { name: "base image", offset, size });
-        }
-        if self.delta_region_size != 0 {
-            let (offset, size) = (self.delta_region_offset.get(), self.delta_region_size.get());
-            spans.push(Span { name: "delta region", offset, size });
-        }
-        spans
+        let part = |there: bool, name, offset, size| there.then_some(Span { name, offset, size });
+        let entries = self.branch_table_entries.get();
+        let (base, delta) = (self.base_offset.get(), self.delta_region_size.get());
+        let table_size = u64::from(entries) * 128;
+        let parts = [
+            part(true, "superblock", 0, BLOCK_SIZE),
+            part(entries != 0, "branch table", self.branch_table_offset.get(), table_size),
+            part(base != 0, "base image", base, self.base_size.get()),
+            part(delta != 0, "delta region", self.delta_region_offset.get(), delta),
+        ];
+        parts.into_iter().flatten().collect()
     }
 
     /// The parts of a delta region of ours.

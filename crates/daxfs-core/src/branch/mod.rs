@@ -115,6 +115,10 @@ impl Table {
             None
         });
         let slots = superblock.branch_table_entries.get().min(BRANCH_RECORDS);
+        if slots == 0 && head.is_none() {
+            // As in every image without branches.
+            return table;
+        }
         for slot in 0..u64::from(slots) {
             if let Err(error) = table.examine_slot(region, superblock, slot, findings) {
                 findings.absorb(error);
