@@ -250,7 +250,6 @@ class Image(Tree):
         cls,
         source: StrOrBytesPath | int,
         /,
-        *,
         branch: str | None = None,
         writable: bool = False,
         trusted: bool = False,

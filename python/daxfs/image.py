@@ -71,7 +71,8 @@ def open(
     NotFoundError, AccessError, BackingError
         The file or the memory cannot be opened.
     """
-    return Image(source, branch=branch, writable=writable, trusted=trusted, invalidate=invalidate)
+    # By position, as keywords cost a dictionary.
+    return Image(source, branch, writable, trusted, invalidate)
 
 
 class Branches(tuple["BranchStatus", ...]):

@@ -101,7 +101,7 @@ pub(crate) fn core(slf: &Bound<'_, Image>) -> Result<Arc<daxfs_core::image::Imag
 impl Image {
     #[new]
     #[pyo3(signature = (
-        source, /, *, branch=None, writable=false, trusted=false, invalidate=false
+        source, /, branch=None, writable=false, trusted=false, invalidate=false
     ))]
     fn new(
         py: Python<'_>,
