@@ -7,7 +7,6 @@ import errno
 import os
 import re
 import stat
-import subprocess
 from typing import TYPE_CHECKING
 
 from . import _daxfs
@@ -156,6 +155,9 @@ def _kind_of_other(output: StrOrBytesPath | int) -> str:
     # Reading other devices may have consequences.
     if not (stat.S_ISBLK(mode) or stat.S_ISREG(mode)):
         return ""
+    # For what few outputs are; to import it takes as long as building a small image.
+    import subprocess
+
     path = f"/proc/self/fd/{place}" if isinstance(place, int) else os.fsdecode(place)
     command = ["blkid", "-p", "-s", "TYPE", "-s", "PTTYPE", "-o", "value", path]
     keep = (place,) if isinstance(place, int) else ()
