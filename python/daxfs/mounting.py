@@ -229,8 +229,12 @@ def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:
         It is taken away, and the server goes on: the file system is mounted elsewhere, too. Or
         nothing is done, as the server does not answer.
     """
+    name = os.fsdecode(os.fspath(mountpoint))
+    # Where something is mounted, the kernel finds it by itself; for other names it asks the server.
+    if lazy and os.path.abspath(name) not in (one.point for one in mounts()):
+        expect_answer(name)
     with ExitStack() as stack:
-        server = None if lazy else _server(os.fsdecode(os.fspath(mountpoint)), stack)
+        server = None if lazy else _server(name, stack)
         try:
             _daxfs.unmount(mountpoint, lazy=lazy)
         except DaxfsError as error:
@@ -241,7 +245,7 @@ def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None:
             raise
         if server is not None and not select.select([server], [], [], _PATIENCE)[0]:
             message = (
-                f"{os.fsdecode(os.fspath(mountpoint))}: unmounted here, but the server goes on: "
+                f"{name}: unmounted here, but the server goes on: "
                 "it is mounted at another place or in another mount namespace, or slow to write"
             )
             raise BranchBusyError(errno.EBUSY, message)

@@ -184,6 +184,7 @@ def test_a_server_that_does_not_answer_is_told(mounts: Mounts, empty: Path) -> N
         (away, ("daxfs", "mount", "-o", "ro", empty, point)),
         (away, ("daxfs", "mount", "-o", "ro", empty, point / "below")),
         ("-l takes the mount away", ("daxfs", "umount", point)),
+        (away, ("daxfs", "umount", "-l", point / "below")),
         (away, ("daxfs-branch", "list", *here)),
         (away, ("daxfs-branch", "create", "b", *here)),
         (away, ("daxfs-branch", "commit", *here)),
