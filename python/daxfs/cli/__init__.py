@@ -7,6 +7,7 @@ bar is shown. Ctrl-C is quiet even before, since their scripts import nothing bu
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -39,8 +40,12 @@ def mount_main() -> NoReturn:
 
 
 def _run(module: str, function: str = "main", *, cancelled_status: int = 130) -> NoReturn:
+    # What is imported stays: to look for garbage among it, again and again, is a tenth of starting.
+    gc.disable()
     try:
         main = getattr(importlib.import_module(f".{module}", __name__), function)
     except KeyboardInterrupt:
         os._exit(cancelled_status)
+    gc.freeze()
+    gc.enable()
     sys.exit(main())
