@@ -464,6 +464,26 @@ def test_a_list_of_branches_stays_while_some_end(mounts: Mounts, image: Path) ->
     assert {"@main", *(f"@{name}" for name in names[120:])} <= set(seen)
 
 
+def test_a_list_of_a_branch_that_is_shown_no_more_keeps_no_space(
+    mounts: Mounts, scratch: Path
+) -> None:
+    tree = scratch / "tree"
+    (tree / "dir").mkdir(parents=True)
+    (tree / "dir/file").touch()
+    image = mounts.build(tree, "16M")
+    point = mounts.mount(image, "branch=one,parent=main")
+    control.create(point, "two", "main")
+    control.switch(point, "one")
+    with os.scandir(point / "dir") as entries:
+        next(entries)
+        control.switch(point, "two")
+        with daxfs.open(image, writable=True) as opened:
+            opened.abort_branch("one")
+        for _ in range(20):
+            (point / "large").write_bytes(bytes(1 << 20))
+            (point / "large").unlink()
+
+
 def test_a_branch_in_the_control_directory_moves_on_after_it_was_written(
     mounts: Mounts, image: Path
 ) -> None:

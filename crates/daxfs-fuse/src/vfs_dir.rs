@@ -22,10 +22,11 @@ pub(crate) struct Directory {
     listing: Mutex<Option<Arc<Listing>>>,
 }
 
-/// What a directory holds, and the tree that says so, as of when; the control directory is of none.
+/// What a directory holds, and as of which state of its tree; the control directory is of none. Not
+/// the tree itself: what that keeps from being given back would stay with a forgotten handle.
 #[derive(Debug)]
 struct Listing {
-    from: Option<(Arc<Tree>, Version)>,
+    of: Option<Version>,
     entries: Vec<Entry>,
 }
 
@@ -36,8 +37,7 @@ pub(crate) struct Listings(Mutex<HashMap<Node, Weak<Listing>>>);
 impl Listings {
     fn get(&self, node: Node, version: Version) -> Option<Arc<Listing>> {
         let listing = self.lock().get(&node)?.upgrade()?;
-        let is_of = |(_, of): &(_, Version)| *of == version;
-        listing.from.as_ref().is_some_and(is_of).then_some(listing)
+        (listing.of == Some(version)).then_some(listing)
     }
 
     fn put(&self, node: Node, listing: &Arc<Listing>) {
@@ -83,18 +83,23 @@ impl Mounted {
         }
     }
 
-    /// The directory's entries; from the beginning they are read anew, as `rewinddir` wants it.
-    fn listing(&self, handle: FileHandle, offset: u64) -> Answer<Arc<Listing>> {
+    /// The directory's entries, and the tree that they are of; from the beginning they are read anew,
+    /// as `rewinddir` wants it.
+    fn listing(
+        &self,
+        handle: FileHandle,
+        offset: u64,
+    ) -> Answer<(Arc<Listing>, Option<Arc<Tree>>)> {
         let directory = self.directories().get(&handle.0).cloned().ok_or(Errno::EBADF)?;
         let node = directory.node;
         let mut listing = directory.listing.lock().expect("no panic holds it");
         let begun = listing.as_ref().filter(|_| offset > 0).cloned();
         if node.tag == CONTROL {
             if let Some(begun) = begun {
-                return Ok(begun);
+                return Ok((begun, None));
             }
-            let entries = self.branch_entries()?;
-            return Ok(Arc::clone(listing.insert(Arc::new(Listing { from: None, entries }))));
+            let new = Arc::new(Listing { of: None, entries: self.branch_entries()? });
+            return Ok((Arc::clone(listing.insert(new)), None));
         }
         // Also when the entries are there already: a tree that is gone has none.
         let tree = self.tree(node)?;
@@ -102,17 +107,17 @@ impl Mounted {
         let version = tree.version().map_err(errno)?;
         let view = tree.view().map_err(errno)?;
         if let Some(begun) = begun {
-            return Ok(begun);
+            return Ok((begun, Some(tree)));
         }
         let inode = view.remaining_inode(node.ino).map_err(errno)?;
         if let Some(shared) = self.listings.get(node, version) {
-            return Ok(Arc::clone(listing.insert(shared)));
+            return Ok((Arc::clone(listing.insert(shared)), Some(tree)));
         }
         let entries = view.entries(&inode).collect::<Result<_, _>>().map_err(errno)?;
         drop(view);
-        let new = Arc::new(Listing { from: Some((tree, version)), entries });
+        let new = Arc::new(Listing { of: Some(version), entries });
         self.listings.put(node, &new);
-        Ok(Arc::clone(listing.insert(new)))
+        Ok((Arc::clone(listing.insert(new)), Some(tree)))
     }
 
     /// Goes through a directory from an offset on, until `add` has no room left. It gets each
@@ -151,9 +156,9 @@ impl Mounted {
             }
             return Ok(());
         }
-        let listing = self.listing(handle, offset)?;
+        let (listing, tree) = self.listing(handle, offset)?;
         for (position, entry) in (0..).zip(&listing.entries).skip(first as usize) {
-            if add_entry(position, entry, listing.from.as_ref().map(|(tree, _)| tree))? {
+            if add_entry(position, entry, tree.as_ref())? {
                 break;
             }
         }
