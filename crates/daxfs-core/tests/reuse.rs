@@ -135,6 +135,24 @@ fn asking_for_the_room_again_does_nothing() {
     assert!(bytes() == memory);
 }
 
+/// Whose reading keeps the room is waited for once: others want to write meanwhile.
+#[test]
+fn asking_for_room_that_is_kept_does_nothing() {
+    let Party { region, branch, .. } = party();
+    make(&branch, "big");
+    write(&branch, "big", 1, BIG).expect("room");
+    let reader = branching::session(&region).expect("it opens");
+    let view = reader.open_branch("b", Access::Read).and_then(|branch| branch.view());
+    remove(&branch, "big");
+    let free = || branch.free_blocks().expect("a count");
+    let bytes = || region.read_vec(0, region.len()).expect("readable");
+    let (before, memory) = (free(), bytes());
+    assert_eq!(free(), before);
+    assert!(bytes() == memory);
+    drop(view);
+    assert_eq!(free(), before + BIG as u64 / BLOCK_SIZE);
+}
+
 #[test]
 fn who_takes_the_branch_over_finds_the_room() {
     let Party { region, session, branch } = party();

@@ -60,6 +60,8 @@ pub(crate) struct Writer {
     /// The record and the end of its log when all had been given back that ever could be of what
     /// came before.
     collected: Option<(u64, u64)>,
+    /// The epoch up to which readers were waited for in vain the last time.
+    hindered: Option<u64>,
     /// How long the log may get before it is tried again to begin it anew.
     renewed_to: u64,
     merged: Merged,

@@ -129,14 +129,19 @@ impl Open {
         freed
     }
 
-    /// The same, unless nothing came since that was done: it takes time, and keeps others from
-    /// writing meanwhile.
+    /// The same, unless nothing came since that was done, or who it waited for in vain still reads:
+    /// it takes time, and keeps others from writing meanwhile.
     fn collect_new(&self) -> Result<()> {
         let mut writer = self.lock_writer()?;
         let state = self.write_state();
         let end = (state.id, state.cursor.position);
         drop(state);
         if writer.collected == Some(end) && writer.spare.is_empty() {
+            return Ok(());
+        }
+        if let Some(stamp) = writer.hindered
+            && self.session.openers.is_pinned(stamp)?
+        {
             return Ok(());
         }
         self.collect_for(&mut writer).map(drop)
@@ -151,7 +156,8 @@ impl Open {
         let stamp = records.epoch()?;
         records.bump_epoch()?;
         let mapped = self.mapped()?;
-        if !self.wait_for_readers(stamp)? {
+        writer.hindered = (!self.wait_for_readers(stamp)?).then_some(stamp);
+        if writer.hindered.is_some() {
             return Ok(0);
         }
         // What is in use yet becomes free without any entry.
