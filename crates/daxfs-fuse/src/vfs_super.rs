@@ -171,7 +171,9 @@ impl Mounted {
         let trees = self.trees.read().expect("no panic holds it");
         let mut tags =
             (0..CONTROL).map(|_| self.next_tag.fetch_add(1, Ordering::Relaxed) % CONTROL);
-        tags.find(|tag| !used.contains(tag) && !trees.contains_key(tag)).expect("few are in use")
+        // A root of tag 0 has the number of the mount's: that is for the first tree alone.
+        tags.find(|tag| *tag > 0 && !used.contains(tag) && !trees.contains_key(tag))
+            .expect("few are in use")
     }
 
     /// Shows a tree no longer: what the kernel asks about it is stale.
@@ -523,6 +525,9 @@ mod tests {
         assert_eq!(after.tag, first.tag + 1);
         mounted.drop_tree(&after);
         mounted.let_go(mounted.node(known), 1);
+        // Nor the first tree's, whose root has the number of the mount's.
+        mounted.mount_tree(&after);
+        mounted.drop_tree(&mounted.tree(ROOT).expect("shown"));
         mounted.next_tag.store(CONTROL, Ordering::Relaxed);
         assert_eq!(show().tag, first.tag);
     }
