@@ -265,9 +265,11 @@ impl Mounted {
             _ => return Err(Errno::EINVAL),
         };
         let branch = self.writer(parent)?;
-        self.removing(&branch, new_parent, new_name, || {
-            branch.rename(parent.ino, bytes, new_parent.ino, new_bytes, how)
-        })?;
+        let rename = || branch.rename(parent.ino, bytes, new_parent.ino, new_bytes, how);
+        match how {
+            Rename::Exchange => rename().map_err(errno)?,
+            _ => self.removing(&branch, new_parent, new_name, rename)?,
+        }
         if parent != new_parent {
             // What moved has another parent now; both have, when they changed places.
             let view = branch.view().map_err(errno)?;

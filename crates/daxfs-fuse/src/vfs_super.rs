@@ -387,7 +387,7 @@ mod tests {
     use daxfs_core::progress::Progress;
     use daxfs_core::region::{Access, Region, Source};
     use daxfs_core::write::NewInode;
-    use fuser::WriteFlags;
+    use fuser::{RenameFlags, WriteFlags};
 
     use super::*;
 
@@ -463,6 +463,18 @@ mod tests {
         mounted.refuse_pages(node, Errno::ENOSPC);
         mounted.remove(ROOT, OsStr::new("file"), false).expect("removed");
         assert_eq!(mounted.lost_pages(), None);
+    }
+
+    #[test]
+    fn what_was_exchanged_and_forgotten_is_lost_all_the_same() {
+        let (_folder, mounted) = mounted();
+        let [_, node] = ["one", "two"].map(|name| make(&mounted, name, mode::REGULAR));
+        mounted.refuse_pages(node, Errno::ENOSPC);
+        let exchange = RenameFlags::from_bits_retain(libc::RENAME_EXCHANGE);
+        let names = ["one", "two"].map(|name| (ROOT, OsStr::new(name)));
+        mounted.move_name(names[0], names[1], exchange).expect("exchanged");
+        mounted.let_go(node, 1);
+        assert_eq!(mounted.lost_pages(), Some(Errno::ENOSPC));
     }
 
     #[test]
