@@ -258,7 +258,8 @@ impl Mounted {
     /// The kernel forgets so many times that it was told of a node. It may have been told of it
     /// once more meanwhile.
     pub(crate) fn let_go(&self, node: Node, times: u64) {
-        match self.told().entry(node) {
+        let mut told = self.told();
+        match told.entry(node) {
             Entry::Occupied(mut told) if *told.get() > times => {
                 *told.get_mut() -= times;
                 return;
@@ -266,7 +267,9 @@ impl Mounted {
             Entry::Occupied(told) => drop(told.remove()),
             Entry::Vacant(_) => {}
         }
+        // Before it is told of the file anew, which could be opened then and lose its name.
         let kept = self.nameless().remove(&node);
+        drop(told);
         // What has names may be asked for again, also from another directory by `..`.
         if !self.immutable && (kept.is_some() || !self.has_name(node)) {
             self.forget_gone(node);
@@ -475,6 +478,26 @@ mod tests {
         mounted.move_name(names[0], names[1], exchange).expect("exchanged");
         mounted.let_go(node, 1);
         assert_eq!(mounted.lost_pages(), Some(Errno::ENOSPC));
+    }
+
+    #[test]
+    fn what_is_found_again_while_it_is_forgotten_is_kept() {
+        let (_folder, mounted) = mounted();
+        let branch = mounted.writer(ROOT).expect("ours");
+        let node = make(&mounted, "file", mode::REGULAR);
+        for round in 0..20_000 {
+            let start = Barrier::new(2);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    start.wait();
+                    mounted.let_go(node, 1);
+                });
+                start.wait();
+                mounted.tell(mounted.number(node));
+                mounted.nameless().insert(node, branch.keep(node.ino));
+            });
+            assert!(mounted.nameless().remove(&node).is_some(), "round {round}");
+        }
     }
 
     #[test]
