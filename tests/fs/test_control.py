@@ -355,6 +355,26 @@ def test_what_others_remove_is_stale_where_it_is_open(mounts: Mounts, scratch: P
     assert fails_with(errno.ENOENT, lambda: (reader / "file").stat())
 
 
+def test_a_directory_that_others_moved_is_listed_where_it_is_open(
+    mounts: Mounts, scratch: Path
+) -> None:
+    (scratch / "small").mkdir()
+    image = mounts.build(scratch / "small", "4M")
+    writer, reader = mounts.mount(image, "rw"), mounts.mount(image, "ro")
+    (writer / "old/dir").mkdir(parents=True)
+    (writer / "old/dir/file").touch()
+    inside = os.open(reader / "old/dir", os.O_RDONLY)
+    (writer / "old/dir").rename(writer / "dir")
+    (writer / "old").rmdir()
+    # Until main's log is begun anew, and after it.
+    for _ in range(2):
+        assert os.listdir(inside) == ["file"]
+        for _ in range(12):
+            (writer / "passing").write_bytes(bytes(1 << 20))
+            (writer / "passing").unlink()
+    os.close(inside)
+
+
 def test_what_others_removed_before_is_not_written(mounts: Mounts, image: Path) -> None:
     point = mounts.mount(image, "branch=work,parent=main")
     control.abort(point)

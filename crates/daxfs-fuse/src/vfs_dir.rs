@@ -6,13 +6,14 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use daxfs_core::base::Inode;
 use daxfs_core::view::{Entry, View};
-use fuser::{Errno, FileHandle, FileType, ReplyDirectory, ReplyDirectoryPlus};
+use fuser::{Errno, FileAttr, FileHandle, FileType, ReplyDirectory, ReplyDirectoryPlus};
 
 use crate::tree::{CONTROL, Node, Tree, Version};
-use crate::vfs_inode::file_type;
+use crate::vfs_inode::{NOTHING, file_type};
 use crate::vfs_super::{Answer, GENERATION, Mounted, errno};
 
 /// A directory that is open.
@@ -204,7 +205,11 @@ impl Mounted {
                     // It has ended since the list was made.
                     Err(_) => return Ok(false),
                 },
-                (None, _) => self.attributes(node)?,
+                // Of these two the kernel takes the number alone, and where the directory lay may be gone.
+                (None, _) => {
+                    let (ino, kind) = (self.number(node), FileType::Directory);
+                    (FileAttr { ino, kind, ..NOTHING }, Duration::ZERO)
+                }
             };
             let full = reply.add(attr.ino, next, name, &ttl, &attr, GENERATION);
             if !full && entry.is_some() {
