@@ -13,12 +13,13 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 import daxfs
 from daxfs import control
+from daxfs.cli import _branch_files
 from daxfs.cli._branch_list import of_image, of_mount
 from support.small import VECTORS, Run
 
@@ -372,6 +373,32 @@ def test_what_was_made_of_main_stays_where_main_does(on: Branches) -> None:
     on("create", "c")
     assert "main cannot be aborted" in on("delete", "-r", "main", "c", status=1)
     assert [branch["name"] for branch in on.json("list")] == ["main", "a", "b"]
+
+
+@pytest.mark.parametrize("name", ["file", "folder"])
+def test_put_follows_nothing_that_takes_the_place_of_what_it_copies(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    source, others = tmp_path / "source", tmp_path / "others"
+    for folder in (source, others):
+        (folder / "folder").mkdir(parents=True)
+        (folder / "folder/inside").write_text(folder.name)
+        (folder / "file").write_text(folder.name)
+    (source / "a first").touch()
+    open_new = _branch_files._open_new
+
+    def swap(branch: daxfs.Branch, path: str, mode: int) -> IO[bytes]:
+        if path.endswith("a first"):
+            (source / name).rename(tmp_path / "away")
+            (source / name).symlink_to(others / name)
+        return open_new(branch, path, mode)
+
+    monkeypatch.setattr(_branch_files, "_open_new", swap)
+    with daxfs.open(path, writable=True) as image, image.branch("b", keep=True) as branch:
+        with pytest.raises(OSError, match="was replaced"):
+            _branch_files._copy(branch, str(source), "copy", recursive=True, linked=None)
+        assert not branch.exists("copy/file") or branch.read_text("copy/file") == "source"
+        assert not branch.exists("copy/folder/inside")
 
 
 @pytest.mark.parametrize("words", ["put /dev/null {}", "rm a {}", "mkdir -p {}", "mv a {}"])

@@ -106,9 +106,13 @@ def _copy(
         if stat.S_ISDIR(info.st_mode):
             _make_directory(branch, target, mode)
             directories.append((source, target, info))
-            for name in sorted(os.listdir(source), reverse=True):
-                below = os.path.join(source, name)
-                pending.append((below, f"{target.rstrip('/')}/{name}", os.lstat(below)))
+            directory = _open_examined(source, info)
+            try:
+                for name in sorted(os.listdir(directory), reverse=True):
+                    below = os.path.join(source, name), f"{target.rstrip('/')}/{name}"
+                    pending.append((*below, os.lstat(name, dir_fd=directory)))
+            finally:
+                os.close(directory)
             continue
         if linked is not None and info.st_nlink > 1:
             first = linked.setdefault((info.st_dev, info.st_ino), target)
@@ -121,7 +125,7 @@ def _copy(
             if archive:
                 _keep(branch, source, target, info)
         else:
-            _copy_contents(branch, source, target, mode & 0o777)
+            _copy_contents(branch, source, source, target, mode & 0o777)
     if archive:
         for source, target, info in reversed(directories):
             _keep(branch, source, target, info)
@@ -143,14 +147,28 @@ def _open_new(branch: Branch, path: str, mode: int) -> IO[bytes]:
     return branch.open(path, "wb")
 
 
+def _open_examined(path: str, info: os.stat_result) -> int:
+    """Open a file or directory, unless somebody has put something else in its place meanwhile."""
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if os.path.samestat(os.fstat(opened), info):
+        return opened
+    os.close(opened)
+    raise OSError(errno.EBUSY, "was replaced while it was copied", path)
+
+
 def _copy_contents(
-    branch: Branch, source: str, target: str, mode: int, sparse: bool = False
+    branch: Branch,
+    source: str,
+    opened: str | int,
+    target: str,
+    mode: int,
+    sparse: bool = False,
 ) -> None:
     from ..errors import DaxfsError
 
     with (
         naming(target),
-        open(source, "rb", buffering=0) as file,
+        open(opened, "rb", buffering=0) as file,
         _open_new(branch, target, mode) as copy,
     ):
         try:
@@ -169,7 +187,7 @@ def _copy_contents(
 def _copy_file(branch: Branch, source: str, target: str, info: os.stat_result, mode: int) -> None:
     if stat.S_ISREG(info.st_mode):
         sparse = info.st_blocks * 512 < info.st_size
-        _copy_contents(branch, source, target, mode, sparse=sparse)
+        _copy_contents(branch, source, _open_examined(source, info), target, mode, sparse=sparse)
         return
     _make_room(branch, target)
     if stat.S_ISLNK(info.st_mode):
