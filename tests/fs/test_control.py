@@ -125,6 +125,8 @@ def store_until_killed(path: Path) -> int:
     child = os.fork()
     if child == 0:
         faulthandler.disable()
+        # It would be the one that listens, and not go on once the pipe is full.
+        os.close(begun)
         with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
             for at in itertools.cycle(range(0, len(mapped), mmap.PAGESIZE)):
                 mapped[at] ^= 1
