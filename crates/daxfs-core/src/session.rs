@@ -197,7 +197,8 @@ impl Session {
         let by_id = known.get(&id).and_then(Weak::upgrade);
         let main = known.get(&MAIN_KEY).and_then(Weak::upgrade);
         drop(known);
-        by_id.or_else(|| main.filter(|main| main.id() == id))
+        // What was committed under this id, and is main by now, has ended as a branch.
+        main.filter(|main| main.id() == id).or(by_id)
     }
 
     /// Makes an open branch known, unless another thread was quicker; then its is returned.
