@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Protects what the handles and threads of one party do with the same branches.
+//! Protects what the handles and threads of one party do with the same branches at the same time:
+//! a thread stops before any of its accesses to shared memory, and others, and other parties, do as
+//! much as they like meanwhile.
 
 mod branching;
 
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
 use branching::ops::{self, Kind, Op};
 use branching::script::path;
-use daxfs_core::error::Error;
-use daxfs_core::region::Access;
+use daxfs_core::branch::handle::Branch;
+use daxfs_core::error::{Error, Result};
+use daxfs_core::region::{Access, Region};
 
 #[test]
 fn a_branch_that_was_committed_is_not_taken_for_main() {
@@ -29,4 +38,124 @@ fn a_branch_that_was_committed_is_not_taken_for_main() {
         Err(Error::ReadOnly { .. })
     ));
     drop((child, old));
+}
+
+thread_local! {
+    /// Accesses of this thread until it stops, and what the others do then.
+    static STOP: Cell<Option<u64>> = const { Cell::new(None) };
+    static OTHERS: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+}
+
+fn step() {
+    match STOP.get() {
+        Some(0) => {
+            STOP.set(None);
+            let others = OTHERS.take().expect("there is something to do");
+            others();
+        }
+        left => STOP.set(left.map(|left| left - 1)),
+    }
+}
+
+/// Does `work`, and `others` before its access of this number; says whether it had so many.
+fn interrupted(number: u64, work: impl FnOnce(), others: impl FnOnce() + 'static) -> bool {
+    OTHERS.set(Some(Box::new(others)));
+    STOP.set(Some(number));
+    work();
+    let stopped = STOP.take().is_none();
+    OTHERS.take();
+    stopped
+}
+
+/// Starts a thread, and waits for its end unless that waits for who waits here.
+fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    let (done, end) = channel();
+    let thread = thread::spawn(move || {
+        let result = work();
+        let _ = done.send(());
+        result
+    });
+    let _ = end.recv_timeout(Duration::from_millis(20));
+    thread
+}
+
+fn read(branch: &Branch, name: &str) -> Result<Vec<u8>> {
+    let view = branch.view()?;
+    let inode = view.lookup(&view.inode(1)?, name.as_bytes())?.expect("it exists");
+    let mut bytes = vec![0; inode.size as usize];
+    view.read(&inode, 0, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn fill(branch: &Branch, byte: u8, len: usize) -> Result<()> {
+    ops::apply(branch, &Op::Write(path("f"), 0, vec![byte; len]))
+}
+
+/// Another party commits and takes the blocks of those that lost, while one thread writes to such a
+/// one, and another finds out that it has ended.
+fn lose_while(work: fn(&Branch)) {
+    const LEN: usize = 40_000;
+    let (image, _) = branching::image(320 << 10);
+    for number in 0.. {
+        let region = Arc::new(Region::interleaved(&image, step).expect("memory"));
+        let [here, there] = [(); 2].map(|()| branching::session(&region).expect("it opens"));
+        let lost = here.create("lost", "main").expect("a branch");
+        ops::apply(&lost, &Op::Make(path("f"), Kind::File)).expect("made");
+        fill(&lost, 1, 10_000).expect("written");
+        let winner = there.create("winner", "main").expect("a branch");
+        ops::apply(&winner, &Op::Make(path("f"), Kind::File)).expect("made");
+        let (writer, reader, memory) = (lost.clone(), lost, Arc::clone(&region));
+        let stopped = interrupted(
+            number,
+            move || work(&writer),
+            move || {
+                if winner.commit().is_err() {
+                    return;
+                }
+                beside(move || reader.view().map(drop));
+                for _ in 0..2 {
+                    there.maintain().expect("maintained");
+                }
+                // It takes the first slot that is free.
+                let third = branching::session(&memory).expect("it opens");
+                let next = third.create("next", "main").expect("a branch");
+                fill(&next, 2, LEN).expect("written");
+            },
+        );
+        if !stopped {
+            return;
+        }
+        branching::expect_clean(&region);
+        let session = branching::session(&region).expect("it opens");
+        // Who was not lost yet may have been first.
+        let Ok(next) = session.open_branch("next", Access::Read) else { continue };
+        let whole = read(&next, "f").expect("readable") == vec![2; LEN];
+        assert!(whole, "stopped at {number}");
+    }
+}
+
+#[test]
+fn a_write_to_what_was_lost_harms_nobody() {
+    lose_while(|branch| {
+        let _ = ops::apply(branch, &Op::Write(path("f"), 4096, vec![3; 8000]));
+    });
+    lose_while(|branch| {
+        let _ = ops::apply(branch, &Op::Write(path("f"), 0, vec![3; 8000]));
+    });
+}
+
+#[test]
+fn zeroes_in_what_was_lost_harm_nobody() {
+    lose_while(|branch| {
+        let view = branch.view().and_then(|view| view.lookup(&view.inode(1)?, b"f"));
+        if let Ok(Some(file)) = view {
+            let _ = branch.zero_range(file.ino, 0, 5000, false);
+        }
+    });
+}
+
+#[test]
+fn who_commits_or_aborts_what_was_lost_harms_nobody() {
+    lose_while(|branch| drop(branch.commit()));
+    lose_while(|branch| drop(branch.abort()));
 }

@@ -164,7 +164,7 @@ pub(crate) struct State {
     /// The epoch at which all this was found.
     epoch: u64,
     /// Who writes keeps a pin; who only reads has one with each view.
-    pin: Option<Arc<Pin>>,
+    pub(crate) pin: Option<Arc<Pin>>,
     ended: Option<&'static str>,
 }
 
@@ -218,6 +218,25 @@ impl Open {
 
     pub(crate) fn write_state(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, for who is about to store to the branch: another thread may have found out that it
+    /// has ended, and let go of it. It cannot, as long as this is held.
+    pub(crate) fn held_state(&self) -> Result<RwLockWriteGuard<'_, State>> {
+        let state = self.write_state();
+        if self.is_held() { Ok(state) } else { Err(self.lost(&state)) }
+    }
+
+    /// The record, and a pin for who stores to its blocks: should another thread let go of it, nobody
+    /// gets them meanwhile.
+    pub(crate) fn held_record(&self) -> Result<(u64, Arc<Pin>)> {
+        let state = self.read_state();
+        let pin = state.pin.clone().ok_or_else(|| self.lost(&state))?;
+        Ok((state.id, pin))
+    }
+
+    fn lost(&self, state: &State) -> Error {
+        self.stale(state.ended.unwrap_or(LOST))
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -394,6 +413,10 @@ impl Open {
             return Err(error);
         }
         let mut state = self.write_state();
+        if state.ended.is_some() {
+            session.let_go(slot)?;
+            return Err(self.lost(&state));
+        }
         if !self.is_held() {
             writer.forget();
             self.replay(&mut state)?;
@@ -411,7 +434,7 @@ impl Open {
         self.expect_unmapped()?;
         self.ensure_held(&mut writer, Intent::Finish)?;
         self.flush(&mut writer)?;
-        let mut state = self.write_state();
+        let mut state = self.held_state()?;
         let records = &self.session.records;
         // CommitSwap
         records.persist(state.slot)?;
@@ -433,7 +456,7 @@ impl Open {
         let mut writer = self.lock_writer()?;
         self.ensure_held(&mut writer, Intent::Finish)?;
         writer.forget();
-        let mut state = self.write_state();
+        let mut state = self.held_state()?;
         self.session.retire(state.slot)?;
         self.end(&mut state, ABORTED)
     }

@@ -15,7 +15,7 @@ mod room;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard, RwLockWriteGuard};
 
 pub use attributes::{SetAttr, XattrMode};
 pub use mapping::Mapping;
@@ -25,13 +25,14 @@ pub use reuse::Kept;
 
 use crate::alloc::Spare;
 use crate::base::Inode;
-use crate::branch::handle::{Branch, Open};
+use crate::branch::handle::{Branch, Open, State};
 use crate::branch::hold::Intent;
 use crate::clock;
 use crate::delta::Change;
 use crate::error::{Error, Result};
 use crate::format::BLOCK_SIZE;
 use crate::log::Appender;
+use crate::opener::Pin;
 use crate::view::View;
 use room::{Merged, Purpose};
 
@@ -87,6 +88,7 @@ struct Operation<'a> {
     writer: MutexGuard<'a, Writer>,
     /// The record's.
     id: u64,
+    _pin: Arc<Pin>,
     time: i64,
 }
 
@@ -96,7 +98,8 @@ impl Branch {
         let mut writer = self.open.lock_writer()?;
         self.open.renew_if_long(&mut writer);
         self.open.ensure_held(&mut writer, Intent::Write)?;
-        Ok(Operation { open: &self.open, writer, id: self.id(), time: clock::now() })
+        let (id, _pin) = self.open.held_record()?;
+        Ok(Operation { open: &self.open, writer, id, _pin, time: clock::now() })
     }
 }
 
@@ -151,7 +154,7 @@ impl Open {
             // none.
             self.session.heap.expect_free(keep)?;
         }
-        let mut state = self.write_state();
+        let mut state = self.held_state()?;
         let (slot, from) = (state.slot, state.cursor);
         let Writer { spare, buffer, segments, .. } = writer;
         let record = (slot, state.id);
@@ -183,8 +186,7 @@ impl Open {
             // AppendPublish, AppendAcknowledge
             records.publish(slot, end.position)?;
         } else if end.position.saturating_sub(records.size(slot)?) > DEFERRED_MAX {
-            drop(state);
-            self.publish_deferred(slot, end.position)?;
+            self.publish_deferred(state)?;
         }
         Ok(())
     }
@@ -213,12 +215,11 @@ impl Open {
                 done => done?,
             }
         }
-        let state = self.write_state();
-        let (slot, position) = (state.slot, state.cursor.position);
-        drop(state);
+        let state = self.held_state()?;
         if self.session.defers() {
-            return self.publish_deferred(slot, position);
+            return self.publish_deferred(state);
         }
+        drop(state);
         self.session.region.fence();
         Ok(())
     }
@@ -230,7 +231,11 @@ impl Open {
         self.write_state().index.touch(self.session.image.base(), ino, time)
     }
 
-    fn publish_deferred(&self, slot: u64, position: u64) -> Result<()> {
+    /// Waits for the disk, and keeps nobody else waiting meanwhile: with the pin, the slot stays its
+    /// own.
+    fn publish_deferred(&self, state: RwLockWriteGuard<'_, State>) -> Result<()> {
+        let (slot, position, _pin) = (state.slot, state.cursor.position, state.pin.clone());
+        drop(state);
         let session = &self.session;
         session.persist_deferred()?;
         // The counter of inode numbers lies there.

@@ -165,7 +165,7 @@ impl Open {
         let Writer { orphans, spare, segments, collected, .. } = writer;
         // CollectFree: what nobody published goes as well.
         *spare = Default::default();
-        let mut state = self.write_state();
+        let mut state = self.held_state()?;
         let kept = self.lock_kept();
         orphans.retain(|ino| kept.contains_key(ino));
         state.index.bury(self.session.image.base(), |ino| orphans.contains(&ino));
