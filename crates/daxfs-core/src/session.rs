@@ -66,6 +66,9 @@ pub struct Session {
     pub(crate) opener: Arc<Opener>,
     // By the id of the record; main, whose record changes, under 0.
     open: Mutex<HashMap<u64, Weak<Open>>>,
+    /// Taken by the thread that has records in the name of this session for a moment, to end the holds
+    /// of others.
+    pub(crate) breaking: Mutex<()>,
     trees: Mutex<HashMap<u64, (Cursor, Index)>>,
     /// Where the last free slot of the branch table was found.
     pub(crate) slot_hint: AtomicU64,
@@ -112,6 +115,7 @@ impl Session {
             image,
             region,
             open: Mutex::default(),
+            breaking: Mutex::default(),
             trees: Mutex::default(),
             slot_hint: AtomicU64::new(0),
             rounds: AtomicU64::new(0),

@@ -16,6 +16,7 @@ use branching::script::path;
 use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::{Error, Result};
 use daxfs_core::region::{Access, Region};
+use daxfs_core::session::Session;
 
 #[test]
 fn a_branch_that_was_committed_is_not_taken_for_main() {
@@ -158,4 +159,37 @@ fn zeroes_in_what_was_lost_harm_nobody() {
 fn who_commits_or_aborts_what_was_lost_harms_nobody() {
     lose_while(|branch| drop(branch.commit()));
     lose_while(|branch| drop(branch.abort()));
+}
+
+#[test]
+fn who_takes_a_branch_keeps_it_while_the_hold_of_the_dead_is_broken() {
+    const DEAD: u64 = 256;
+    let (image, _) = branching::image(320 << 10);
+    for number in 0.. {
+        let region = Arc::new(Region::interleaved(&image, step).expect("memory"));
+        let session: Arc<Session> = branching::session(&region).expect("it opens");
+        let branch = session.create("b", "main").expect("a branch");
+        let owner = 4096 + (branch.id() - 1) % 256 * 128 + 88;
+        drop(branch);
+        assert!(region.compare_exchange(owner, 0, DEAD).expect("a word"));
+        let (taken, got) = channel();
+        let (keeper, writer) = (Arc::clone(&session), Arc::clone(&session));
+        let stopped = interrupted(
+            number,
+            move || {
+                keeper.maintain().expect("maintained");
+            },
+            move || {
+                let take = move || writer.open_branch("b", Access::Write).expect("of the dead");
+                taken.send(beside(take)).expect("it is waited for");
+            },
+        );
+        if !stopped {
+            return;
+        }
+        let branch = got.recv().expect("begun").join().expect("taken");
+        let word = region.load(owner).expect("a word");
+        assert_eq!(word, session.id(), "stopped at {number}");
+        drop(branch);
+    }
 }

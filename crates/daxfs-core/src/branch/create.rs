@@ -138,7 +138,7 @@ impl Session {
         let (records, me) = (&self.records, self.opener.id);
         let head = records.head()?;
         let (slot, id) = self.find(name, head)?;
-        let seen = records.owner(slot)?;
+        let seen = self.settled_owner(slot)?;
         if holder(seen) == me && seen & OWNER_FROZEN == 0 {
             if let Some(open) = self.opened(id) {
                 // Nobody writes meanwhile, and what was written is published.

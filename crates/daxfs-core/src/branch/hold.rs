@@ -3,6 +3,7 @@
 //!
 //! Step names in comments are those of `docs/branches.md` and the model.
 
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::record::{MAINT, holder};
@@ -105,12 +106,11 @@ impl Session {
     /// WriteOpenTake, unless another living party is in the owner word; returns what was there.
     fn take_owner(&self, name: &str, slot: u64) -> Result<u64> {
         let (records, me) = (&self.records, self.opener.id);
-        let mut seen = records.owner(slot)?;
-        let other = holder(seen);
+        let other = holder(records.owner(slot)?);
         if other != 0 && other != me && self.openers.examine(other)?.life == Life::Dead {
             self.break_opener(other)?;
-            seen = records.owner(slot)?;
         }
+        let seen = self.settled_owner(slot)?;
         if seen == me || [0, me].contains(&holder(seen)) && records.take(slot, seen, me)? {
             return Ok(seen);
         }
@@ -136,6 +136,17 @@ impl Session {
         Ok(Error::Busy { name: name.into(), why })
     }
 
+    /// The owner word of a record, where it does not merely say that another thread of this session
+    /// breaks a hold.
+    pub(super) fn settled_owner(&self, slot: u64) -> Result<u64> {
+        let _settled = self.lock_breaking();
+        self.records.owner(slot)
+    }
+
+    fn lock_breaking(&self) -> MutexGuard<'_, ()> {
+        self.breaking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Leaves the owner word of a record.
     pub(crate) fn let_go(&self, slot: u64) -> Result<()> {
         let (records, me) = (&self.records, self.opener.id);
@@ -148,6 +159,7 @@ impl Session {
     /// Ends everything that a dead opener holds; returns how many records that were.
     pub(crate) fn break_opener(&self, dead: u64) -> Result<u64> {
         let (records, me) = (&self.records, self.opener.id);
+        let _breaking = self.lock_breaking();
         let mut broken = 0;
         for slot in records.slots() {
             let seen = records.owner(slot)?;
@@ -206,6 +218,7 @@ impl Session {
     /// Unowns a record whose owner may be alive; what it holds beside that stays.
     fn force(&self, slot: u64, seen: u64) -> Result<bool> {
         let (records, me) = (&self.records, self.opener.id);
+        let _breaking = self.lock_breaking();
         let frozen = seen & OWNER_FROZEN;
         if records.state(slot)? != state::ACTIVE || !records.take(slot, seen, me | frozen)? {
             return Ok(false);
