@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::base::{Base, Inode};
-use crate::delta::{Change, encode};
+use crate::delta::{Change, Entry, encode};
 use crate::error::{Error, Result};
 use crate::extents::{Extent, Extents};
 use crate::format::ROOT_INO;
@@ -53,6 +53,16 @@ pub fn bytes_of(entries: &[Merged]) -> u64 {
         buffer.len() as u64 + data.next_multiple_of(8)
     });
     each.sum()
+}
+
+/// Whether entries of a merge can be replayed. A directory can be moved to a limited depth only, and
+/// may lie deeper since others above it were moved.
+pub fn is_followed(base: &Base, entries: &[Merged]) -> bool {
+    let mut index = Index::default();
+    entries.iter().all(|(ino, time, change)| {
+        let entry = Entry { at: 0, ino: *ino, time: *time, change: change.clone() };
+        index.apply(base, entry).is_ok()
+    })
 }
 
 /// A name in a directory, and its inode.

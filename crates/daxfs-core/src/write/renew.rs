@@ -59,7 +59,8 @@ impl Open {
         if in_use || !pays {
             return Ok(false);
         }
-        let needed = self.measure(writer)?;
+        // What is not folded would stay below for good.
+        let Some(needed) = self.measure(writer)? else { return Ok(false) };
         if session.heap.unowned()? < needed {
             self.collect_for(writer)?;
             if session.heap.unowned()? < needed {

@@ -10,7 +10,7 @@ use super::Writer;
 use crate::branch::handle::Open;
 use crate::error::{Error, Result};
 use crate::format::BLOCK_SIZE;
-use crate::merge::{bytes_of, merge};
+use crate::merge::{bytes_of, is_followed, merge};
 
 /// What blocks are wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,11 +70,12 @@ impl Open {
         })
     }
 
-    /// Finds out what the tree would take in a log of its own, in blocks.
-    pub(super) fn measure(&self, writer: &mut Writer) -> Result<u64> {
-        let state = self.read_state();
-        let bytes = bytes_of(&merge(self.session.image.base(), &state.index)?);
+    /// Finds out what the tree would take in a log of its own, in blocks; none if it cannot be in one.
+    pub(super) fn measure(&self, writer: &mut Writer) -> Result<Option<u64>> {
+        let (state, base) = (self.read_state(), self.session.image.base());
+        let entries = merge(base, &state.index)?;
+        let bytes = bytes_of(&entries);
         writer.merged = Merged { below: None, found: Some((bytes, state.cursor.position)) };
-        Ok(blocks(bytes))
+        Ok(is_followed(base, &entries).then(|| blocks(bytes)))
     }
 }
