@@ -12,7 +12,7 @@ use std::time::Duration;
 use branching::ops::{self, Kind, Op, Path};
 use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::{Error, Result};
-use daxfs_core::format::{BLOCK_SIZE, ROOT_INO, Superblock};
+use daxfs_core::format::{BLOCK_SIZE, BranchRecord, ROOT_INO, Superblock};
 use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
 
@@ -46,6 +46,17 @@ fn is_empty_again(region: &Arc<Region>, session: &Arc<Session>) {
     put(&branch, "last", HEAP as usize / 2).expect("room again");
     drop(branch);
     branching::expect_clean(region);
+}
+
+#[test]
+fn a_size_that_somebody_made_up_takes_no_room() {
+    let (region, session) = branching::fresh(HEAP);
+    let branch = session.create("b", "main").expect("a branch");
+    put(&branch, "f", 1).expect("room");
+    branch.release().expect("let go");
+    let size = BLOCK_SIZE + std::mem::offset_of!(BranchRecord, delta_log_size) as u64;
+    region.store(size, u64::MAX).expect("main's record");
+    put(&branch, "f", 1).expect("as much as its tree leaves");
 }
 
 #[test]

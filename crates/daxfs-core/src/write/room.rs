@@ -33,7 +33,7 @@ pub(super) struct Merged {
 impl Merged {
     /// Bytes that suffice, with an own log of `position` bytes.
     fn most(&self, below: u64, position: u64) -> u64 {
-        let logs = below + position;
+        let logs = below.saturating_add(position);
         self.found.map_or(logs, |(bytes, at)| logs.min(bytes + position.saturating_sub(at)))
     }
 }
