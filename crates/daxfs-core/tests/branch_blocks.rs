@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
 
 use daxfs_core::branch::Table;
@@ -237,12 +238,17 @@ fn blocks_of_files_are_the_records_and_one_files() {
 /// Main's tip over a fold over nothing, and the layer that the fold replaced; data and log of the
 /// layer are still the layer's.
 fn folding() -> (Ours, u64) {
-    let mut image = EMPTY.clone();
-    let data = image.allocate(MAIN_ID, 1).start;
-    with_extents(&mut image, &[(0, 0, data, 4096)]);
+    folding_repeated(EMPTY.clone(), 1, 1)
+}
+
+/// The same with `blocks` blocks of data, which the fold names so many times.
+fn folding_repeated(mut image: Ours, blocks: u64, times: usize) -> (Ours, u64) {
+    let (data, len) = (image.allocate(MAIN_ID, blocks).start, blocks * BLOCK_SIZE);
+    with_extents(&mut image, &[(0, 0, data, len)]);
     let first = first_ino(&image) - 1;
-    let change = Change::Extent { offset: 0, len: 4096, image_offset: data, keep_size: false };
-    let steps = [make(1, first, mode::REGULAR | 0o644, "f0"), (first, 9, change, Vec::new())];
+    let change = Change::Extent { offset: 0, len, image_offset: data, keep_size: false };
+    let mut steps = vec![make(1, first, mode::REGULAR | 0o644, "f0")];
+    steps.extend(std::iter::repeat_n((first, 9, change, Vec::new()), times));
     image.branch(1, "fold", 0, &steps);
     image.branch(2, "tip", 2, &[]);
     image.record(0, |record| record.flags.set(branch_flag::ABSORBED));
@@ -283,6 +289,26 @@ fn a_fold_names_blocks_of_what_it_replaces_until_it_is_done() {
     let mut both = image;
     both.record(2, |record| record.flags.set(branch_flag::FOLDED));
     wrong(&both, "one fold under way");
+}
+
+thread_local! {
+    static ACCESSES: Cell<u64> = const { Cell::new(0) };
+}
+
+#[test]
+fn a_fold_is_finished_in_bounded_time() {
+    const BLOCKS: u64 = 1000;
+    let (image, data) = folding_repeated(Ours::new(1200), BLOCKS, 5000);
+    clean(&image);
+    let count = || ACCESSES.set(ACCESSES.get() + 1);
+    let region = Arc::new(Region::interleaved(&image.bytes, count).unwrap());
+    let trusted = Arc::new(Unvalidated::open(Arc::clone(&region)).unwrap().trust());
+    let session = Session::open(trusted).unwrap();
+    session.maintain().unwrap();
+    for block in 0..BLOCKS {
+        assert_eq!(region.load(image.map_word(data + block * BLOCK_SIZE)).unwrap(), 2);
+    }
+    assert!(ACCESSES.get() < 500_000, "{} accesses", ACCESSES.get());
 }
 
 #[test]

@@ -89,14 +89,22 @@ impl Session {
         fold: u64,
         changes: impl Iterator<Item = &'a Change>,
     ) -> Result<()> {
-        for change in changes {
-            let Change::Extent { len, image_offset, .. } = change else { continue };
-            let first = image_offset - image_offset % BLOCK_SIZE;
-            for block in (first..image_offset + len).step_by(BLOCK_SIZE as usize) {
+        let runs = changes.filter_map(|change| match change {
+            Change::Extent { len, image_offset, .. } => Some(*image_offset..image_offset + len),
+            _ => None,
+        });
+        let mut runs: Vec<_> = runs.collect();
+        // However often a strange log names a block, it is looked at once.
+        runs.sort_unstable_by_key(|run| run.start);
+        let mut next = 0;
+        for run in runs {
+            let first = next.max(run.start - run.start % BLOCK_SIZE);
+            for block in (first..run.end).step_by(BLOCK_SIZE as usize) {
                 if let Some(owner) = self.heap.owner_at(block)?.filter(|owner| *owner != fold) {
                     self.heap.hand_over(block, owner, fold)?;
                 }
             }
+            next = next.max(run.end.next_multiple_of(BLOCK_SIZE));
         }
         self.heap.persist_map()?;
         self.records.add_flags(slot, branch_flag::FOLD_DONE)?;
