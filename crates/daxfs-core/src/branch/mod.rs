@@ -154,6 +154,7 @@ impl Table {
         // The state is stored last when a record is made, the size last when a log grows: each is
         // loaded before what it vouches for.
         let word = |field: usize| region.load(at + field as u64);
+        let first = word(std::mem::offset_of!(BranchRecord, branch_id))?;
         let state = word(std::mem::offset_of!(BranchRecord, state))? as u32;
         let log_size = word(std::mem::offset_of!(BranchRecord, delta_log_size))?;
         let raw: BranchRecord = region.read(at)?;
@@ -196,8 +197,9 @@ impl Table {
             state::ACTIVE => {
                 self.records.push(BranchInfo::decode(at, &raw, log_size, superblock)?);
             }
-            // Whatever it holds, nobody reads it, unless it is on main's chain.
-            state::RETIRED => {
+            // Whatever it holds, nobody reads it, unless it is on main's chain. Then it is not given
+            // back, and its slot has not got another meanwhile.
+            state::RETIRED if id == first => {
                 self.retired.extend(BranchInfo::decode(at, &raw, log_size, superblock));
             }
             _ => {}

@@ -220,6 +220,8 @@ impl Region {
     #[inline]
     pub fn read<T: FromBytes + IntoBytes>(&self, offset: u64) -> Result<T> {
         let source = self.at("structure", offset, size_of::<T>() as u64)?;
+        #[cfg(feature = "trace")]
+        self.trace_step();
         let mut value = T::new_zeroed();
         if self.read_early(offset, value.as_mut_bytes()) {
             return Ok(value);
