@@ -62,11 +62,10 @@ impl Names {
         let exchanged =
             |entry: &Entry| matches!(entry.change, Change::Rename { exchange: true, .. });
         let all = entries.iter().any(exchanged);
-        let mut names = Self::default();
+        let (mut names, tree) = (Self::default(), crate::names::Names::new(view));
         let mut pending = vec![view.inode(ROOT_INO)?];
         while let Some(directory) = pending.pop() {
-            for entry in view.entries(&directory) {
-                let entry = entry?;
+            for entry in tree.of(&directory)? {
                 let inode = view.inode(entry.ino)?;
                 let known = names.places.contains_key(&inode.ino);
                 if all || inode.is_dir() || concerned.contains(&inode.ino) {
