@@ -57,7 +57,7 @@ pub fn bytes_of(entries: &[Merged]) -> u64 {
 
 /// Whether entries of a merge can be replayed. A directory can be moved to a limited depth only, and
 /// may lie deeper since others above it were moved.
-pub fn is_followed(base: &Base, entries: &[Merged]) -> bool {
+pub fn is_replayable(base: &Base, entries: &[Merged]) -> bool {
     let mut index = Index::default();
     entries.iter().all(|(ino, time, change)| {
         let entry = Entry { at: 0, ino: *ino, time: *time, change: change.clone() };

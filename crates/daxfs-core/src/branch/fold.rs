@@ -9,7 +9,7 @@ use crate::delta::{Change, Cursor};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_SIZE, branch_flag, state};
 use crate::log::Appender;
-use crate::merge::{bytes_of, is_followed, merge};
+use crate::merge::{bytes_of, is_replayable, merge};
 use crate::session::{Session, encode_name};
 
 impl Session {
@@ -33,7 +33,7 @@ impl Session {
         let old = records.id(top)?;
         let (_, index) = self.replay_record(top, old)?;
         let entries = merge(self.image.base(), &index)?;
-        if !is_followed(self.image.base(), &entries) {
+        if !is_replayable(self.image.base(), &entries) {
             return Ok(0);
         }
         let Some(slot) = self.claim_slot(true)? else { return Ok(0) };

@@ -10,7 +10,7 @@ use super::Writer;
 use crate::branch::handle::Open;
 use crate::error::{Error, Result};
 use crate::format::BLOCK_SIZE;
-use crate::merge::{bytes_of, is_followed, merge};
+use crate::merge::{bytes_of, is_replayable, merge};
 
 /// What blocks are wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,6 @@ impl Open {
         let entries = merge(base, &state.index)?;
         let bytes = bytes_of(&entries);
         writer.merged = Merged { below: None, found: Some((bytes, state.cursor.position)) };
-        Ok(is_followed(base, &entries).then(|| blocks(bytes)))
+        Ok(is_replayable(base, &entries).then(|| blocks(bytes)))
     }
 }
