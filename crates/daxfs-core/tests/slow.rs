@@ -4,12 +4,11 @@
 
 mod branching;
 
-use std::cell::{Cell, RefCell};
 use std::mem::offset_of;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use branching::interrupt::{happen, interrupted, step, stop};
 use branching::ops::{self, Op};
 use branching::script::path;
 use daxfs_core::branch::handle::Branch;
@@ -21,31 +20,6 @@ use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
 use daxfs_core::validate::{Depth, validate};
 use daxfs_core::view::View;
-
-type Event = Box<dyn FnMut()>;
-
-thread_local! {
-    /// What happens, and how many accesses of this thread to shared memory before it does.
-    static NEXT: RefCell<Option<(u64, u64, Event)>> = const { RefCell::new(None) };
-}
-
-/// What happens does not happen within itself.
-fn step() {
-    let Some((left, every, mut event)) = NEXT.take() else { return };
-    let left = match left.checked_sub(1) {
-        Some(left) => left,
-        None => {
-            event();
-            every
-        }
-    };
-    NEXT.set(Some((left, every, event)));
-}
-
-/// Lets something happen time and again, `every` so many accesses of this thread.
-fn happen(every: u64, event: impl FnMut() + 'static) {
-    NEXT.set(Some((every, every, Box::new(event))));
-}
 
 fn image(delta: u64) -> Arc<Region> {
     Arc::new(Region::interleaved(&branching::image(delta).0, step).expect("memory"))
@@ -68,7 +42,7 @@ fn what_changes_all_the_time_is_not_wrong() {
     move_on(&session);
     happen(60, move || move_on(&session));
     let proof = validate(&region, Depth::Metadata);
-    NEXT.take();
+    stop();
     match proof {
         Err(Error::ImageBusy { .. }) => {}
         proof => assert_eq!(proof.expect("an image").findings.errors(), 0),
@@ -78,22 +52,13 @@ fn what_changes_all_the_time_is_not_wrong() {
 
 /// Lets somebody look at an image who is not registered, interrupted once, by others who move on:
 /// before the first of its accesses to the memory, then before the second, and so on.
-fn interrupted(look: impl Fn(&Arc<Image>)) {
+fn while_others_move_on(look: impl Fn(&Arc<Image>)) {
     for accesses in 0.. {
         let region = image(1 << 20);
         let others = branching::session(&region).expect("an image with branches");
         move_on(&others);
         let image = branching::open(&region).expect("an image");
-        let moved = Rc::new(Cell::new(false));
-        let seen = Rc::clone(&moved);
-        happen(accesses, move || {
-            if !moved.replace(true) {
-                move_on(&others);
-            }
-        });
-        look(&image);
-        NEXT.take();
-        if !seen.get() {
+        if !interrupted(accesses, || look(&image), move || move_on(&others)) {
             assert!(accesses > BRANCH_RECORDS.into(), "every record is looked at");
             return;
         }
@@ -102,14 +67,14 @@ fn interrupted(look: impl Fn(&Arc<Image>)) {
 
 #[test]
 fn what_others_change_meanwhile_is_looked_at_again() {
-    interrupted(|image| {
+    while_others_move_on(|image| {
         let live = image.branches().expect("the image is sound");
         assert!(live.iter().any(|branch| branch.name == "main"), "{live:?}");
     });
-    interrupted(|image| {
+    while_others_move_on(|image| {
         View::open(Arc::clone(image), "main").expect("the image is sound");
     });
-    interrupted(|image| {
+    while_others_move_on(|image| {
         let events = history::log(image, "main").expect("the image is sound");
         assert!(events.iter().all(|event| event.path.as_deref() == Some(b"/base")), "{events:?}");
         assert!(!events.is_empty());
@@ -131,7 +96,7 @@ fn main_is_opened_beside_commits() {
             }
         });
         let main = session.open_branch("main", Access::Write);
-        NEXT.take();
+        stop();
         main.expect("it is there, and nobody has it");
     }
 }
@@ -146,10 +111,10 @@ fn a_record_that_can_be_had_is_waited_for() {
     session.commit("b0").expect("it wins");
     let main = session.open_branch("main", Access::Write).expect("nobody has it");
     // Longer than anybody is waited for by the clock.
-    let mut stop = Some(Duration::from_secs(1));
-    happen(3000, move || stop.take().into_iter().for_each(std::thread::sleep));
+    let mut pause = Some(Duration::from_secs(1));
+    happen(3000, move || pause.take().into_iter().for_each(std::thread::sleep));
     let next = session.create("next", "main");
-    NEXT.take();
+    stop();
     next.expect("all others are dead");
     drop(main);
 }
@@ -167,7 +132,7 @@ fn a_branch_is_made_beside_commits() {
             rival.take().into_iter().for_each(|rival| rival.commit().expect("alone"))
         });
         let made = maker.create("made", "main");
-        NEXT.take();
+        stop();
         made.unwrap_or_else(|error| panic!("{moment}: {error}"));
     }
 }
@@ -188,7 +153,7 @@ fn a_hold_that_ends_is_outlasted() {
             let mut held = Some(other.open_branch("main", Access::Write).expect("nobody has it"));
             happen(moment, move || drop(held.take()));
             let taken = take(&taker);
-            NEXT.take();
+            stop();
             taken.unwrap_or_else(|error| panic!("{what}, {moment}: {error}"));
         }
     }

@@ -5,12 +5,12 @@
 
 mod branching;
 
-use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use branching::interrupt::{interrupted, step};
 use branching::ops::{self, Kind, Op};
 use branching::script::path;
 use daxfs_core::branch::handle::Branch;
@@ -39,33 +39,6 @@ fn a_branch_that_was_committed_is_not_taken_for_main() {
         Err(Error::ReadOnly { .. })
     ));
     drop((child, old));
-}
-
-thread_local! {
-    /// Accesses of this thread until it stops, and what the others do then.
-    static STOP: Cell<Option<u64>> = const { Cell::new(None) };
-    static OTHERS: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
-}
-
-fn step() {
-    match STOP.get() {
-        Some(0) => {
-            STOP.set(None);
-            let others = OTHERS.take().expect("there is something to do");
-            others();
-        }
-        left => STOP.set(left.map(|left| left - 1)),
-    }
-}
-
-/// Does `work`, and `others` before its access of this number; says whether it had so many.
-fn interrupted(number: u64, work: impl FnOnce(), others: impl FnOnce() + 'static) -> bool {
-    OTHERS.set(Some(Box::new(others)));
-    STOP.set(Some(number));
-    work();
-    let stopped = STOP.take().is_none();
-    OTHERS.take();
-    stopped
 }
 
 /// Starts a thread, and waits for its end unless that waits for who waits here.

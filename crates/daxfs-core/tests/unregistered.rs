@@ -4,9 +4,9 @@
 
 mod branching;
 
-use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use branching::interrupt::{interrupted, step};
 use branching::ops::{self, Kind, Op};
 use daxfs_core::error::Error;
 use daxfs_core::region::trace::Event;
@@ -47,23 +47,6 @@ fn a_reader_hears_that_space_was_given_back() {
     assert!(matches!(stale, Err(Error::Stale { .. })), "{stale:?}");
     assert_eq!(reader.read(&base, 0, &mut buffer).expect("the base stays"), 5000);
     assert_eq!(buffer, branching::BASE[..5000]);
-}
-
-thread_local! {
-    /// Accesses of this thread before everything becomes as others left it.
-    static UNTIL: Cell<Option<u64>> = const { Cell::new(None) };
-    static LEFT: RefCell<Option<(Arc<Region>, Vec<u8>)>> = const { RefCell::new(None) };
-}
-
-fn step() {
-    match UNTIL.get() {
-        Some(0) => {
-            UNTIL.set(None);
-            let (region, bytes) = LEFT.take().expect("something is left");
-            region.write(0, &bytes).expect("the whole image");
-        }
-        left => UNTIL.set(left.map(|left| left - 1)),
-    }
 }
 
 fn commit(session: &Arc<Session>, file: &str) {
@@ -112,10 +95,13 @@ fn a_record_is_not_taken_for_the_next_one_in_its_slot() {
     assert_eq!(show(&Arc::new(Region::from_bytes(&after).expect("memory"))), expected);
     for number in 0.. {
         let region = Arc::new(Region::interleaved(&before, step).expect("memory"));
-        LEFT.set(Some((Arc::clone(&region), after.clone())));
-        UNTIL.set(Some(number));
-        assert_eq!(show(&region), expected, "changed at {number}");
-        if UNTIL.take().is_some() {
+        let (memory, left) = (Arc::clone(&region), after.clone());
+        let changed = interrupted(
+            number,
+            || assert_eq!(show(&region), expected, "changed at {number}"),
+            move || memory.write(0, &left).expect("the whole image"),
+        );
+        if !changed {
             return;
         }
     }

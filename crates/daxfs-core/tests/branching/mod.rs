@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses its own part")]
 
 pub(crate) mod crash;
+pub(crate) mod interrupt;
 pub(crate) mod model;
 pub(crate) mod ops;
 pub(crate) mod schedule;
