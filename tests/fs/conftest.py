@@ -73,6 +73,16 @@ def empty(mounts: Mounts, scratch: Path) -> Path:
     return mounts.build(tree, "256M")
 
 
+@pytest.fixture
+def image(mounts: Mounts, scratch: Path) -> Path:
+    """Make a writable image of a small tree."""
+    tree = scratch / "tree"
+    (tree / "dir").mkdir(parents=True)
+    (tree / "file").write_text("base")
+    (tree / "dir/other").write_text("other")
+    return mounts.build(tree, "64M")
+
+
 @pytest.fixture(scope="session")
 def install() -> Callable[[str, str], str]:
     """Give the path of a program, installing its package first if need be."""

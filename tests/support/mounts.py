@@ -8,7 +8,10 @@ import signal
 import struct
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 
 class Mounts:
@@ -151,3 +154,10 @@ def registered(image: Path) -> list[int]:
     table, count = struct.unpack_from("<QI", data, 184)
     words = (struct.unpack_from("<Q", data, table + 64 * slot)[0] for slot in range(count))
     return [word for word in words if word and not word >> 61]
+
+
+def fails_with(number: int, work: Callable[[], object]) -> bool:
+    """Whether it fails with this errno; it is to fail."""
+    with pytest.raises(OSError) as caught:
+        work()
+    return caught.value.errno == number
