@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+from weakref import WeakValueDictionary
 
 try:
     import fsspec
@@ -118,7 +119,9 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
                 f"an image must be local to be mapped, not behind {target_protocol!r}: copy it",
             )
         self._name, self._made_of, self._auto_mkdir = branch, parent, auto_mkdir
-        self._begin(source, trusted)
+        self._begin()
+        self._open_image(source, trusted)
+        _all[id(self)] = self
         # Neither another directory nor another process changes what it leads to.
         self._source = self.image._origin or source
 
@@ -128,13 +131,12 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
         options = {**self.storage_options, "fo": None, "image": self._source}
         return make_instance, (type(self), (), options)
 
-    def _begin(self, source: Any, trusted: bool) -> None:
-        """Have the image as a process that nobody has used the file system in."""
-        self._process = os.getpid()
-        self._users = 0
+    def _begin(self, *, forked: bool = False) -> None:
+        """Begin as a process does that nobody has changed anything in."""
+        self._forked = forked
+        self._uses: set[object] = set()
         # A file that nobody closed may be deleted, and so closed, by a thread that is in here.
         self._lock = threading.RLock()
-        self._open_image(source, trusted)
 
     def _open_image(self, source: Any, trusted: bool) -> None:
         self._branch: Branch | None = None
@@ -148,13 +150,16 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
 
     def _follow(self) -> None:
         """Open the image anew in a fork, and where the branch has ended and may be made again."""
-        if self._process != os.getpid() and self._branch is not None:
-            # What writes is registered for the process that it was forked from. It was proved.
-            self._begin(self._source, trusted=True)
+        if self._forked:
+            with self._lock:
+                # What writes is registered for the process that it was forked from. It was proved.
+                if self._forked and self._branch is not None:
+                    self._open_image(self._source, trusted=True)
+                self._forked = False
         if self._made_of is not None and self._has_ended():
             with self._lock:
                 # Another thread may have done it, and who has the branch is to be told.
-                if self._users == 0 and self._has_ended():
+                if not self._uses and self._has_ended():
                     self._open_image(self._source, trusted=True)
 
     def _has_ended(self) -> bool:
@@ -186,15 +191,17 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     @contextmanager
     def _changing(self) -> Iterator[Branch]:
         """Have the branch for a change; others can have it when the last change ends."""
+        use = object()
         with self._lock:
             branch = self._writable()
-            self._users += 1
+            self._uses.add(use)
         try:
             yield branch
         finally:
             with self._lock:
-                self._users -= 1
-                if self._users == 0:
+                # Not there if it began before a fork.
+                self._uses.discard(use)
+                if not self._uses:
                     branch.release()
 
     @classmethod
@@ -592,6 +599,19 @@ class DaxfsFileSystem(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def created(self, path: str) -> Any:
         """Fail: images keep no times of creation."""
         raise NotImplementedError("images keep no times of creation")
+
+
+# Of this process, by their identities: those of one image are equal.
+_all: WeakValueDictionary[int, DaxfsFileSystem] = WeakValueDictionary()
+
+
+def _after_fork() -> None:
+    # The threads that had their locks, or used their branches, are not here.
+    for filesystem in list(_all.values()):
+        filesystem._begin(forked=True)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _check_inside(directory: str, paths: list[str]) -> None:

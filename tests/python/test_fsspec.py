@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
 import subprocess
@@ -232,23 +231,6 @@ class TestWriting:
             image.branch("b").close()
         return tmp_path / "w.daxfs"
 
-    def test_forks_open_the_image_themselves(self, path: Path) -> None:
-        files = fsspec.filesystem("daxfs", image=path, branch="b")
-        files.pipe("first", b"1")
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                assert files.cat("first") == b"1"
-                files.pipe("second", b"2")
-                assert files.ls("", False) == ["first", "second", "t.csv"]
-                status = 0
-            finally:
-                os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert files.cat("second") == b"2"
-        files.pipe("third", b"3")
-
     @pytest.mark.parametrize("read_first", [False, True])
     def test_a_branch_that_has_ended_is_made_again(self, path: Path, read_first: bool) -> None:
         files = fsspec.filesystem("daxfs", image=path, branch="new", parent="main")
@@ -442,7 +424,8 @@ class TestWriting:
             with ThreadPoolExecutor(4) as pool:
                 list(pool.map(write, "wxyz"))
             assert len(files.glob("[w-z][0-3]")) == 16
-            assert files._users == 0
+            # None has it for longer than its change.
+            fsspec.filesystem("daxfs", image=path, branch=f"n{number}").touch("other")
 
     def test_partitioned_tables(self, path: Path) -> None:
         FRAME.to_parquet(f"daxfs:///pandas?image={path}&branch=b", partition_cols=["b"])

@@ -19,6 +19,7 @@ import pytest
 
 import daxfs
 from daxfs import errors
+from daxfs.fsspec import DaxfsFileSystem
 from support.small import sound
 
 
@@ -114,6 +115,85 @@ def test_a_fork_waits_for_no_thread_that_it_lacks(path: Path) -> None:
                 ended.set()
             writing.result()
     assert sound(path)
+
+
+def test_a_fork_opens_the_image_of_fsspec_itself(path: Path) -> None:
+    files = DaxfsFileSystem(path, branch="b", parent="main")
+    files.pipe("first", b"1")
+
+    def work() -> None:
+        assert files.cat("first") == b"1"
+        files.pipe("second", b"2")
+        assert {"first", "second"} < set(files.ls("", False))
+
+    in_a_fork(work)
+    assert files.cat("second") == b"2"
+    files.pipe("third", b"3")
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_fork_waits_for_no_thread_of_fsspec(path: Path, written: bool) -> None:
+    files = DaxfsFileSystem(path, branch="b", parent="main")
+    if written:
+        files.pipe("first", b"1")
+    inside, ended = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with files._lock:
+            inside.set()
+            ended.wait()
+
+    def work() -> None:
+        # It would hang.
+        signal.alarm(60)
+        files.mkdir("of the fork")
+
+    with ThreadPoolExecutor(1) as pool:
+        changing = pool.submit(change)
+        inside.wait()
+        try:
+            in_a_fork(work)
+        finally:
+            ended.set()
+        changing.result()
+    assert DaxfsFileSystem(path, branch="b").isdir("of the fork")
+
+
+def test_a_fork_ends_only_its_own_uses_through_fsspec(path: Path) -> None:
+    """What was open for writing when it was made is its parent's."""
+    files = DaxfsFileSystem(path, branch="b", parent="main")
+    inherited = files.open("first", "wb")
+    inherited.write(b"1")
+    inherited.flush()
+    ready, go_on = os.pipe(), os.pipe()
+
+    def work() -> None:
+        with pytest.raises(errors.BranchBusyError):
+            files.touch("second")
+        inherited.close()
+        with pytest.raises(errors.BranchBusyError):
+            files.touch("second")
+        os.write(ready[1], b"x")
+        os.read(go_on[0], 1)
+        # What it changes now is its last use, and lets the branch go.
+        files.touch("second")
+        os.write(ready[1], b"x")
+        os.read(go_on[0], 1)
+
+    with ThreadPoolExecutor(1) as pool:
+        child = pool.submit(in_a_fork, work)
+        try:
+            os.read(ready[0], 1)
+            inherited.close()
+            os.write(go_on[1], b"x")
+            os.read(ready[0], 1)
+            files.touch("third")
+        finally:
+            os.write(go_on[1], b"xx")
+        child.result()
+    assert {"first", "second", "third"} < set(files.ls("", False))
+    for end in (*ready, *go_on):
+        os.close(end)
 
 
 def test_a_fork_reads_what_was_open(path: Path) -> None:
