@@ -49,11 +49,15 @@ struct daxfs_ioc_branch {
 	__u8 parent[DAXFS_IOC_NAME_SIZE];	/* empty: none */
 };
 
-/* One page of the list: `first` is how many to leave out; in the answer `total` is how many there are. */
+/*
+ * A part of the list, in order of ids but for main, which is first: 0 as `after` asks for the first
+ * part, the id of the last branch for the next one. There is no more if `count` is below the most.
+ * If `main`, its id, has changed in between, parts do not belong together.
+ */
 struct daxfs_ioc_list {
-	__u32 first;
+	__u64 after;
+	__u64 main;
 	__u32 count;
-	__u32 total;
 	__u32 reserved;
 	struct daxfs_ioc_branch branches[DAXFS_IOC_LIST_MAX];
 };

@@ -36,7 +36,7 @@ _BLOCK = 4096
 _NAME = 32
 _LIST_MAX = 32
 _BRANCH = struct.Struct(f"=QQQQII{_NAME}s{_NAME}s")
-_LIST = struct.Struct("=IIII")
+_LIST = struct.Struct("=QQII")
 _LIST_SIZE = _LIST.size + _LIST_MAX * _BRANCH.size
 _INFO = struct.Struct("=16sII")
 
@@ -257,12 +257,17 @@ def branches(mountpoint: StrPath) -> list[MountedBranch]:
     """
     found: list[MountedBranch] = []
     while True:
-        request = _LIST.pack(len(found), 0, 0, 0).ljust(_LIST_SIZE, b"\0")
+        after = found[-1].id if found else 0
+        request = _LIST.pack(after, 0, 0, 0).ljust(_LIST_SIZE, b"\0")
         answer = _call(mountpoint, _LIST_BRANCHES, request, None)
-        _, count, total, _ = _LIST.unpack_from(answer)
+        _, main, count, _ = _LIST.unpack_from(answer)
+        if found and main != found[0].id:
+            # All that was found has ended, or main was written anew.
+            found.clear()
+            continue
         for index in range(count):
             found.append(_decode(answer, _LIST.size + index * _BRANCH.size))
-        if len(found) >= total or count == 0:
+        if count < _LIST_MAX:
             return found
 
 

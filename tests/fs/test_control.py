@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import faulthandler
+import fcntl
 import itertools
 import mmap
 import os
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,6 +56,59 @@ def test_create_shows_the_new_branch(mounts: Mounts, image: Path) -> None:
     control.create(point, "deeper")
     assert shown(point) == "deeper"
     assert (point / "file").read_text() == "work's"
+
+
+@pytest.fixture
+def many(mounts: Mounts, image: Path) -> Path:
+    """Mount one of more branches than one answer holds."""
+    with daxfs.open(image, writable=True) as party:
+        for number in range(70):
+            party.branch(f"b{number:02}").close()
+    return mounts.mount(image, "branch=b00")
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
+    """Do something once, after the first request."""
+    pending = [work]
+
+    def ioctl(*arguments: object) -> object:
+        done = fcntl.ioctl(*arguments)  # type: ignore[call-overload]
+        while pending:
+            pending.pop()()
+        return done
+
+    monkeypatch.setattr(control, "fcntl", SimpleNamespace(ioctl=ioctl))
+
+
+def test_a_long_list_leaves_out_no_branch_when_others_end(
+    many: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with daxfs.open(image, writable=True) as party:
+
+        def change() -> None:
+            party.abort_branch("b05")
+            party.branch("new").close()
+
+        meanwhile(monkeypatch, change)
+        names = [one.name for one in control.branches(many)]
+    lasting = {f"b{number:02}" for number in range(70)} - {"b05"}
+    assert len(names) == len(set(names))
+    assert {"main", *lasting} <= set(names) <= {"main", *lasting, "b05", "new"}
+
+
+def test_a_long_list_is_of_one_main(
+    many: Path, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with daxfs.open(image, writable=True) as party:
+
+        def change() -> None:
+            party.commit_branch("b69")
+            for number in range(70):
+                party.branch(f"n{number:02}").close()
+
+        meanwhile(monkeypatch, change)
+        names = [one.name for one in control.branches(many)]
+    assert names == ["main", *(f"n{number:02}" for number in range(70))]
 
 
 def test_commit_leaves_main_and_makes_what_is_open_stale(mounts: Mounts, image: Path) -> None:

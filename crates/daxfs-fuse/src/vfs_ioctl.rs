@@ -28,7 +28,7 @@ const LIST: u32 = number(true, true, 5, LIST_SIZE);
 const INFO: u32 = number(true, false, 6, INFO_SIZE);
 
 const BRANCH_SIZE: usize = 40 + 2 * NAME_SIZE;
-const LIST_SIZE: usize = 16 + LIST_MAX * BRANCH_SIZE;
+const LIST_SIZE: usize = 24 + LIST_MAX * BRANCH_SIZE;
 const INFO_SIZE: usize = 24;
 
 const MOUNTED: u32 = 0x01;
@@ -114,13 +114,18 @@ impl Mounted {
     }
 
     fn list(&self, input: &[u8]) -> Result<Vec<u8>> {
-        let first = u32::from_ne_bytes(input[..4].try_into().expect("its size was checked"));
+        let after = u64::from_ne_bytes(input[..8].try_into().expect("its size was checked"));
         let branches = self.party()?.branches()?;
         let mounted = self.mounted_tree().ok();
         let mounted = mounted.as_ref().and_then(|tree| tree.name());
-        let page: Vec<_> = branches.iter().skip(first as usize).take(LIST_MAX).collect();
+        let main = branches.first().map_or(0, |main| main.id);
+        let asked = |branch: &&BranchStatus| after == 0 || branch.id > after && branch.id != main;
+        let page: Vec<_> = branches.iter().filter(asked).take(LIST_MAX).collect();
         let mut output = Vec::with_capacity(LIST_SIZE);
-        for word in [first, page.len() as u32, branches.len() as u32, 0] {
+        for word in [after, main] {
+            output.extend_from_slice(&word.to_ne_bytes());
+        }
+        for word in [page.len() as u32, 0] {
             output.extend_from_slice(&word.to_ne_bytes());
         }
         for branch in page {
