@@ -361,10 +361,15 @@ def _built(release: str | None, headers: str | None) -> Iterator[tuple[Path, lis
 
 def _release_of(headers: str, wanted: str | None) -> str | None:
     """Return the kernel that a build directory is of, as far as it says so."""
+    # Not include/config/kernel.release: Debian's 6.1 has a name there that uname does not print.
     try:
-        found = Path(headers, "include/config/kernel.release").read_text().strip()
+        text = Path(headers, "include/generated/utsrelease.h").read_text()
     except OSError:
         return wanted
+    said = re.search(r'UTS_RELEASE "(.+)"', text)
+    if said is None:
+        return wanted
+    found = said[1]
     if wanted not in (None, found):
         what = f"{headers}: the headers of {found}, not of {wanted}"
         raise _lacks(what, f"give --release {found}, or other headers", errno.EINVAL)

@@ -273,8 +273,14 @@ def test_a_directory_that_kbuild_cannot_work_in_is_named(
 def headers(tmp_path: Path) -> Path:
     """Return what looks like another kernel's build directory."""
     directory = tmp_path / "headers"
-    (directory / "include/config").mkdir(parents=True)
-    (directory / "include/config/kernel.release").write_text("1.2.3-other\n")
+    for file, text in (
+        # As in Debian 12, where it is not what uname prints.
+        ("config/kernel.release", "1.2.3\n"),
+        ("generated/utsrelease.h", '#define UTS_RELEASE "1.2.3-other"\n'),
+    ):
+        path = directory / "include" / file
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
     (directory / "Makefile").write_text("modules:\n\t@echo $(M) >$(M)/daxfs.ko\nmodules_install:\n")
     return directory
 
