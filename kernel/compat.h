@@ -16,6 +16,9 @@
 #include <linux/splice.h>
 #include <linux/version.h>
 #include <linux/xattr.h>
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+#include <linux/filelock.h>
+#endif
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
 #include <linux/pfn_t.h>
 #endif

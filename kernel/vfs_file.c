@@ -78,5 +78,6 @@ const struct file_operations daxfs_file_operations = {
 	.read_iter = daxfs_read_iter,
 	.splice_read = compat_splice_read,
 	.mmap = daxfs_mmap,
+	.setlease = generic_setlease,
 	.get_unmapped_area = thp_get_unmapped_area,
 };

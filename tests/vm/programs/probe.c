@@ -302,6 +302,15 @@ static void seeking(const char *argument)
 	CHECK(pread(file, content, 10, size) == 0);
 }
 
+// Nobody opens the file for writing, so whoever wants a lease on what is read gets one.
+static void leased(const char *argument)
+{
+	CHECK(fcntl(file, F_GETLEASE) == F_UNLCK);
+	CHECK(!fcntl(file, F_SETLEASE, F_RDLCK));
+	CHECK(fcntl(file, F_GETLEASE) == F_RDLCK);
+	CHECK(!fcntl(file, F_SETLEASE, F_UNLCK));
+}
+
 static void moving(const char *argument)
 {
 	int pipes[2], other = memfd_create("copy", 0);
@@ -616,7 +625,7 @@ static const struct {
 	{ "shared", shared }, { "private", private }, { "torn", torn },
 	{ "faults", fault_count }, { "beyond", beyond }, { "seeking", seeking },
 	{ "moving", moving }, { "advice", advice }, { "direct", direct },
-	{ "at-once", at_once },
+	{ "at-once", at_once }, { "leased", leased },
 	{ "bad-buffer", bad_buffer }, { "debugged", debugged }, { "pinned", pinned },
 	{ "unpinned", unpinned }, { "huge", huge }, { "handle", handle },
 	{ "poisoned", poisoned }, { "broken", broken }, { "kept", kept },
