@@ -78,6 +78,7 @@ const struct file_operations daxfs_file_operations = {
 	.read_iter = daxfs_read_iter,
 	.splice_read = compat_splice_read,
 	.mmap = daxfs_mmap,
+	.fsync = noop_fsync,
 	.setlease = generic_setlease,
 	.get_unmapped_area = thp_get_unmapped_area,
 };

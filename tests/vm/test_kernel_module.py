@@ -231,7 +231,7 @@ def test_the_tree_is_the_source(mounted: Mounted, programs: Path, tree_of_source
     "check",
     [
         *("shared", "private", "torn", "beyond", "seeking", "moving", "advice", "direct"),
-        *("at-once", "bad-buffer", "debugged", "leased", "walked", "killed"),
+        *("at-once", "bad-buffer", "debugged", "leased", "synced", "walked", "killed"),
     ],
 )
 def test_a_file_behaves(mounted: Mounted, check: str) -> None:

@@ -302,6 +302,24 @@ static void seeking(const char *argument)
 	CHECK(pread(file, content, 10, size) == 0);
 }
 
+// What is only read is always safe; sync(1), for one, asks for it all the same.
+static void synced(const char *argument)
+{
+	char path[64], name[4096];
+	ssize_t len;
+	int directory;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	len = readlink(path, name, sizeof(name) - 1);
+	CHECK(len > 0);
+	name[len] = 0;
+	*strrchr(name, '/') = 0;
+	directory = open(name, O_RDONLY | O_DIRECTORY);
+	CHECK(directory >= 0);
+	CHECK(!fsync(file) && !fdatasync(file));
+	CHECK(!fsync(directory) && !syncfs(directory));
+}
+
 // Nobody opens the file for writing, so whoever wants a lease on what is read gets one.
 static void leased(const char *argument)
 {
@@ -626,6 +644,7 @@ static const struct {
 	{ "faults", fault_count }, { "beyond", beyond }, { "seeking", seeking },
 	{ "moving", moving }, { "advice", advice }, { "direct", direct },
 	{ "at-once", at_once }, { "leased", leased },
+	{ "synced", synced },
 	{ "bad-buffer", bad_buffer }, { "debugged", debugged }, { "pinned", pinned },
 	{ "unpinned", unpinned }, { "huge", huge }, { "handle", handle },
 	{ "poisoned", poisoned }, { "broken", broken }, { "kept", kept },
