@@ -210,10 +210,8 @@ static int block_failure(struct dax_device *dax, u64 offset, u64 len, int flags)
 
 	mutex_lock(&holding);
 	list_for_each_entry(backing, &holders, held)
-		if (backing->dax == dax) {
-			ret = fail_range(backing->sb, offset, len);
-			break;
-		}
+		if (backing->dax == dax && !fail_range(backing->sb, offset, len))
+			ret = 0;
 	mutex_unlock(&holding);
 	return ret;
 }
@@ -221,6 +219,29 @@ static int block_failure(struct dax_device *dax, u64 offset, u64 len, int flags)
 static const struct dax_holder_operations block_holder = {
 	.notify_failure = block_failure,
 };
+
+static const struct daxfs_backing *holder_of(const struct dax_device *dax)
+{
+	const struct daxfs_backing *backing;
+
+	list_for_each_entry(backing, &holders, held)
+		if (backing->dax == dax)
+			return backing;
+	return NULL;
+}
+
+/* A device takes one holder, which all of us are together: it may have several partitions. */
+static struct dax_device *hold(struct block_device *bdev, u64 *start)
+{
+	struct dax_device *dax = fs_dax_get_by_bdev(bdev, start, NULL, NULL);
+	const struct daxfs_backing *other = holder_of(dax);
+
+	if (other && !daxfs_is_gone(other->sb))
+		return dax;
+	fs_put_dax(dax, NULL);
+	/* A device that said it goes does not say it again. */
+	return other ? NULL : fs_dax_get_by_bdev(bdev, start, &holders, &block_holder);
+}
 
 static bool has_pages(u64 phys)
 {
@@ -250,8 +271,7 @@ static int block_open(struct daxfs_backing *backing, struct block_device *bdev,
 
 	backing->kind = DAXFS_BLOCK;
 	backing->size = round_down(bdev_nr_bytes(bdev), PAGE_SIZE);
-	backing->dax = fs_dax_get_by_bdev(bdev, &backing->dax_start, backing->sb,
-					  &block_holder);
+	backing->dax = hold(bdev, &backing->dax_start);
 	if (!backing->dax)
 		return invalf(fc, "daxfs: %pg: not a device whose memory can be addressed, or in use",
 			      bdev);
@@ -367,7 +387,7 @@ void daxfs_backing_close(struct daxfs_backing *backing)
 	if (backing->dax) {
 		mutex_lock(&holding);
 		list_del(&backing->held);
-		fs_put_dax(backing->dax, backing->sb);
+		fs_put_dax(backing->dax, holder_of(backing->dax) ? NULL : &holders);
 		mutex_unlock(&holding);
 	}
 	if (backing->start && backing->kind != DAXFS_DMABUF)

@@ -186,6 +186,27 @@ def test_the_page_that_fails_is_told_in_a_partition(
 
 
 @everywhere
+def test_partitions_of_a_device_are_mounted_side_by_side(
+    guest: Guest, program: Path, image: Path
+) -> None:
+    """Each is told of its own memory that fails, also when the one mounted first is gone."""
+    first, second = "/dev/pmem0p2", "/dev/pmem0p3"
+    for number, device in ((2, first), (3, second)):
+        guest.check(f"addpart /dev/pmem0 {number} {number * PARTITION // 512} 131072")
+        guest.wait_for(device)
+        guest.check(f"dd if={image} of={device} bs=1M conv=notrunc,fsync")
+    guest.check(f"mkdir -p /run/second; mount -t daxfs {first} {WHERE}")
+    try:
+        guest.check(f"mount -t daxfs {second} /run/second")
+        guest.check([program, "poisoned", "/run/second/large"])
+        guest.check([program, "poisoned", f"{WHERE}/large"])
+        guest.check(f"umount {WHERE}")
+        guest.check([program, "kept", "/run/second/own", "/run/second/other"])
+    finally:
+        guest.run(f"umount {WHERE} /run/second; delpart /dev/pmem0 2; delpart /dev/pmem0 3")
+
+
+@everywhere
 def test_a_crowd_looks_into_an_unsorted_directory(
     guest: Guest, program: Path, crowded: Path
 ) -> None:
