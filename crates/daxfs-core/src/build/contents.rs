@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Copying the contents of files into an image, with every processor.
 
+use std::cmp::Ordering;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rayon::prelude::*;
@@ -282,10 +283,14 @@ pub(super) fn closed(scan: &Scan, progress: &Progress) -> Result<Vec<(NodeId, In
     Ok(batches.collect::<Result<Vec<_>>>()?.concat())
 }
 
-pub(super) fn check_end(opened: &Opened<'_>, size: u64) -> std::result::Result<(), Failure> {
-    match opened.read(size, &mut [0; 1])? {
-        0 => Ok(()),
-        _ => Err(grew(size)),
+/// Checks that a file is as large as it was: what it has lost would pass for a hole.
+pub(super) fn check_size(file: &OwnedFd, size: u64) -> std::result::Result<(), Failure> {
+    let stat = rustix::fs::fstat(file).map_err(|errno| cannot("examine", errno))?;
+    let found = stat.st_size.cast_unsigned();
+    match found.cmp(&size) {
+        Ordering::Less => Err(shrank(found, size)),
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(grew(size)),
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 
 use rayon::prelude::*;
 
-use super::contents::{Copied, Copier, Failure, Here, Opened, cannot, check_end, open, shrank};
+use super::contents::{Copied, Copier, Failure, Here, Opened, cannot, check_size, open, shrank};
 use super::gather::BUFFER;
 use crate::base::Inode;
 use crate::error::Result;
@@ -80,10 +80,11 @@ impl Copier<'_> {
     fn examine(&self, id: NodeId) -> std::result::Result<Vec<Range<u64>>, Failure> {
         let size = self.scan.tree.node(id).size;
         let opened = open(self.scan, id, &mut Here::default())?;
-        if opened.is_own() {
-            check_end(&opened, size)?;
+        let runs = runs(&opened, size)?;
+        if let Opened::File(file) = &opened {
+            check_size(file, size)?;
         }
-        runs(&opened, size)
+        Ok(runs)
     }
 
     fn copy_piece(&self, piece: &Piece) -> std::result::Result<u32, Failure> {
@@ -133,4 +134,43 @@ fn image_runs(view: &View, inode: &Inode) -> Result<Vec<Range<u64>>> {
         push_run(&mut runs, extent.file_offset..extent.file_offset + extent.len);
     }
     Ok(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::build::Output;
+    use crate::build::sink::Sink;
+    use crate::layout::Placement;
+    use crate::progress::Progress;
+    use crate::source::{Selection, scan_directory};
+
+    #[test]
+    fn what_a_sparse_file_has_lost_is_no_hole() {
+        let (tree, out) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = File::create(tree.path().join("sparse")).unwrap();
+        file.write_all_at(b"data", (8 << 20) - 4).unwrap();
+        let progress = Progress::default();
+        let scan = scan_directory(tree.path(), &Selection::default(), &progress).unwrap();
+        let placement = Placement::new(&scan.tree, 4096).unwrap();
+        let sink = Sink::open(&Output::File(out.path().join("image")), 0, false).unwrap();
+        sink.begin(placement.base_offset + placement.data_end).unwrap();
+        let copier = Copier {
+            scan: &scan,
+            placement: &placement,
+            sink: &sink,
+            progress: &progress,
+            stored: &[],
+            checksums: false,
+        };
+        assert!(copier.copy_large().unwrap().failed.is_empty());
+        file.set_len(4 << 20).unwrap();
+        let [(_, problem)] = &copier.copy_large().unwrap().failed[..] else {
+            panic!("taken as 8 MiB")
+        };
+        assert!(problem.reason.starts_with("shrank from 8388608 to 4194304"), "{problem:?}");
+    }
 }
