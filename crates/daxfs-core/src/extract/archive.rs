@@ -12,10 +12,11 @@ use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::format::{device, mode};
 use crate::names::Names;
-use crate::paths::join;
 use crate::progress::Progress;
 use crate::source::pax;
-use crate::view::View;
+use crate::view::{Entry, View};
+
+use super::directories::{Directories, Directory};
 
 /// Bytes copied at once.
 const PIECE: usize = 256 << 10;
@@ -57,36 +58,43 @@ pub fn to_tar(
         name,
         summary: TarSummary::default(),
     };
-    let mut first_names: HashMap<u64, Vec<u8>> = HashMap::new();
+    // By directory and name.
+    let mut first_names: HashMap<u64, (usize, Vec<u8>)> = HashMap::new();
     let names = Names::new(view);
-    let mut seen = HashSet::new();
-    let mut pending = vec![(Vec::new(), *top)];
-    while let Some((path, inode)) = pending.pop() {
+    let mut seen = HashSet::from([top.ino]);
+    let mut directories = Directories::new(*top);
+    archive.entry(Vec::new(), top, None)?;
+    // The directories on the way down, and what is still to come of each.
+    let mut open = vec![(0, names.of(top)?.into_iter())];
+    while let Some((directory, entries)) = open.last_mut() {
         progress.check()?;
+        let directory = *directory;
+        let Some(Entry { name, ino, .. }) = entries.next() else {
+            open.pop();
+            continue;
+        };
+        let inode = view.inode(ino)?;
+        let path = directories.path_of(directory, &name);
         if inode.is_dir() {
-            if !seen.insert(inode.ino) {
+            if !seen.insert(ino) {
                 return Err(Error::corrupt(
                     "directory",
-                    view.image().base().inode_offset(inode.ino),
+                    view.image().base().inode_offset(ino),
                     "one name",
                     format_args!("a second one, {}", crate::error::show(&path)),
                 ));
             }
-            // Last in, first out: in byte order of names.
-            for entry in names.of(&inode)?.into_iter().rev() {
-                pending.push((join(&path, &entry.name), view.inode(entry.ino)?));
-            }
-        }
-        let first = if inode.is_dir() || inode.nlink < 2 {
-            None
+            let number = directories.add(Directory::new(directory, name, inode));
+            open.push((number, names.of(&inode)?.into_iter()));
+            archive.entry(path, &inode, None)?;
+        } else if inode.nlink < 2 {
+            archive.entry(path, &inode, None)?;
+        } else if let Some((directory, name)) = first_names.get(&ino) {
+            archive.entry(path, &inode, Some(&directories.path_of(*directory, name)))?;
         } else {
-            let known = first_names.get(&inode.ino).cloned();
-            if known.is_none() {
-                first_names.insert(inode.ino, path.clone());
-            }
-            known
-        };
-        archive.entry(path, &inode, first.as_deref())?;
+            first_names.insert(ino, (directory, name));
+            archive.entry(path, &inode, None)?;
+        }
     }
     archive.write(&[0; 2 * BLOCK as usize])?;
     archive.out.flush().map_err(|error| archive.failed(error))?;

@@ -7,6 +7,7 @@
 
 mod archive;
 mod content;
+mod directories;
 mod restore;
 
 use std::collections::HashSet;
@@ -25,10 +26,11 @@ use crate::base::Inode;
 use crate::error::{Error, Result, show_path};
 use crate::format::{device, mode};
 use crate::names::Names;
-use crate::paths::join;
 use crate::progress::Progress;
 use crate::source::open_beneath;
 use crate::view::View;
+
+use directories::{Directories, Directory};
 
 /// Entries that one task makes; small enough to share a large directory among processors.
 const BATCH: usize = 256;
@@ -101,12 +103,6 @@ struct Extraction<'a> {
     unrestored: AtomicU64,
 }
 
-/// A directory made, by its path below the destination.
-struct Directory {
-    path: Vec<u8>,
-    inode: Inode,
-}
-
 /// A name of a file that has several.
 struct Linked {
     inode: Inode,
@@ -126,29 +122,31 @@ impl Extraction<'_> {
     /// from below, because making files changes the one and may be forbidden by the other.
     fn tree(&self, top: &Inode) -> Result<u64> {
         let root = self.open_destination()?;
-        let mut directories = vec![Directory { path: Vec::new(), inode: *top }];
+        let mut directories = Directories::new(*top);
         let mut seen = HashSet::from([top.ino]);
         let mut linked = Vec::new();
         let mut levels: Vec<Range<usize>> = Vec::new();
         let mut level = 0..1;
         while !level.is_empty() {
-            let rests = directories[level.clone()]
-                .par_iter()
-                .enumerate()
-                .map(|(index, directory)| self.fill(&root, directory, level.start + index))
+            let rests = level
+                .clone()
+                .into_par_iter()
+                .map(|number| self.fill(&root, &directories, number))
                 .collect::<Result<Vec<Rest>>>()?;
             for rest in rests {
-                for directory in &rest.directories {
-                    if !seen.insert(directory.inode.ino) {
+                for directory in rest.directories {
+                    let ino = directory.inode.ino;
+                    let number = directories.add(directory);
+                    if !seen.insert(ino) {
+                        let path = directories.path(number);
                         return Err(Error::corrupt(
                             "directory",
-                            self.view.image().base().inode_offset(directory.inode.ino),
+                            self.view.image().base().inode_offset(ino),
                             "one name",
-                            format_args!("a second one, {}", crate::error::show(&directory.path)),
+                            format_args!("a second one, {}", crate::error::show(&path)),
                         ));
                     }
                 }
-                directories.extend(rest.directories);
                 linked.extend(rest.linked);
             }
             let next = level.end..directories.len();
@@ -156,10 +154,10 @@ impl Extraction<'_> {
         }
         self.link(&root, &directories, linked)?;
         for level in levels.into_iter().rev() {
-            directories[level].par_iter().try_for_each(|directory| {
-                let path = self.path(&directory.path, b"");
-                let fd = self.open_directory(&root, &directory.path)?;
-                self.restore(fd.as_fd(), &directory.inode, &path)
+            level.into_par_iter().try_for_each(|number| {
+                let path = directories.path(number);
+                let fd = self.open_directory(&root, &path)?;
+                self.restore(fd.as_fd(), directories.inode(number), &self.path(&path, b""))
             })?;
         }
         Ok(directories.len() as u64)
@@ -212,10 +210,11 @@ impl Extraction<'_> {
             .map_err(|errno| Error::io("open the directory", self.path(path, b""))(errno))
     }
 
-    /// Makes what `directory` names, except for more names of one file.
-    fn fill(&self, root: &OwnedFd, directory: &Directory, index: usize) -> Result<Rest> {
-        let here = self.open_directory(root, &directory.path)?;
-        let entries = self.names.of(&directory.inode)?;
+    /// Makes what a directory names, except for more names of one file.
+    fn fill(&self, root: &OwnedFd, directories: &Directories, number: usize) -> Result<Rest> {
+        let above = directories.path(number);
+        let here = self.open_directory(root, &above)?;
+        let entries = self.names.of(directories.inode(number))?;
         let rests = entries
             .par_chunks(BATCH)
             .map(|batch| {
@@ -223,14 +222,14 @@ impl Extraction<'_> {
                 for entry in batch {
                     self.progress.check()?;
                     let inode = self.view.inode(entry.ino)?;
-                    let path = self.path(&directory.path, &entry.name);
+                    let path = self.path(&above, &entry.name);
                     if inode.is_dir() {
                         self.make_directory(here.as_fd(), &entry.name, &path)?;
-                        let path = join(&directory.path, &entry.name);
-                        rest.directories.push(Directory { path, inode });
+                        let name = entry.name.clone();
+                        rest.directories.push(Directory::new(number, name, inode));
                     } else if inode.nlink > 1 {
                         let name = entry.name.clone();
-                        rest.linked.push(Linked { inode, directory: index, name });
+                        rest.linked.push(Linked { inode, directory: number, name });
                     } else {
                         self.create(here.as_fd(), &entry.name, &inode, &path)?;
                     }
@@ -247,23 +246,23 @@ impl Extraction<'_> {
     }
 
     /// Makes files that have several names: each once, then its other names.
-    fn link(&self, root: &OwnedFd, directories: &[Directory], mut all: Vec<Linked>) -> Result<()> {
+    fn link(&self, root: &OwnedFd, directories: &Directories, mut all: Vec<Linked>) -> Result<()> {
         all.sort_unstable_by(|a, b| {
             let key = |linked: &Linked| (linked.inode.ino, linked.directory);
             key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
         });
         all.par_chunk_by(|a, b| a.inode.ino == b.inode.ino).try_for_each(|names| {
             let (first, others) = names.split_first().expect("groups are not empty");
-            let directory = &directories[first.directory].path;
-            let first_in = self.open_directory(root, directory)?;
-            let path = self.path(directory, &first.name);
+            let directory = directories.path(first.directory);
+            let first_in = self.open_directory(root, &directory)?;
+            let path = self.path(&directory, &first.name);
             if !self.create(first_in.as_fd(), &first.name, &first.inode, &path)? {
                 return Ok(());
             }
             for other in others {
-                let directory = &directories[other.directory].path;
-                let other_in = self.open_directory(root, directory)?;
-                let path = self.path(directory, &other.name);
+                let directory = directories.path(other.directory);
+                let other_in = self.open_directory(root, &directory)?;
+                let path = self.path(&directory, &other.name);
                 self.place(other_in.as_fd(), &other.name, &path, || {
                     let flags = AtFlags::empty();
                     rustix::fs::linkat(

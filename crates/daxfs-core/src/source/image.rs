@@ -24,18 +24,20 @@ pub fn scan(view: &Arc<View>, selection: &Selection, progress: &Progress) -> Res
     let mut nodes: HashMap<u64, NodeId> = HashMap::from([(ROOT_INO, 0)]);
     // What cannot be would become an image that looks sound, with checksums of its own.
     let names = Names::new(view);
-    let mut level: Vec<(NodeId, Vec<u8>, Inode)> = vec![(0, Vec::new(), root)];
+    let mut level: Vec<(NodeId, Inode)> = vec![(0, root)];
     while !level.is_empty() {
         let mut below = Vec::new();
-        for (directory, path, inode) in &level {
+        for (directory, inode) in &level {
             progress.check()?;
+            // Kept for each, paths would take far more memory than a deep tree has bytes.
+            let path = tree.path(*directory);
             let at = view.image().base().inode_offset(inode.ino);
             let entries = names.of(inode)?;
             let mut children = Vec::with_capacity(entries.len());
             let mut number = tree.nodes().len() as NodeId;
             let mut bytes = 0;
             for entry in entries {
-                let full = || join(path, &entry.name);
+                let full = || join(&path, &entry.name);
                 let inode = view.inode(entry.ino)?;
                 let exclude = &selection.exclude;
                 if !exclude.is_empty() && exclude.matches(&full(), inode.is_dir()) {
@@ -53,7 +55,7 @@ pub fn scan(view: &Arc<View>, selection: &Selection, progress: &Progress) -> Res
                         bytes += attributes.target.len();
                         nodes.insert(entry.ino, number);
                         if inode.is_dir() {
-                            below.push((number, full(), inode));
+                            below.push((number, inode));
                         }
                         number += 1;
                         Child::New(attributes)
