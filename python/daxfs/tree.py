@@ -183,12 +183,13 @@ class Tree(_daxfs.Tree):
         links_as_directories: bool,
     ) -> Iterator[tuple[str, list[str], list[str]]]:
         reached = Reached()
-        # What is in it has been gone through where there are names beside the path.
-        pending: list[str | tuple[str, list[str], list[str]]] = [top]
+        # What is in it has been gone through where there are names beside the directory.
+        pending: list[tuple[Step, tuple[list[str], list[str]] | None]] = [((None, top), None)]
         while pending:
-            path = pending.pop()
-            if isinstance(path, tuple):
-                yield path
+            step, found = pending.pop()
+            path = path_of(step)
+            if found is not None:
+                yield (path, *found)
                 continue
             directories: list[str] = []
             links: set[str] = set()
@@ -207,12 +208,12 @@ class Tree(_daxfs.Tree):
                     raise
                 on_error(error)
                 continue
-            found = (path, directories, others)
             if top_down:
-                yield found
+                yield path, directories, others
             else:
-                pending.append(found)
-            pending += [join(path, name) for name in reversed(directories) if name not in links]
+                pending.append((step, (directories, others)))
+            below = (name for name in reversed(directories) if name not in links)
+            pending += [((step, name), None) for name in below]
 
     def glob(self, pattern: StrOrBytesPath) -> Iterator[str]:
         """Find the paths that match a pattern.
@@ -382,6 +383,21 @@ class Tree(_daxfs.Tree):
             ignore_xattrs=ignore_xattrs,
             watcher=progress,
         )
+
+
+# A directory that a walk has still to enter: the one that it lies in, and its name; of the top, its
+# path. The paths of all of them would take far more memory than a deep tree has bytes.
+Step = tuple["Step | None", str]
+
+
+def path_of(step: Step) -> str:
+    """Return the path of a directory."""
+    names: list[str] = []
+    above, name = step
+    while above is not None:
+        names.append(name)
+        above, name = above
+    return join(name, "/".join(reversed(names))) if names else name
 
 
 class Reached:

@@ -139,22 +139,33 @@ impl Stat {
 #[pyclass(frozen, module = "daxfs._daxfs")]
 pub(crate) struct DirEntry {
     view: Arc<View>,
-    path: Vec<u8>,
-    name_at: usize,
+    /// Path of the directory, up to the name. Shared by all entries, as it may be long.
+    directory: Arc<[u8]>,
+    name: Vec<u8>,
     ino: u64,
     mode: u32,
 }
 
 impl DirEntry {
-    /// The entry `entry` of the directory at `directory`.
-    pub(crate) fn new(view: &Arc<View>, directory: &[u8], entry: view::Entry) -> Self {
-        let mut path = directory.to_vec();
-        if path.last().is_some_and(|last| *last != b'/') {
-            path.push(b'/');
+    /// The entries of the directory at `directory`.
+    pub(crate) fn all(view: &Arc<View>, directory: &[u8], entries: Vec<view::Entry>) -> Vec<Self> {
+        let mut directory = directory.to_vec();
+        if directory.last().is_some_and(|last| *last != b'/') {
+            directory.push(b'/');
         }
-        let name_at = path.len();
-        path.extend_from_slice(&entry.name);
-        Self { view: Arc::clone(view), path, name_at, ino: entry.ino, mode: entry.mode }
+        let directory: Arc<[u8]> = directory.into();
+        let entry = |view::Entry { name, ino, mode }| Self {
+            view: Arc::clone(view),
+            directory: Arc::clone(&directory),
+            name,
+            ino,
+            mode,
+        };
+        entries.into_iter().map(entry).collect()
+    }
+
+    fn full(&self) -> Vec<u8> {
+        [&self.directory, &self.name[..]].concat()
     }
 
     /// The mode, of what the entry leads to when links are followed; none if that is nothing.
@@ -162,7 +173,7 @@ impl DirEntry {
         if !follow_symlinks || self.mode & mode::TYPE != mode::SYMLINK {
             return Ok(Some(self.mode));
         }
-        match self.view.resolve(&self.path, Links::Follow) {
+        match self.view.resolve(&self.full(), Links::Follow) {
             Ok(inode) => Ok(Some(inode.mode)),
             Err(Error::NotFound { .. } | Error::NotDirectory { .. } | Error::Loop { .. }) => {
                 Ok(None)
@@ -181,13 +192,13 @@ impl DirEntry {
     /// The entry's name.
     #[getter]
     fn name<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        decode(py, &self.path[self.name_at..])
+        decode(py, &self.name)
     }
 
     /// The directory's path as it was given, and the name.
     #[getter]
     fn path<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
-        decode(py, &self.path)
+        decode(py, &self.full())
     }
 
     /// Inode number.
@@ -216,7 +227,7 @@ impl DirEntry {
     #[pyo3(signature = (*, follow_symlinks=true))]
     fn stat(&self, follow_symlinks: bool) -> Result<Stat> {
         if follow_symlinks && self.is_symlink() {
-            return Ok(self.view.resolve(&self.path, Links::Follow)?.into());
+            return Ok(self.view.resolve(&self.full(), Links::Follow)?.into());
         }
         Ok(self.view.inode(self.ino)?.into())
     }

@@ -272,7 +272,7 @@ impl Tree {
     #[pyo3(signature = (path=ImagePath(b"/".into()), /), text_signature = "($self, path='/', /)")]
     fn scandir(&self, py: Python<'_>, path: ImagePath) -> Result<Vec<DirEntry>> {
         let (view, entries) = self.entries(py, &path)?;
-        Ok(entries.into_iter().map(|entry| DirEntry::new(&view, &path.0, entry)).collect())
+        Ok(DirEntry::all(&view, &path.0, entries))
     }
 
     /// Target of a symbolic link.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .._glob import join
 from ._common import Attempts, Output, image_options, json_option, open_image, print_json
 from ._files import describe, group_name, is_device, list_time, user_name
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from .._daxfs import Stat
     from ..image import Image
 
-# What a listing shows: a name, the path it stands for, and the file's attributes.
-Row = tuple[str, str, "Stat"]
+# What a listing shows: a name, the directory that it is in, if it is no path itself, and the file's
+# attributes.
+Row = tuple[str, "str | None", "Stat"]
 
 
 @click.command()
@@ -50,9 +52,9 @@ def command(
         asked: list[Row] = []
         for path in paths or ("/",):
             with attempts.one():
-                asked.append((path, path, _stat(image, path, follow)))
+                asked.append((path, None, _stat(image, path, follow)))
         files = [row for row in asked if directory or not row[2].is_dir()]
-        tops = [path for _, path, info in asked if info.is_dir() and not directory]
+        tops = [path for path, _, info in asked if info.is_dir() and not directory]
         listings = _listings(image, tops, recursive)
         if as_json:
             rows = files + [row for _, rows in listings for row in rows]
@@ -83,12 +85,17 @@ def _listings(image: Image, tops: list[str], recursive: bool) -> Iterator[tuple[
     for top in tops:
         for path, _, _ in image.walk(top) if recursive else [(top, [], [])]:
             entries = image.scandir(path)
-            yield path, [(e.name, e.path, e.stat(follow_symlinks=False)) for e in entries]
+            yield path, [(e.name, path, e.stat(follow_symlinks=False)) for e in entries]
+
+
+def _path(name: str, directory: str | None) -> str:
+    return name if directory is None else join(directory, name)
 
 
 def _described(image: Image, row: Row) -> dict[str, Any]:
-    name, path, info = row
-    return {"name": name.rstrip("/").rpartition("/")[2] or "/", **describe(image, path, info)}
+    name, directory, info = row
+    about = describe(image, _path(name, directory), info)
+    return {"name": name.rstrip("/").rpartition("/")[2] or "/", **about}
 
 
 class _Listing:
@@ -121,9 +128,9 @@ class _Listing:
             )
 
     def _columns(self, row: Row) -> tuple[str, ...]:
-        name, path, info = row
+        name, directory, info = row
         if info.is_symlink():
-            name += f" -> {self._image.readlink(path)}"
+            name += f" -> {self._image.readlink(_path(name, directory))}"
         size = str(info.st_size)
         if is_device(info.st_mode):
             size = f"{os.major(info.st_rdev)}, {os.minor(info.st_rdev)}"

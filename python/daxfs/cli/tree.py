@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from ..tree import Reached
+from ..tree import Reached, path_of
 from ._common import Output, image_options, json_option, open_image, print_json
 from ._files import count_of, kind_of
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..image import Image
+    from ..tree import Step
 
 
 @click.command()
@@ -40,6 +41,16 @@ def command(
         drawing.output.line(f"{directories}, {count_of(drawing.files, 'file')}")
 
 
+class _Entry(NamedTuple):
+    """What is drawn of an entry; it keeps no path, of which a deep tree would have many."""
+
+    name: str
+    inode: int
+    is_dir: bool
+    is_symlink: bool
+    is_last: bool
+
+
 class _Drawing:
     def __init__(self, image: Image, level: int | None) -> None:
         self._image = image
@@ -53,38 +64,57 @@ class _Drawing:
         """Draw what is in a directory, and below."""
         # Not by recursion: an image may be deeper than the interpreter's stack. Each level keeps
         # its entries that are still to be drawn.
-        levels = [("", self._entries(path, self._image.stat(path).st_ino))]
+        top: Step = (None, path)
+        levels = [(top, self._entries(top, self._image.stat(path).st_ino))]
+        leads: list[str] = []
         while levels:
-            lead, entries = levels[-1]
-            entry, last = next(entries, (None, False))
+            step, entries = levels[-1]
+            entry = next(entries, None)
             if entry is None:
                 levels.pop()
+                del leads[-1:]
                 continue
             name = entry.name
-            if entry.is_symlink():
-                name += f" -> {self._image.readlink(entry.path)}"
-            self.output.line(f"{lead}{'└── ' if last else '├── '}{name}")
-            if not entry.is_dir(follow_symlinks=False):
+            if entry.is_symlink:
+                name += f" -> {self._image.readlink(path_of((step, entry.name)))}"
+            branch = "└── " if entry.is_last else "├── "
+            self.output.line(f"{''.join(leads)}{branch}{name}")
+            if not entry.is_dir:
                 self.files += 1
                 continue
             self.directories += 1
             if self._level is None or len(levels) < self._level:
-                deeper = lead + ("    " if last else "│   ")
-                levels.append((deeper, self._entries(entry.path, entry.inode())))
+                below: Step = (step, entry.name)
+                levels.append((below, self._entries(below, entry.inode)))
+                leads.append("    " if entry.is_last else "│   ")
 
-    def _entries(self, path: str, inode: int) -> Iterator[tuple[Any, bool]]:
-        """Return a directory's entries, each with whether it is the last."""
+    def _entries(self, step: Step, inode: int) -> Iterator[_Entry]:
+        """Return a directory's entries."""
+        path = path_of(step)
         self._reached.add(path, inode)
-        entries = self._image.scandir(path)
-        return iter([(entry, number == len(entries)) for number, entry in enumerate(entries, 1)])
+        found = self._image.scandir(path)
+        return iter(
+            [
+                _Entry(
+                    entry.name,
+                    entry.inode(),
+                    entry.is_dir(follow_symlinks=False),
+                    entry.is_symlink(),
+                    number == len(found),
+                )
+                for number, entry in enumerate(found, 1)
+            ]
+        )
 
 
 def _nested(image: Image, top: str, level: int | None) -> dict[str, Any]:
     root: dict[str, Any] = {"name": top, "type": "directory", "contents": []}
     reached = Reached()
-    pending = [(top, image.stat(top).st_ino, root, 1)]
+    first: Step = (None, top)
+    pending = [(first, image.stat(top).st_ino, root, 1)]
     while pending:
-        path, inode, node, depth = pending.pop()
+        step, inode, node, depth = pending.pop()
+        path = path_of(step)
         reached.add(path, inode)
         for entry in image.scandir(path):
             below: dict[str, Any] = {
@@ -97,5 +127,5 @@ def _nested(image: Image, top: str, level: int | None) -> dict[str, Any]:
             if entry.is_dir(follow_symlinks=False):
                 below["contents"] = []
                 if level is None or depth < level:
-                    pending.append((entry.path, entry.inode(), below, depth + 1))
+                    pending.append(((step, entry.name), entry.inode(), below, depth + 1))
     return root
