@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import stat
 import subprocess
@@ -90,6 +91,23 @@ def test_all_root(run: Run, tree: Path, tmp_path: Path) -> None:
 def test_size_of_the_whole(run: Run, tree: Path, tmp_path: Path) -> None:
     run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "-s", "0x10M")
     assert (tmp_path / "x").stat().st_size == 16 * MIB
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 4 * MIB), (20, 200_000), (200, 20_000)])
+def test_a_size_that_is_too_small_is_not_exceeded(tmp_path: Path, count: int, size: int) -> None:
+    (tmp_path / "tree").mkdir()
+    for number in range(count):
+        (tmp_path / f"tree/{number}").write_bytes(bytes([1]) * size)
+    program = Path(sys.executable).with_name("mkdaxfs")
+    done = subprocess.run(
+        [program, "-d", tmp_path / "tree", "-o", tmp_path / "x", "-s", "1M"],
+        capture_output=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB)),
+    )
+    assert done.returncode == 1
+    assert b"only 1048576 are available" in done.stderr
+    assert not (tmp_path / "x").exists()
 
 
 def test_source_date_epoch_cuts_later_times(run: Run, tree: Path, tmp_path: Path) -> None:

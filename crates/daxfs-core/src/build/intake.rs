@@ -33,6 +33,9 @@ const SMALL: u64 = 32 << 10;
 pub(super) struct Intake<'a> {
     pub(super) selection: &'a Selection,
     pub(super) base_offset: u64,
+    /// Where the image has to end. That it is too small is told when all that is to be in it is
+    /// known; until then nothing is written beyond.
+    pub(super) limit: u64,
     pub(super) sink: &'a Sink,
     pub(super) progress: &'a Progress,
     /// Contents of regular files get checksums.
@@ -148,7 +151,10 @@ impl Intake<'_> {
         let mut bytes = gathered.bytes();
         for piece in books.enter(looks)? {
             let (now, rest) = bytes.split_at(piece.len as usize);
-            self.sink.write(self.base_offset + piece.start, now)?;
+            let start = self.base_offset + piece.start;
+            if start + piece.len <= self.limit {
+                self.sink.write(start, now)?;
+            }
             bytes = rest;
         }
         self.progress.advance(done as u64, gathered.bytes().len() as u64);

@@ -167,9 +167,7 @@ pub fn build(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
     let size = if defer {
         0
     } else {
-        let placement = Placement::new(&scan.tree, base_offset)?;
-        let xattrs = XattrRegion::new(&scan.tree, placement.data_end);
-        superblock(options, &scan.tree, &placement, &xattrs)?.total_size.get()
+        total_size(options, &scan.tree, &Placement::new(&scan.tree, base_offset)?)?
     };
     let sink = Sink::open(&options.output, size, options.force)?;
     debug_assert!(sink.is_file() || !defer);
@@ -177,9 +175,15 @@ pub fn build(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
     // Each round leaves out at least one file, so the rounds end.
     let (placement, sums) = loop {
         let taken = if defer {
-            let checksums = options.data_checksums;
-            Intake { selection: &selection, base_offset, sink: &sink, progress, checksums }
-                .run(&mut scan)?
+            Intake {
+                selection: &selection,
+                base_offset,
+                limit: options.shape.size.unwrap_or(u64::MAX),
+                sink: &sink,
+                progress,
+                checksums: options.data_checksums,
+            }
+            .run(&mut scan)?
         } else {
             Taken::default()
         };
@@ -192,6 +196,8 @@ pub fn build(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
         let files = scan.tree.nodes().len() as u64;
         let bytes = placement.data_end - placement.data_offset;
         if defer {
+            // Nobody shall hear of a size that is too small after all has been copied.
+            total_size(options, &scan.tree, &placement)?;
             sink.set_size(end)?;
             progress.expect(files, bytes);
         } else {
@@ -337,6 +343,12 @@ fn spool_directory(output: &Output) -> PathBuf {
         },
         _ => std::env::temp_dir(),
     }
+}
+
+/// Bytes of the whole image; an error if they are not to be had.
+fn total_size(options: &BuildOptions, tree: &Tree, placement: &Placement) -> Result<u64> {
+    let xattrs = XattrRegion::new(tree, placement.data_end);
+    Ok(superblock(options, tree, placement, &xattrs)?.total_size.get())
 }
 
 /// The superblock, but for identity and checksum that depend on what is written.
