@@ -110,6 +110,11 @@ def test_a_size_that_is_too_small_is_not_exceeded(tmp_path: Path, count: int, si
     assert not (tmp_path / "x").exists()
 
 
+def test_a_size_that_no_file_has(run: Run, tree: Path, tmp_path: Path) -> None:
+    done = run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "-s", "0xffffffffffffffff", status=1)
+    assert b"larger than can be counted" in done.stderr
+
+
 def test_source_date_epoch_cuts_later_times(run: Run, tree: Path, tmp_path: Path) -> None:
     epoch = {"SOURCE_DATE_EPOCH": "1600000000"}
     run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", env=epoch)

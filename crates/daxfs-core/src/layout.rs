@@ -172,6 +172,9 @@ pub fn superblock(shape: &Shape, base_size: u64, inodes: u32, flags: u32) -> Res
             advice: "; raise the size or leave something out",
         });
     }
+    if i64::try_from(total).is_err() {
+        return Err(too_large());
+    }
     superblock.total_size = total.into();
     if shape.branches {
         superblock.flags |= feature::BRANCHES;
