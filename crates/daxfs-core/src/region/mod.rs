@@ -288,7 +288,12 @@ impl Region {
     fn runs_within(&self, range: Range<u64>, most: usize) -> Vec<Range<u64>> {
         // A position of its own, which finding holes moves.
         let file = self.reopen(OFlags::RDONLY);
-        let runs = file.and_then(|file| data_runs(file.as_fd(), range.clone(), most).ok());
+        let runs = file.and_then(|file| {
+            let runs = data_runs(file.as_fd(), range.clone(), most).ok()?;
+            // What somebody has cut off since is no hole.
+            let stat = rustix::fs::fstat(&file).ok()?;
+            (stat.st_size.cast_unsigned() >= range.end).then_some(runs)
+        });
         runs.unwrap_or_else(|| vec![range])
     }
 
@@ -467,5 +472,29 @@ impl DataView {
     /// The region it looks at.
     pub fn region(&self) -> &Arc<Region> {
         &self.region
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_cut_off_is_no_hole() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("image");
+        let file = File::create(&path).expect("a file");
+        let (start, end) = (2 * HUGE_SIZE, 4 * HUGE_SIZE);
+        file.write_all_at(&[1; 4096], end - 4096).expect("written");
+        let region = Region::open(&Source::Path(path), Access::Read).expect("mapped");
+        let (all, hole, data) = (start..end, start..end - 4096, end - 4096..end);
+        assert_eq!(region.data_within(hole), []);
+        assert_eq!(region.data_within(all.clone()), [data]);
+        file.set_len(start + HUGE_SIZE).expect("cut");
+        assert_eq!(region.data_within(all.clone()), std::slice::from_ref(&all));
+        assert_eq!(region.first_data(all.clone()), Some(all));
     }
 }
