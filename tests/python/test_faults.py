@@ -115,12 +115,22 @@ def test_a_disk_that_gets_full_under_an_image(
 
 
 @needs_root
-def test_a_disk_that_gets_full_under_memory(tree: Path, small_disk: Path) -> None:
+@pytest.mark.parametrize("delta_size", [None, "12G"])
+def test_a_disk_that_gets_full_under_memory(
+    tree: Path, small_disk: Path, delta_size: str | None
+) -> None:
     """A hole that cannot be filled is a fault to whoever stores there."""
-    program = "import daxfs, os, sys; daxfs.build(sys.argv[1], os.open(sys.argv[2], os.O_RDWR))"
+    options = ""
+    if delta_size is not None:
+        # It is the owner map that there is no room for.
+        tree = small_disk / "tree"
+        tree.mkdir()
+        options = f", branches=True, delta_size={delta_size!r}"
+    where = "os.open(sys.argv[2], os.O_RDWR)"
+    program = f"import daxfs, os, sys; daxfs.build(sys.argv[1], {where}{options})"
     holes = small_disk / "holes"
     with holes.open("xb") as file:
-        file.truncate(128 << 20)
+        file.truncate(128 << 20 if delta_size is None else 13 << 30)
     command = [sys.executable, "-c", program, str(tree), str(holes)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1

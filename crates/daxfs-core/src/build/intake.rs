@@ -83,7 +83,7 @@ impl Intake<'_> {
     /// it has to be done again without.
     pub(super) fn run(&self, scan: &mut Scan) -> Result<Taken> {
         let nodes = scan.tree.nodes().len();
-        self.sink.begin(0)?;
+        self.sink.begin(0, 0)?;
         self.progress.begin(nodes as u64, 0);
         let mut books = Books {
             cursor: Cursor::behind_directories(&scan.tree, self.base_offset)?,

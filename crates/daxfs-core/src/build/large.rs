@@ -157,7 +157,8 @@ mod tests {
         let scan = scan_directory(tree.path(), &Selection::default(), &progress).unwrap();
         let placement = Placement::new(&scan.tree, 4096).unwrap();
         let sink = Sink::open(&Output::File(out.path().join("image")), 0, false).unwrap();
-        sink.begin(placement.base_offset + placement.data_end).unwrap();
+        let end = placement.base_offset + placement.data_end;
+        sink.begin(end, end).unwrap();
         let copier = Copier {
             scan: &scan,
             placement: &placement,

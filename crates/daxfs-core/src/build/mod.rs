@@ -167,7 +167,8 @@ pub fn build(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
     let size = if defer {
         0
     } else {
-        total_size(options, &scan.tree, &Placement::new(&scan.tree, base_offset)?)?
+        let placement = Placement::new(&scan.tree, base_offset)?;
+        outline(options, &scan.tree, &placement)?.total_size.get()
     };
     let sink = Sink::open(&options.output, size, options.force)?;
     debug_assert!(sink.is_file() || !defer);
@@ -192,16 +193,16 @@ pub fn build(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
             continue;
         }
         let placement = Placement::new(&scan.tree, base_offset)?;
+        // Nobody shall hear of a size that is too small after all has been copied.
+        let used = used(&outline(options, &scan.tree, &placement)?);
         let end = base_offset + placement.data_end;
         let files = scan.tree.nodes().len() as u64;
         let bytes = placement.data_end - placement.data_offset;
         if defer {
-            // Nobody shall hear of a size that is too small after all has been copied.
-            total_size(options, &scan.tree, &placement)?;
             sink.set_size(end)?;
             progress.expect(files, bytes);
         } else {
-            sink.begin(end)?;
+            sink.begin(end, used)?;
             progress.begin(files, bytes);
         }
         let copier = Copier {
@@ -279,10 +280,8 @@ fn describe(
         xattrs.bytes.len() as u64,
     );
     sink.write(base_offset, header.as_bytes())?;
-    let mut used = base_offset + superblock.base_size.get();
     if options.shape.branches {
         metadata::write_branches(&superblock, &sink)?;
-        used = superblock.heap_offset.get();
     }
     let uuid = options.uuid.unwrap_or_else(|| {
         let identity = [superblock.as_bytes(), header.as_bytes(), &checksums].concat();
@@ -292,7 +291,8 @@ fn describe(
     superblock.checksum = superblock.expected_checksum().into();
     let mut summary = summarize(tree, placement, &xattrs, &superblock);
     summary.uuid = Some(uuid);
-    summary.buffer = sink.finish(superblock.as_bytes(), used, superblock.total_size.get())?;
+    summary.buffer =
+        sink.finish(superblock.as_bytes(), used(&superblock), superblock.total_size.get())?;
     Ok(summary)
 }
 
@@ -345,10 +345,18 @@ fn spool_directory(output: &Output) -> PathBuf {
     }
 }
 
-/// Bytes of the whole image; an error if they are not to be had.
-fn total_size(options: &BuildOptions, tree: &Tree, placement: &Placement) -> Result<u64> {
-    let xattrs = XattrRegion::new(tree, placement.data_end);
-    Ok(superblock(options, tree, placement, &xattrs)?.total_size.get())
+/// The superblock as it will be, or what is wrong with the size asked for.
+fn outline(options: &BuildOptions, tree: &Tree, placement: &Placement) -> Result<Superblock> {
+    superblock(options, tree, placement, &XattrRegion::new(tree, placement.data_end))
+}
+
+/// Where what a build writes ends: at the heap, if there is one.
+fn used(superblock: &Superblock) -> u64 {
+    if superblock.has(feature::BRANCHES) {
+        superblock.heap_offset.get()
+    } else {
+        superblock.base_offset.get() + superblock.base_size.get()
+    }
 }
 
 /// The superblock, but for identity and checksum that depend on what is written.

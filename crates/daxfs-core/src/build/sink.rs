@@ -73,15 +73,15 @@ impl Sink {
     }
 
     /// Begins anew: nothing written so far counts, and what is not written will be zero up to
-    /// `end`.
-    pub(super) fn begin(&self, end: u64) -> Result<()> {
+    /// `end`. In memory nothing will be written from `used` on.
+    pub(super) fn begin(&self, end: u64, used: u64) -> Result<()> {
         match self {
             Self::File { file, .. } => {
                 file.file().set_len(0).map_err(Error::io("truncate", file.path()))?;
                 self.set_size(end)
             }
             Self::Memory { region, .. } => {
-                region.populate(0, end)?;
+                region.populate(0, used)?;
                 // From now on until the superblock is written this is no image.
                 region.zero(0, BLOCK_SIZE)?;
                 region.persist(0, BLOCK_SIZE)?;
