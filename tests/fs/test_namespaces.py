@@ -113,7 +113,7 @@ def test_another_time_namespace_tells_other_starts(
     above, _ = shown
     listing = (Path(sys.executable).with_name("daxfs-branch"), "list", "--json", "-i", above)
     with daxfs.open(above, writable=True) as image, image.branch("held", parent="main"):
-        for apart in ((), ("/usr/bin/unshare", "--time", "--boottime", "100000")):
+        for apart in ((), ("/usr/bin/unshare", "--fork", "--time", "--boottime", "100000")):
             branches = json.loads(mounts.run(*apart, *listing))
             (held,) = (branch["owner"] for branch in branches if branch["name"] == "held")
             assert held == {"pid": os.getpid(), "alive": True}
