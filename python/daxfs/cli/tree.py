@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,8 +12,6 @@ from ._common import Output, image_options, json_option, open_image, print_json
 from ._files import count_of, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..image import Image
     from ..tree import Step
 
@@ -41,14 +39,9 @@ def command(
         drawing.output.line(f"{directories}, {count_of(drawing.files, 'file')}")
 
 
-class _Entry(NamedTuple):
-    """What is drawn of an entry; it keeps no path, of which a deep tree would have many."""
-
-    name: str
-    inode: int
-    is_dir: bool
-    is_symlink: bool
-    is_last: bool
+# What is drawn of an entry: its name, the inode of a directory, and whether it is a link. It keeps
+# no path, of which a deep tree would have many.
+_Entry = tuple[str, "int | None", bool]
 
 
 class _Drawing:
@@ -69,42 +62,35 @@ class _Drawing:
         leads: list[str] = []
         while levels:
             step, entries = levels[-1]
-            entry = next(entries, None)
-            if entry is None:
+            if not entries:
                 levels.pop()
                 del leads[-1:]
                 continue
-            name = entry.name
-            if entry.is_symlink:
-                name += f" -> {self._image.readlink(path_of((step, entry.name)))}"
-            branch = "└── " if entry.is_last else "├── "
-            self.output.line(f"{''.join(leads)}{branch}{name}")
-            if not entry.is_dir:
+            name, directory, is_link = entries.pop()
+            branch, deeper = ("├── ", "│   ") if entries else ("└── ", "    ")
+            target = f" -> {self._image.readlink(path_of((step, name)))}" if is_link else ""
+            self.output.line(f"{''.join(leads)}{branch}{name}{target}")
+            if directory is None:
                 self.files += 1
                 continue
             self.directories += 1
             if self._level is None or len(levels) < self._level:
-                below: Step = (step, entry.name)
-                levels.append((below, self._entries(below, entry.inode)))
-                leads.append("    " if entry.is_last else "│   ")
+                below: Step = (step, name)
+                levels.append((below, self._entries(below, directory)))
+                leads.append(deeper)
 
-    def _entries(self, step: Step, inode: int) -> Iterator[_Entry]:
-        """Return a directory's entries."""
+    def _entries(self, step: Step, inode: int) -> list[_Entry]:
+        """Return a directory's entries, the last first."""
         path = path_of(step)
         self._reached.add(path, inode)
-        found = self._image.scandir(path)
-        return iter(
-            [
-                _Entry(
-                    entry.name,
-                    entry.inode(),
-                    entry.is_dir(follow_symlinks=False),
-                    entry.is_symlink(),
-                    number == len(found),
-                )
-                for number, entry in enumerate(found, 1)
-            ]
-        )
+        return [
+            (
+                entry.name,
+                entry.inode() if entry.is_dir(follow_symlinks=False) else None,
+                entry.is_symlink(),
+            )
+            for entry in reversed(self._image.scandir(path))
+        ]
 
 
 def _nested(image: Image, top: str, level: int | None) -> dict[str, Any]:

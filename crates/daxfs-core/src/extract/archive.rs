@@ -12,6 +12,7 @@ use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::format::{device, mode};
 use crate::names::Names;
+use crate::paths::join;
 use crate::progress::Progress;
 use crate::source::pax;
 use crate::view::{Entry, View};
@@ -64,17 +65,20 @@ pub fn to_tar(
     let mut seen = HashSet::from([top.ino]);
     let mut directories = Directories::new(*top);
     archive.entry(Vec::new(), top, None)?;
-    // The directories on the way down, and what is still to come of each.
-    let mut open = vec![(0, names.of(top)?.into_iter())];
-    while let Some((directory, entries)) = open.last_mut() {
+    // The directories on the way down, with how long their paths are and what is still to come of
+    // each; the path of the last begins that of whatever is met.
+    let mut open = vec![(0, 0, names.of(top)?.into_iter())];
+    let mut here = Vec::new();
+    while let Some((directory, len, entries)) = open.last_mut() {
         progress.check()?;
         let directory = *directory;
+        here.truncate(*len);
         let Some(Entry { name, ino, .. }) = entries.next() else {
             open.pop();
             continue;
         };
         let inode = view.inode(ino)?;
-        let path = directories.path_of(directory, &name);
+        let path = join(&here, &name);
         if inode.is_dir() {
             if !seen.insert(ino) {
                 return Err(Error::corrupt(
@@ -85,7 +89,8 @@ pub fn to_tar(
                 ));
             }
             let number = directories.add(Directory::new(directory, name, inode));
-            open.push((number, names.of(&inode)?.into_iter()));
+            open.push((number, path.len(), names.of(&inode)?.into_iter()));
+            here.clone_from(&path);
             archive.entry(path, &inode, None)?;
         } else if inode.nlink < 2 {
             archive.entry(path, &inode, None)?;
