@@ -16,7 +16,7 @@ import stat
 import struct
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,57 +58,55 @@ def test_create_shows_the_new_branch(mounts: Mounts, image: Path) -> None:
     assert (point / "file").read_text() == "work's"
 
 
+# Gives the names in a list, while another party does something between its parts.
+NamesWhile = Callable[[Callable[[daxfs.Image], object]], list[str]]
+
+
 @pytest.fixture
-def many(mounts: Mounts, image: Path) -> Path:
-    """Mount one of more branches than one answer holds."""
+def names_while(
+    mounts: Mounts, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[NamesWhile]:
+    """List more branches than one answer holds."""
     with daxfs.open(image, writable=True) as party:
         for number in range(70):
             party.branch(f"b{number:02}").close()
-    return mounts.mount(image, "branch=b00")
+        point = mounts.mount(image, "branch=b00")
+
+        def names(work: Callable[[daxfs.Image], object]) -> list[str]:
+            pending = [work]
+
+            def ioctl(*arguments: object) -> object:
+                done = fcntl.ioctl(*arguments)  # type: ignore[call-overload]
+                while pending:
+                    pending.pop()(party)
+                return done
+
+            monkeypatch.setattr(control, "fcntl", SimpleNamespace(ioctl=ioctl))
+            found = [one.name for one in control.branches(point)]
+            assert not pending
+            return found
+
+        yield names
 
 
-def meanwhile(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:
-    """Do something once, after the first request."""
-    pending = [work]
+def test_a_long_list_leaves_out_no_branch_when_others_end(names_while: NamesWhile) -> None:
+    def change(party: daxfs.Image) -> None:
+        party.abort_branch("b05")
+        party.branch("new").close()
 
-    def ioctl(*arguments: object) -> object:
-        done = fcntl.ioctl(*arguments)  # type: ignore[call-overload]
-        while pending:
-            pending.pop()()
-        return done
-
-    monkeypatch.setattr(control, "fcntl", SimpleNamespace(ioctl=ioctl))
-
-
-def test_a_long_list_leaves_out_no_branch_when_others_end(
-    many: Path, image: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with daxfs.open(image, writable=True) as party:
-
-        def change() -> None:
-            party.abort_branch("b05")
-            party.branch("new").close()
-
-        meanwhile(monkeypatch, change)
-        names = [one.name for one in control.branches(many)]
+    names = names_while(change)
     lasting = {f"b{number:02}" for number in range(70)} - {"b05"}
     assert len(names) == len(set(names))
     assert {"main", *lasting} <= set(names) <= {"main", *lasting, "b05", "new"}
 
 
-def test_a_long_list_is_of_one_main(
-    many: Path, image: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with daxfs.open(image, writable=True) as party:
+def test_a_long_list_is_of_one_main(names_while: NamesWhile) -> None:
+    def change(party: daxfs.Image) -> None:
+        party.commit_branch("b69")
+        for number in range(70):
+            party.branch(f"n{number:02}").close()
 
-        def change() -> None:
-            party.commit_branch("b69")
-            for number in range(70):
-                party.branch(f"n{number:02}").close()
-
-        meanwhile(monkeypatch, change)
-        names = [one.name for one in control.branches(many)]
-    assert names == ["main", *(f"n{number:02}" for number in range(70))]
+    assert names_while(change) == ["main", *(f"n{number:02}" for number in range(70))]
 
 
 def test_commit_leaves_main_and_makes_what_is_open_stale(mounts: Mounts, image: Path) -> None:
