@@ -51,8 +51,8 @@ struct daxfs_ioc_branch {
 
 /*
  * A part of the list, in order of ids but for main, which is first: 0 as `after` asks for the first
- * part, the id of the last branch for the next one. There is no more if `count` is below the most.
- * If `main`, its id, has changed in between, parts do not belong together.
+ * part, the id of the last branch for the next one. A part with fewer than DAXFS_IOC_LIST_MAX is the
+ * last. Where `main`, the id of main, has changed in between, parts do not belong together.
  */
 struct daxfs_ioc_list {
 	__u64 after;
