@@ -8,9 +8,9 @@ mod branching;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use branching::interrupt::{interrupted, step};
+use branching::interrupt::{happen, interrupted, step, stop};
 use branching::ops::{self, Kind, Op};
 use branching::script::path;
 use daxfs_core::branch::handle::Branch;
@@ -43,14 +43,17 @@ fn a_branch_that_was_committed_is_not_taken_for_main() {
 
 /// Starts a thread, and waits for its end unless that waits for who waits here.
 fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
-    let (done, end) = channel();
-    let thread = thread::spawn(move || {
-        let result = work();
-        let _ = done.send(());
-        result
-    });
-    let _ = end.recv_timeout(Duration::from_millis(20));
+    let thread = thread::spawn(work);
+    give_time(&thread);
     thread
+}
+
+/// Waits for the end of a thread, unless that waits for who waits here.
+fn give_time<T>(thread: &thread::JoinHandle<T>) {
+    let end = Instant::now() + Duration::from_millis(20);
+    while !thread.is_finished() && Instant::now() < end {
+        thread::yield_now();
+    }
 }
 
 fn read(branch: &Branch, name: &str) -> Result<Vec<u8>> {
@@ -165,4 +168,26 @@ fn who_takes_a_branch_keeps_it_while_the_hold_of_the_dead_is_broken() {
         assert_eq!(word, session.id(), "stopped at {number}");
         drop(branch);
     }
+}
+
+#[test]
+fn who_makes_a_branch_is_not_kept_from_it_by_those_who_write_to_what_it_is_made_of() {
+    let (image, _) = branching::image(320 << 10);
+    let region = Arc::new(Region::interleaved(&image, step).expect("memory"));
+    let session = branching::session(&region).expect("it opens");
+    let parent = session.create("parent", "main").expect("a branch");
+    ops::apply(&parent, &Op::Make(path("f"), Kind::File)).expect("made");
+    let writer = parent.clone();
+    let mut writing: Option<thread::JoinHandle<_>> = None;
+    happen(1, move || {
+        // One write after another.
+        writing.as_ref().inspect(|thread| give_time(thread));
+        if writing.as_ref().is_none_or(thread::JoinHandle::is_finished) {
+            let writer = writer.clone();
+            writing = Some(beside(move || fill(&writer, 1, 10)));
+        }
+    });
+    let child = session.create("child", "parent");
+    stop();
+    child.expect("a branch");
 }

@@ -18,6 +18,7 @@ use crate::format::{MAIN_NAME, OWNER_FROZEN, RENEWAL_NAME, state};
 use crate::opener::Life;
 use crate::region::Access;
 use crate::session::{Session, encode_name};
+use crate::write::Writer;
 
 /// Times that it is tried, while what others do at the same time is in the way.
 const TRIES: usize = 8;
@@ -41,8 +42,8 @@ struct Parent {
 }
 
 /// What came of a try.
-enum Outcome {
-    Made(u64, u64),
+enum Outcome<T> {
+    Made(T),
     /// Not now, and why.
     Busy(&'static str),
     NoSlot,
@@ -73,17 +74,9 @@ impl Session {
         let (mut tries, mut patience) = (0, None);
         self.retire_ended(Patience::new(PATIENCE))?;
         loop {
-            // Nothing is kept from being used again by who waits.
-            let (pin, parent) =
-                outlast(PATIENCE, || Ok((self.opener.pin()?, self.freeze(parent)?)))?;
-            // First: what cannot be opened is not made.
-            let (_, index) = self.tree(parent.slot, parent.id)?;
-            match self.try_create(name, encoded, &parent)? {
-                Outcome::Made(slot, id) => {
-                    let start = Cursor::default();
-                    let open =
-                        Open::new(self, name, slot, id, parent.head, start, index, pin, true);
-                    return Ok(Branch::new(self.register(id, open), Access::Write));
+            match outlast(PATIENCE, || self.attempt(name, encoded, parent))? {
+                Outcome::Made(open) => {
+                    return Ok(Branch::new(self.register(open.id(), open), Access::Write));
                 }
                 Outcome::Busy(why) => {
                     tries += 1;
@@ -93,7 +86,6 @@ impl Session {
                     std::thread::yield_now();
                 }
                 Outcome::NoSlot => {
-                    drop(pin);
                     let patience = patience.get_or_insert_with(|| Patience::new(PATIENCE));
                     if patience.is_over() {
                         return Err(Error::NoRecord);
@@ -105,6 +97,37 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Tries once. Nothing is kept from being used again by who waits for the next time.
+    fn attempt(
+        self: &Arc<Self>,
+        name: &str,
+        encoded: &Name,
+        parent: &str,
+    ) -> Result<Outcome<Open>> {
+        let pin = self.opener.pin()?;
+        // CreateFind
+        let head = self.records.head()?;
+        let (slot, id) = self.find(parent, head)?;
+        let open = self.opened(id);
+        // Threads that write to the parent thaw it as long as it has no child; who renews main has
+        // the lock already.
+        let to_lock = open.as_deref().filter(|_| *encoded != renewal_field());
+        let mut writer = to_lock.map(Open::lock_writer).transpose()?;
+        // CreateFreeze, CreateMeasure
+        self.freeze(parent, slot, open.as_deref().zip(writer.as_deref_mut()))?;
+        let parent = Parent { slot, id, size: self.records.size(slot)?, head };
+        // First: what cannot be opened is not made.
+        let (_, index) = self.tree(slot, id)?;
+        Ok(match self.try_create(name, encoded, &parent)? {
+            Outcome::Made((slot, id)) => {
+                let start = Cursor::default();
+                Outcome::Made(Open::new(self, name, slot, id, head, start, index, pin, true))
+            }
+            Outcome::Busy(why) => Outcome::Busy(why),
+            Outcome::NoSlot => Outcome::NoSlot,
+        })
     }
 
     /// Ends a branch that was made only to be committed, and whose maker died before: main could
@@ -133,18 +156,14 @@ impl Session {
         Ok(Some((slot, owner != 0 && self.openers.examine(owner)?.life != Life::Dead)))
     }
 
-    /// CreateFind, CreateFreeze, CreateMeasure.
-    fn freeze(&self, name: &str) -> Result<Parent> {
+    /// Keeps everybody from writing to a record. This session publishes what it wrote before.
+    fn freeze(&self, name: &str, slot: u64, writer: Option<(&Open, &mut Writer)>) -> Result<()> {
         let (records, me) = (&self.records, self.opener.id);
-        let head = records.head()?;
-        let (slot, id) = self.find(name, head)?;
         let seen = self.settled_owner(slot)?;
         if holder(seen) == me && seen & OWNER_FROZEN == 0 {
-            if let Some(open) = self.opened(id) {
-                // Nobody writes meanwhile, and what was written is published.
-                let mut writer = open.lock_writer()?;
+            if let Some((open, writer)) = writer {
                 open.expect_unmapped()?;
-                open.flush(&mut writer)?;
+                open.flush(writer)?;
                 records.take(slot, me, me | OWNER_FROZEN)?;
             }
         } else if seen & OWNER_FROZEN == 0 {
@@ -160,10 +179,15 @@ impl Session {
                 }
             }
         }
-        Ok(Parent { slot, id, size: records.size(slot)?, head })
+        Ok(())
     }
 
-    fn try_create(&self, name: &str, encoded: &Name, parent: &Parent) -> Result<Outcome> {
+    fn try_create(
+        &self,
+        name: &str,
+        encoded: &Name,
+        parent: &Parent,
+    ) -> Result<Outcome<(u64, u64)>> {
         let (records, me) = (&self.records, self.opener.id);
         let Some(slot) = self.claim_slot(false)? else { return Ok(Outcome::NoSlot) };
         let announced = self.announce(slot, name, encoded, parent);
@@ -182,7 +206,13 @@ impl Session {
 
     /// Makes a claimed slot the record of a branch, but for its state, unless something is in the
     /// way.
-    fn announce(&self, slot: u64, name: &str, encoded: &Name, parent: &Parent) -> Result<Outcome> {
+    fn announce(
+        &self,
+        slot: u64,
+        name: &str,
+        encoded: &Name,
+        parent: &Parent,
+    ) -> Result<Outcome<(u64, u64)>> {
         let records = &self.records;
         // CreateFill
         records.persist_head()?;
@@ -221,7 +251,7 @@ impl Session {
             }
             return Ok(Outcome::Busy("somebody else is making one of this name"));
         }
-        Ok(Outcome::Made(slot, id))
+        Ok(Outcome::Made((slot, id)))
     }
 
     /// CreateSearch, CreateClaim, CreateCheckClaim: a FREE slot with this session in its owner
