@@ -50,6 +50,24 @@ fn what_changes_all_the_time_is_not_wrong() {
     branching::expect_clean(&region);
 }
 
+/// Others wait for main while somebody writes to it, and would take it at the first moment at which it
+/// is nobody's.
+#[test]
+fn main_is_held_while_its_log_is_begun_anew() {
+    let region = image(320 << 10);
+    let [writer, other] =
+        [(); 2].map(|()| branching::session(&region).expect("an image with branches"));
+    let main = writer.open_branch("main", Access::Write).expect("nobody's");
+    ops::apply(&main, &Op::Append(path("base"), vec![1])).expect("written");
+    let id = writer.id();
+    happen(0, move || {
+        let branches = other.branches().expect("readable");
+        assert_eq!(branches[0].owner.map(|owner| owner.id), Some(id));
+    });
+    assert!(main.renew().expect("held"));
+    stop();
+}
+
 /// Lets somebody look at an image who is not registered, interrupted once, by others who move on:
 /// before the first of its accesses to the memory, then before the second, and so on.
 fn while_others_move_on(look: impl Fn(&Arc<Image>)) {

@@ -427,6 +427,11 @@ impl Open {
     }
 
     pub(crate) fn commit(&self) -> Result<()> {
+        self.commit_and(true)
+    }
+
+    /// As [`Open::commit`], but lets go of the record, which is main's tip then, only if `let_go`.
+    pub(crate) fn commit_and(&self, let_go: bool) -> Result<()> {
         if self.is_main() {
             return Err(Error::invalid("main is what branches are committed to"));
         }
@@ -444,6 +449,7 @@ impl Open {
         if won {
             state.index.bury(self.session.image.base(), |_| false);
             self.session.remember(state.id, state.cursor, &state.index)?;
+            self.set_held(let_go);
         }
         self.end(&mut state, if won { COMMITTED } else { LOST })?;
         if won { Ok(()) } else { Err(self.stale(LOST)) }

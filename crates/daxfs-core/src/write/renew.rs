@@ -77,7 +77,8 @@ impl Open {
             if records.has_others(records.head()?, branch.id())? {
                 branch.abort().map(|()| false)
             } else {
-                branch.commit().map(|()| true)
+                // Nobody else gets it before it is opened as main.
+                branch.open.commit_and(false).map(|()| true)
             }
         });
         // Main is held again, whatever came of it, before anybody else can write to it.
