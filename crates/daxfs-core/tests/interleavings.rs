@@ -93,6 +93,23 @@ fn a_fresh_log_voids_no_branch() {
     });
 }
 
+/// Main's log is begun anew by who has main open for writing: nobody makes a branch of it meanwhile.
+#[test]
+fn a_fresh_log_lets_no_branch_in() {
+    schedule::explore(&IMAGE, schedule::schedules(20), |region| {
+        let session = branching::session(&region).expect("it opens");
+        let main = session.open_branch("main", Access::Write).expect("nobody's");
+        let append = || ops::apply(&main, &Op::Append(path("history"), vec![b'm']));
+        append().expect("held");
+        let rival = party(&region, |session| {
+            expect_lost(&session.create("b", "main").expect_err("another writes to main"));
+        });
+        assert!(main.renew().expect("held"));
+        append().expect("held");
+        wait_for([rival]);
+    });
+}
+
 /// A branch that somebody commits and somebody else aborts ends one way, for both.
 #[test]
 fn a_branch_ends_once() {

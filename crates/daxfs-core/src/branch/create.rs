@@ -116,7 +116,7 @@ impl Session {
         let to_lock = open.as_deref().filter(|_| *encoded != renewal_field());
         let mut writer = to_lock.map(Open::lock_writer).transpose()?;
         // CreateFreeze, CreateMeasure
-        self.freeze(parent, slot, open.as_deref().zip(writer.as_deref_mut()))?;
+        self.freeze(parent, slot, id, head, open.as_deref().zip(writer.as_deref_mut()))?;
         let parent = Parent { slot, id, size: self.records.size(slot)?, head };
         // First: what cannot be opened is not made.
         let (_, index) = self.tree(slot, id)?;
@@ -156,8 +156,30 @@ impl Session {
         Ok(Some((slot, owner != 0 && self.openers.examine(owner)?.life != Life::Dead)))
     }
 
+    /// Whether a parent is held as its owner word says: not frozen, or main, and frozen for no branch's
+    /// sake, but because another, who lives, begins its log anew and goes on to write to it.
+    fn is_held(&self, name: &str, id: u64, head: u64, word: u64) -> Result<bool> {
+        if word & OWNER_FROZEN == 0 {
+            return Ok(true);
+        }
+        let (writer, me) = (holder(word), self.opener.id);
+        let nobody = writer == 0 || self.openers.examine(writer)?.life == Life::Dead;
+        if name != MAIN_NAME || writer == me || nobody {
+            return Ok(false);
+        }
+        let child = self.records.child(id, head)?;
+        child.map_or(Ok(true), |slot| self.records.has_name(slot, &renewal_field()))
+    }
+
     /// Keeps everybody from writing to a record. This session publishes what it wrote before.
-    fn freeze(&self, name: &str, slot: u64, writer: Option<(&Open, &mut Writer)>) -> Result<()> {
+    fn freeze(
+        &self,
+        name: &str,
+        slot: u64,
+        id: u64,
+        head: u64,
+        writer: Option<(&Open, &mut Writer)>,
+    ) -> Result<()> {
         let (records, me) = (&self.records, self.opener.id);
         let seen = self.settled_owner(slot)?;
         if holder(seen) == me && seen & OWNER_FROZEN == 0 {
@@ -174,10 +196,12 @@ impl Session {
                 };
             if !free || !records.take(slot, 0, OWNER_FROZEN)? {
                 let now = records.owner(slot)?;
-                if now & OWNER_FROZEN == 0 {
+                if self.is_held(name, id, head, now)? {
                     return Err(self.held_by(name, holder(now))?);
                 }
             }
+        } else if self.is_held(name, id, head, seen)? {
+            return Err(self.held_by(name, holder(seen))?);
         }
         Ok(())
     }
