@@ -217,6 +217,19 @@ fn what_is_being_read_stays() {
     assert!(matches!(content(&seen, ino), Err(Error::NotFound { .. })), "it is another's now");
 }
 
+/// The records of a branch that has ended go, and a mount that shows it still asks.
+#[test]
+fn a_branch_that_has_ended_tells_no_free_space() {
+    let Party { region, branch, .. } = party();
+    let other = branching::session(&region).expect("it opens");
+    other.create("c", "main").and_then(|winner| winner.commit()).expect("committed");
+    let stale = branch.view();
+    assert!(matches!(stale, Err(Error::Stale { .. })), "{stale:?}");
+    assert_eq!(other.maintain().expect("maintained").records, 1);
+    let free = branch.free_blocks();
+    assert!(matches!(free, Err(Error::Stale { .. })), "{free:?}");
+}
+
 /// Space behind a file's end is there for what comes, and what comes makes the file larger.
 #[test]
 fn a_file_grows_into_the_space_that_it_was_given() {

@@ -52,13 +52,16 @@ impl Branch {
         Kept { open: Arc::clone(&self.open), ino }
     }
 
-    /// Blocks that can still be written to, after what was removed here has been given back.
+    /// Blocks that can still be written to, after what was removed here has been given back; of a
+    /// branch that is no more, [`Error::Stale`].
     pub fn free_blocks(&self) -> Result<u64> {
         if self.open.is_held() {
             // One that has ended has nothing to give back.
             let _ = self.open.collect_new();
         }
         let writer = &mut *self.open.lock_writer()?;
+        // Without it, records that the branch is made of could go meanwhile.
+        let _view = self.view()?;
         let (free, keep) =
             (self.open.session.heap.unowned()?, self.open.keep(writer, Purpose::Growth)?);
         Ok(free.saturating_sub(keep))
