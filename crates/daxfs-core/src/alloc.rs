@@ -118,7 +118,9 @@ impl Heap {
         let most = room.min(*count.end());
         let hint = self.region.load(HINT)?;
         let hint = if hint < self.blocks { hint } else { 0 };
-        for range in [hint..self.blocks, 0..hint] {
+        // A run may lie on both sides of where the search begins.
+        let wrapped = self.blocks.min(hint.saturating_add(*count.start() - 1));
+        for range in [hint..self.blocks, 0..wrapped] {
             let mut block = range.start;
             while block < range.end {
                 let taken = self.take_run(id, block..range.end.min(block + most))?;

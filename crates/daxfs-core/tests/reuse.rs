@@ -217,6 +217,28 @@ fn what_is_being_read_stays() {
     assert!(matches!(content(&seen, ino), Err(Error::NotFound { .. })), "it is another's now");
 }
 
+/// Where a search for free blocks begins, a run of them may lie on both sides.
+#[test]
+fn adjacent_blocks_are_found_wherever_they_lie() {
+    const PART: usize = 24;
+    let Party { branch, .. } = party();
+    let blocks = |count: usize| count * BLOCK_SIZE as usize;
+    for name in ["first", "second"] {
+        make(&branch, name);
+        write(&branch, name, 1, blocks(PART)).expect("room");
+    }
+    make(&branch, "rest");
+    while ops::apply(&branch, &Op::Append(path("rest"), vec![2; blocks(1)])).is_ok() {}
+    make(&branch, "both");
+    for name in ["first", "second"] {
+        remove(&branch, name);
+        branch.free_blocks().expect("a count");
+    }
+    let size = blocks(2 * PART - 8) as u64;
+    ops::apply(&branch, &Op::Truncate(path("both"), size)).expect("room");
+    branch.map(ino(&branch, "both"), 0, size).expect("in one piece");
+}
+
 /// The records of a branch that has ended go, and a mount that shows it still asks.
 #[test]
 fn a_branch_that_has_ended_tells_no_free_space() {
