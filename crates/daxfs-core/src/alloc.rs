@@ -259,15 +259,30 @@ impl Heap {
     /// Gives back the blocks of a record that lie outside all of `used`, ranges of the image;
     /// returns how many there were.
     pub fn free_unused(&self, id: u64, used: impl Iterator<Item = Range<u64>>) -> Result<u64> {
+        let is_used = self.marks(used);
+        self.free_where(|block, owner| Ok(owner == id && !is_used(block)))
+    }
+
+    /// How many blocks of these records lie outside all of `used`.
+    pub fn count_unused(&self, ids: &[u64], used: impl Iterator<Item = Range<u64>>) -> Result<u64> {
+        let is_used = self.marks(used);
+        let mut count = 0;
+        for block in 0..self.blocks {
+            count += u64::from(ids.contains(&self.owner(block)?) && !is_used(block));
+        }
+        Ok(count)
+    }
+
+    /// Tells of a block, by its number, whether any of these ranges of the image reaches into it.
+    fn marks(&self, ranges: impl Iterator<Item = Range<u64>>) -> impl Fn(u64) -> bool {
         let mut marks = vec![0u64; self.blocks.div_ceil(64) as usize];
         let heap = self.range();
-        for range in used.filter(|range| heap.contains(&range.start)) {
+        for range in ranges.filter(|range| heap.contains(&range.start)) {
             let first = (range.start - self.start) / BLOCK_SIZE;
             let end = (range.end.min(heap.end) - self.start).div_ceil(BLOCK_SIZE);
             (first..end).for_each(|block| marks[(block / 64) as usize] |= 1 << (block % 64));
         }
-        let unused = |block: u64| marks[(block / 64) as usize] >> (block % 64) & 1 == 0;
-        self.free_where(|block, owner| Ok(owner == id && unused(block)))
+        move |block| marks[(block / 64) as usize] >> (block % 64) & 1 == 1
     }
 
     /// Calls `each` with the owner of every block that has one.

@@ -217,6 +217,34 @@ fn what_is_being_read_stays() {
     assert!(matches!(content(&seen, ino), Err(Error::NotFound { .. })), "it is another's now");
 }
 
+/// Layers below main's tip have no writer who could give their blocks back one by one.
+#[test]
+fn main_tells_the_room_of_what_it_has_removed_from_layers_below() {
+    let (region, session) = branching::fresh(HEAP);
+    let branch = session.create("b", "main").expect("a branch");
+    make(&branch, "big");
+    make(&branch, "stays");
+    write(&branch, "big", 1, BIG).expect("room");
+    write(&branch, "stays", 2, BLOCK_SIZE as usize).expect("room");
+    branch.commit().expect("committed");
+    session.create("c", "main").and_then(|above| above.commit()).expect("committed");
+    let main = session.open_branch("main", Access::Write).expect("nobody's");
+    let free = || main.free_blocks().expect("a count");
+    let before = free();
+    remove(&main, "big");
+    let room = before + BIG as u64 / BLOCK_SIZE - 2;
+    assert!(free() >= room, "{} of {room}", free());
+    // Asked again, with little to be had, it begins nothing anew.
+    remove(&main, "stays");
+    free();
+    let record = main.id();
+    make(&main, "more");
+    assert!(free() >= room - 1, "{} of {room}", free());
+    assert_eq!(main.id(), record);
+    write(&main, "more", 3, BIG + BIG / 4).expect("as much as was told");
+    branching::expect_clean(&region);
+}
+
 /// Where a search for free blocks begins, a run of them may lie on both sides.
 #[test]
 fn adjacent_blocks_are_found_wherever_they_lie() {

@@ -16,6 +16,7 @@ use crate::branch::hold::Intent;
 use crate::clock::Patience;
 use crate::delta::{self, Step};
 use crate::error::{Error, Result};
+use crate::extents::Extent;
 
 /// Longest wait for those who read: they hold what they read for the length of one request, unless
 /// they keep it for good.
@@ -24,6 +25,11 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// What to do about a lack of space that somebody could end.
 const KEPT: &str = "; what ended branches had stays while a process holds or reads one from \
                     before: `daxfs-branch gc` names it";
+
+/// Where the bytes of an extent lie in the image.
+fn range(run: Extent) -> Range<u64> {
+    run.image_offset..run.image_offset + run.len
+}
 
 /// A use of a file: should it lose its last name, it is there until this is dropped, or the branch
 /// goes into other hands.
@@ -105,7 +111,12 @@ impl Open {
         }
         self.measure(&mut writer)?;
         drop(writer);
-        // So is what main was begun anew without, once those have moved on who read a moment ago.
+        self.give_back_replaced()
+    }
+
+    /// Gives back what main was begun anew without, once those have moved on who read a moment ago;
+    /// says whether some of it stays.
+    fn give_back_replaced(&self) -> Result<bool> {
         let mut patience = Patience::new(PATIENCE);
         loop {
             let done = self.session.maintain_in_turn(0)?;
@@ -147,7 +158,25 @@ impl Open {
         {
             return Ok(());
         }
-        self.collect_for(&mut writer).map(drop)
+        self.collect_for(&mut writer)?;
+        // What main has of the layers below for nothing goes with its history, if that takes less.
+        if self.is_main()
+            && self.replaced()? > self.keep(&mut writer, Purpose::Relief)?
+            && self.renew(&mut writer, true)?
+        {
+            drop(writer);
+            self.give_back_replaced()?;
+        }
+        Ok(())
+    }
+
+    /// Blocks of the layers below in which the tree has nothing.
+    fn replaced(&self) -> Result<u64> {
+        let (state, records) = (self.read_state(), &self.session.records);
+        let below = records.chain(state.id)?;
+        let below = below.iter().skip(1).map(|slot| records.id(*slot));
+        let below = below.collect::<Result<Vec<_>>>()?;
+        self.session.heap.count_unused(&below, state.index.stored().map(range))
     }
 
     pub(super) fn collect_for(&self, writer: &mut Writer) -> Result<u64> {
@@ -176,8 +205,7 @@ impl Open {
         if segments.is_empty() {
             *segments = self.log_segments(state.slot)?;
         }
-        let files = state.index.stored().map(|run| run.image_offset..run.image_offset + run.len);
-        let used = files.chain(segments.iter().cloned()).chain(mapped);
+        let used = state.index.stored().map(range).chain(segments.iter().cloned()).chain(mapped);
         let freed = self.session.heap.free_unused(state.id, used)?;
         *collected = (whole && orphans.is_empty()).then_some((state.id, state.cursor.position));
         Ok(freed)
