@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from click.testing import CliRunner
 
 import daxfs
 from daxfs import control
 from daxfs.cli import _branch_files
 from daxfs.cli._branch_list import of_image, of_mount
-from support.small import VECTORS, Run
+from support.small import MIB, VECTORS, Run
 
 
 @pytest.fixture
@@ -286,6 +287,39 @@ def test_copies_are_as_those_of_cp(on: Branches, run: Run, tree: Path, tmp_path:
     assert "is a directory" in on("rm", "-b", "c", "copy", status=1)
 
 
+def test_what_cannot_be_copied_keeps_nothing_else_from_it(on: Branches, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "taken").mkdir(parents=True)
+    for name in ("0", "taken/x", "z"):
+        (source / name).write_text(name)
+    # Names that are longer than an image's are.
+    (source / ("a" * 129)).write_text("linked")
+    for name in ("b", "c"):
+        (source / name).hardlink_to(source / ("a" * 129))
+    on("create", "b")
+    on("mkdir", "-b", "b", "copy")
+    on("put", "-b", "b", "-", "copy/taken")
+    said = on("put", "-b", "b", "-a", f"{source}/.", "copy", status=1)
+    assert [line.split(": ")[1] for line in said.splitlines()] == [
+        "name of 129 bytes, at most 128 are possible",
+        "file exists",
+    ]
+    with daxfs.open(on.path, branch="b") as image:
+        assert image.listdir("copy") == ["0", "b", "c", "taken", "z"]
+        assert image.read_text("copy/b") == "linked"
+        assert image.stat("copy/b").st_ino == image.stat("copy/c").st_ino
+        assert image.stat("copy").st_mtime_ns == source.stat().st_mtime_ns
+
+
+def test_what_is_wrong_with_a_branch_is_said_once(on: Branches, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(9):
+        (source / f"{number}").write_bytes(bytes([number]) * 4 * MIB)
+    on("create", "b")
+    assert on("put", "-b", "b", "-r", source, "copy", status=1).count("\n") == 1
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_what_is_copied_is_allowed_what_cp_allows(
     on: Branches, run: Run, tmp_path: Path, umask: int
@@ -377,7 +411,7 @@ def test_what_was_made_of_main_stays_where_main_does(on: Branches) -> None:
 
 @pytest.mark.parametrize("name", ["file", "folder"])
 def test_put_follows_nothing_that_takes_the_place_of_what_it_copies(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    on: Branches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     source, others = tmp_path / "source", tmp_path / "others"
     for folder in (source, others):
@@ -394,11 +428,13 @@ def test_put_follows_nothing_that_takes_the_place_of_what_it_copies(
         return open_new(branch, path, mode)
 
     monkeypatch.setattr(_branch_files, "_open_new", swap)
-    with daxfs.open(path, writable=True) as image, image.branch("b", keep=True) as branch:
-        with pytest.raises(OSError, match="was replaced"):
-            _branch_files._copy(branch, str(source), "copy", recursive=True, linked=None)
-        assert not branch.exists("copy/file") or branch.read_text("copy/file") == "source"
-        assert not branch.exists("copy/folder/inside")
+    on("create", "b")
+    command = ["-r", "-b", "b", "-i", str(on.path), str(source), "copy"]
+    done = CliRunner().invoke(_branch_files.put, command)
+    assert done.output.count("was replaced") == 1
+    with daxfs.open(on.path, branch="b") as image:
+        for copy in ("copy/file", "copy/folder/inside"):
+            assert not image.exists(copy) or image.read_text(copy) == "source"
 
 
 @pytest.mark.parametrize("words", ["put /dev/null {}", "rm a {}", "mkdir -p {}", "mv a {}"])

@@ -73,7 +73,8 @@ def put(
                 place = target
                 if into and base not in ("", ".", ".."):
                     place = f"{target.rstrip('/')}/{base}"
-                _copy(branch, path, place, recursive or archive, linked if archive else None)
+                kept = linked if archive else None
+                _copy(branch, path, place, recursive or archive, kept, attempts)
     return attempts.status
 
 
@@ -89,7 +90,12 @@ def _copy(
     target: str,
     recursive: bool,
     linked: dict[tuple[int, int], str] | None,
+    attempts: Attempts,
 ) -> None:
+    from ..errors import BranchBusyError, BranchStaleError, NoSpaceError, ReadOnlyBranchError
+
+    # What keeps one file from being copied keeps no other, but for what is wrong with the branch.
+    of_all = (BranchBusyError, BranchStaleError, NoSpaceError, ReadOnlyBranchError)
     archive = linked is not None
     # Links that a user names are followed, those below a directory are copied.
     info = os.lstat(source) if archive else os.stat(source)
@@ -103,32 +109,37 @@ def _copy(
     while pending:
         source, target, info = pending.pop()
         mode = info.st_mode & allowed
-        if stat.S_ISDIR(info.st_mode):
-            _make_directory(branch, target, mode)
-            directories.append((source, target, info))
-            directory = _open_examined(source, info)
-            try:
-                for name in sorted(os.listdir(directory), reverse=True):
-                    below = os.path.join(source, name), f"{target.rstrip('/')}/{name}"
-                    pending.append((*below, os.lstat(name, dir_fd=directory)))
-            finally:
-                os.close(directory)
-            continue
-        if linked is not None and info.st_nlink > 1:
-            first = linked.setdefault((info.st_dev, info.st_ino), target)
+        with attempts.one(but=of_all):
+            if stat.S_ISDIR(info.st_mode):
+                _make_directory(branch, target, mode)
+                directories.append((source, target, info))
+                directory = _open_examined(source, info)
+                try:
+                    for name in sorted(os.listdir(directory), reverse=True):
+                        below = os.path.join(source, name), f"{target.rstrip('/')}/{name}"
+                        with attempts.one():
+                            pending.append((*below, os.lstat(name, dir_fd=directory)))
+                finally:
+                    os.close(directory)
+                continue
+            file = (info.st_dev, info.st_ino)
+            first = linked.get(file, target) if linked and info.st_nlink > 1 else target
             if first != target:
                 _make_room(branch, target)
                 branch.link(first, target, follow_symlinks=False)
                 continue
-        if recursive or stat.S_ISREG(info.st_mode):
-            _copy_file(branch, source, target, info, mode & 0o777)
-            if archive:
-                _keep(branch, source, target, info)
-        else:
-            _copy_contents(branch, source, source, target, mode & 0o777)
+            if recursive or stat.S_ISREG(info.st_mode):
+                _copy_file(branch, source, target, info, mode & 0o777)
+                if linked is not None:
+                    if info.st_nlink > 1:
+                        linked[file] = target
+                    _keep(branch, source, target, info)
+            else:
+                _copy_contents(branch, source, source, target, mode & 0o777)
     if archive:
         for source, target, info in reversed(directories):
-            _keep(branch, source, target, info)
+            with attempts.one(but=of_all):
+                _keep(branch, source, target, info)
 
 
 def _make_directory(branch: Branch, path: str, mode: int) -> None:

@@ -369,10 +369,12 @@ class Attempts:
         self.status = 0
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Try something."""
+    def one(self, *, but: tuple[type[OSError], ...] = ()) -> Iterator[None]:
+        """Try something; what is in the way of all else, too, is raised."""
         try:
             yield
+        except but:
+            raise
         except self._passed as error:
             fail_with(self._name, error)
             self.status = 1
