@@ -299,7 +299,11 @@ def build(
     ------
     BackingError
         Compiler, make or the kernel's headers are missing, or it does not build.
+    FileNotFoundError, NotADirectoryError
+        `target` is no directory.
     """
+    # Nobody shall hear of it after a build. A slash behind asks for a directory.
+    os.stat(os.path.join(target, ""))
     with _built(release, headers) as (directory, _, _):
         module = Path(target) / "daxfs.ko"
         shutil.copy(directory / "daxfs.ko", module)

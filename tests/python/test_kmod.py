@@ -297,6 +297,17 @@ def test_headers_may_be_named_from_where_one_is(
     assert b"give another path" in done.stderr
 
 
+def test_a_module_that_has_no_place_is_not_built(run: Run, headers: Path, tmp_path: Path) -> None:
+    (headers / "Makefile").write_text(f"modules:\n\t@touch {tmp_path}/built $(M)/daxfs.ko\n")
+    (tmp_path / "file").touch()
+    for place, words in (("none", b"No such file"), ("file", b"Not a directory")):
+        command = ("daxfs", "module", "build", "--headers", headers, "-o", tmp_path / place)
+        assert words in run(*command, status=1).stderr
+    assert not (tmp_path / "built").exists()
+    run("daxfs", "module", "build", "--headers", headers, "-o", tmp_path)
+    assert (tmp_path / "built").exists()
+
+
 def test_headers_say_what_kernel_they_are_of(run: Run, headers: Path, tmp_path: Path) -> None:
     tool = tmp_path / "bin/depmod"
     tool.parent.mkdir()
