@@ -3,8 +3,9 @@
  * Control of branches through a mount: ioctls on the root directory of the mount.
  *
  * The FUSE server takes them. The kernel's module, which only reads base images, has none yet; it
- * is to take the same numbers and structures. Names are bytes that end with a NUL. Whoever may write
- * to the root directory may call; others get EACCES.
+ * is to take the same numbers and structures. Names are bytes that end with a NUL. Anybody may list
+ * branches and ask what is mounted; all else is for root, for who mounted, and for who may write to
+ * the root directory, others get EACCES.
  *
  * Errors: ENOENT no such branch, EEXIST there is one of that name, EBUSY another party holds it or
  * it has children, EROFS mounted for reading, ESTALE it has ended, ENOSPC no record is free,
@@ -81,7 +82,7 @@ struct daxfs_ioc_info {
 #define DAXFS_IOC_ABORT		_IOW(DAXFS_IOC_MAGIC, 4, struct daxfs_ioc_name)
 /* List the branches that live, main first. */
 #define DAXFS_IOC_LIST		_IOWR(DAXFS_IOC_MAGIC, 5, struct daxfs_ioc_list)
-/* Tell what is mounted; anybody may ask. */
+/* Tell what is mounted. */
 #define DAXFS_IOC_INFO		_IOR(DAXFS_IOC_MAGIC, 6, struct daxfs_ioc_info)
 
 #endif

@@ -5,7 +5,8 @@ The numbers and structures are those of ``kernel/daxfs_ioctl.h``.
 
 Beside what each function says, all raise `InvalidError` where the directory is not the root of a
 daxfs mount with branches, and `UnsupportedError` where the mount cannot control those of its image.
-Those that change something raise `AccessError` for who may not write to the root directory.
+Those that change something raise `AccessError` but for root, for who mounted, and for who may write
+to the root directory.
 """
 
 from __future__ import annotations
