@@ -13,7 +13,7 @@ from . import _daxfs
 from ._glob import as_text
 from .errors import BranchStaleError, DaxfsError, InvalidError, NotDirectoryError
 from .file import check_size, parse_mode
-from .tree import Tree
+from .tree import Step, Tree, path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -443,16 +443,17 @@ class Branch(Tree, _daxfs.Branch):
             raise InvalidError(errno.EINVAL, f'"{shown}" names no entry of a directory', shown)
         if self.lstat(top).is_symlink():
             raise NotDirectoryError(errno.ENOTDIR, f"not a directory, but a link: {top}", top)
-        pending = [(top, False)]
+        pending: list[tuple[Step, bool]] = [((None, top), False)]
         while pending:
-            directory, emptied = pending.pop()
+            step, emptied = pending.pop()
+            directory = path_of(step)
             if emptied:
                 self.rmdir(directory)
                 continue
-            pending.append((directory, True))
+            pending.append((step, True))
             for entry in self.scandir(directory):
                 if entry.is_dir(follow_symlinks=False):
-                    pending.append((entry.path, False))
+                    pending.append(((step, entry.name), False))
                 else:
                     self.unlink(entry.path)
 

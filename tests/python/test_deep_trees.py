@@ -68,3 +68,13 @@ def test_a_walk_names_every_directory(deep: Path, topdown: bool) -> None:
     way = ["/" + "/".join(["d" * 128] * depth) for depth in range(DEPTH + 1)]
     below = [f"{way[-1]}/{name}" for name in sorted(map(str, range(COUNT)))]
     assert walked == (way + below if topdown else below + way[::-1])
+
+
+def test_paths_are_not_kept_of_what_is_removed(deep: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    daxfs.compact(deep, image, branches=True)
+    remove = ("daxfs_branch", "rm", "-b", "main", "-i", image)
+    least = memory_of(*remove, "-f", "none")
+    assert memory_of(*remove, "-r", "d" * 128) < least + 24 * MIB
+    with daxfs.open(image) as opened:
+        assert opened.listdir() == []
