@@ -155,6 +155,10 @@ def test_keeps_what_is_there(run: Run, tree: Path, tmp_path: Path) -> None:
     done = run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", status=1)
     assert (tmp_path / "x").read_text() == "precious"
     assert done.stderr.decode() == f"mkdaxfs: {tmp_path}/x: exists; --force replaces it\n"
+    for options, words in (([], b"--force would replace it"), (["--force"], b"would be replaced")):
+        done = run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "--dry-run", *options)
+        assert b"\n  exists; " + words in done.stdout
+    assert (tmp_path / "x").read_text() == "precious"
     run("mkdaxfs", "-d", tree, "-o", tmp_path / "x", "--force")
     run("fsck.daxfs", tmp_path / "x")
 

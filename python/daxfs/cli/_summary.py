@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, TextIO
 
+from .._replace import is_memory
 from ._common import Output
 from ._files import byte_count, count_of
 
@@ -19,6 +21,7 @@ def show(
     stream: TextIO,
     *,
     dry_run: bool,
+    force: bool,
     verbose: bool,
 ) -> None:
     """Print a line, or all there is to say."""
@@ -32,6 +35,8 @@ def show(
     place = "" if output is None else f"{output}: "
     verb = "would be " if dry_run else ""
     out.line(f"{place}{verb}{byte_count(result.size)}: {what}")
+    if dry_run and output is not None and os.path.lexists(output) and not is_memory(output):
+        out.line(f"  exists; {'would be replaced' if force else '--force would replace it'}")
     if not (dry_run or verbose):
         return
     blocks = result.size - result.data_bytes - result.metadata_bytes

@@ -192,7 +192,7 @@ def command(
     elif not quiet:
         from ._summary import show
 
-        show(output, result, report, stream, dry_run=dry_run, verbose=verbose)
+        show(output, result, report, stream, dry_run=dry_run, force=force, verbose=verbose)
     if report is not None and report.errors:
         for finding in report.findings:
             fail(name, str(finding))
