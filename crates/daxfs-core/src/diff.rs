@@ -19,9 +19,12 @@ use crate::buffer::Buffer;
 use crate::error::{Error, InputProblem, Result, reason, show};
 use crate::format::{device, feature, mode};
 use crate::holes::data_runs;
+use crate::paths::join;
 use crate::progress::Progress;
 use crate::source::pax::format_time;
-use crate::source::{Node, NodeId, Origin, Scan, Selection, Tree, open_beneath, scan_directory};
+use crate::source::{
+    Link, Node, NodeId, Origin, Scan, Selection, Tree, open_beneath, scan_directory,
+};
 use crate::view::View;
 
 /// Bytes compared at once.
@@ -184,7 +187,9 @@ pub fn compare(
     let found: Vec<_> = contents
         .par_iter()
         .map(|pair| {
-            let found = match first_difference(view, &root, pair, directory, progress) {
+            let path = pair.place.path(&tree);
+            let found = match first_difference(view, &root, &path, &pair.inode, directory, progress)
+            {
                 Err(Error::Io { action, source, .. }) => {
                     Err(format!("cannot {action}: {}", reason(&source)))
                 }
@@ -195,11 +200,14 @@ pub fn compare(
         })
         .collect::<Result<_>>()?;
     let mut problems = Vec::new();
-    for (Pair { path, .. }, found) in contents.into_iter().zip(found) {
+    for (Pair { place, .. }, found) in contents.into_iter().zip(found) {
+        let path = || place.path(&tree);
         match found {
             Ok(None) => {}
-            Ok(Some(offset)) => differences.push(Difference { path, what: What::Content(offset) }),
-            Err(reason) => problems.push(InputProblem { path, reason }),
+            Ok(Some(offset)) => {
+                differences.push(Difference { path: path(), what: What::Content(offset) });
+            }
+            Err(reason) => problems.push(InputProblem { path: path(), reason }),
         }
     }
     if !problems.is_empty() {
@@ -217,9 +225,27 @@ pub(crate) fn path_order(a: &[u8], b: &[u8]) -> Ordering {
     names(a).cmp(names(b))
 }
 
+/// Where a name lies that both sides have. Its path, kept for each, could take far more memory than
+/// a deep tree has bytes.
+#[derive(Clone, Copy)]
+enum Place {
+    Top,
+    Below(NodeId, Link),
+}
+
+impl Place {
+    /// Path relative to the top; empty for the top itself.
+    fn path(self, tree: &Tree) -> Vec<u8> {
+        match self {
+            Self::Top => Vec::new(),
+            Self::Below(directory, link) => join(&tree.path(directory), tree.name(&link)),
+        }
+    }
+}
+
 /// Regular files of one size.
 struct Pair {
-    path: Vec<u8>,
+    place: Place,
     inode: Inode,
 }
 
@@ -240,11 +266,11 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     fn walk(&mut self, top: &Inode, progress: &Progress) -> Result<()> {
-        let mut pending = vec![(Vec::new(), *top, 0)];
+        let mut pending = vec![(Place::Top, *top, 0)];
         let mut seen = HashSet::new();
-        while let Some((path, inode, node)) = pending.pop() {
+        while let Some((place, inode, node)) = pending.pop() {
             progress.check()?;
-            self.compare(&path, &inode, node)?;
+            self.compare(place, &inode, node)?;
             let tree = self.tree;
             if !inode.is_dir() || !tree.node(node).is_dir() {
                 continue;
@@ -252,11 +278,8 @@ impl Comparison<'_> {
             // The directory's depth bounds the walk; a sound tree has each directory once.
             if !seen.insert(inode.ino) {
                 let at = self.view.image().base().inode_offset(inode.ino);
-                return Err(Error::corrupt("directory", at, "one name", show(&path)));
+                return Err(Error::corrupt("directory", at, "one name", show(&place.path(tree))));
             }
-            let below = |name: &[u8]| {
-                if path.is_empty() { name.to_vec() } else { [&path[..], b"/", name].concat() }
-            };
             let mut entries = self.view.read_dir(&inode)?.into_iter().peekable();
             let mut links = tree.children(tree.node(node)).iter().peekable();
             let mut both = Vec::new();
@@ -271,11 +294,15 @@ impl Comparison<'_> {
                 let link = if order.is_ge() { links.next() } else { None };
                 match (entry, link) {
                     (Some(entry), Some(link)) => {
-                        both.push((below(&entry.name), self.view.inode(entry.ino)?, link.node));
+                        let place = Place::Below(node, *link);
+                        both.push((place, self.view.inode(entry.ino)?, link.node));
                     }
-                    (Some(entry), None) => self.add(&below(&entry.name), What::OnlyInImage),
+                    (Some(entry), None) => {
+                        let path = join(&place.path(tree), &entry.name);
+                        self.differences.push(Difference { path, what: What::OnlyInImage });
+                    }
                     (None, Some(link)) => {
-                        self.add(&below(tree.name(link)), What::OnlyInDirectory);
+                        self.add(Place::Below(node, *link), What::OnlyInDirectory);
                     }
                     (None, None) => break,
                 }
@@ -286,47 +313,47 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    fn add(&mut self, path: &[u8], what: What) {
-        self.differences.push(Difference { path: path.to_vec(), what });
+    fn add(&mut self, place: Place, what: What) {
+        self.differences.push(Difference { path: place.path(self.tree), what });
     }
 
-    fn compare(&mut self, path: &[u8], inode: &Inode, id: NodeId) -> Result<()> {
+    fn compare(&mut self, place: Place, inode: &Inode, id: NodeId) -> Result<()> {
         let node: &Node = self.tree.node(id);
         if inode.kind() != node.mode & mode::TYPE {
-            self.add(path, What::Type(inode.kind(), node.mode & mode::TYPE));
+            self.add(place, What::Type(inode.kind(), node.mode & mode::TYPE));
             return Ok(());
         }
         let (here, there) = (inode.mode & 0o7777, node.mode & 0o7777);
         if here != there {
-            self.add(path, What::Mode(here, there));
+            self.add(place, What::Mode(here, there));
         }
         let (here, there) = ((inode.uid, inode.gid), (node.uid, node.gid));
         if here != there && !self.options.ignore_owner {
-            self.add(path, What::Owner(here, there));
+            self.add(place, What::Owner(here, there));
         }
         match inode.kind() {
             mode::REGULAR if inode.size != node.size => {
-                self.add(path, What::Size(inode.size, node.size));
+                self.add(place, What::Size(inode.size, node.size));
             }
             mode::REGULAR => {
                 let several = inode.nlink > 1 && node.nlink > 1;
                 if !several || self.pairs.insert((inode.ino, id)) {
-                    self.contents.push(Pair { path: path.to_vec(), inode: *inode });
+                    self.contents.push(Pair { place, inode: *inode });
                 }
             }
             mode::SYMLINK => {
                 let (here, there) = (self.view.readlink(inode)?, self.tree.target(node));
                 if here != there {
-                    self.add(path, What::Target(here, there.to_vec()));
+                    self.add(place, What::Target(here, there.to_vec()));
                 }
             }
             mode::CHAR | mode::BLOCK if inode.rdev != node.rdev => {
-                self.add(path, What::Device(inode.rdev, node.rdev));
+                self.add(place, What::Device(inode.rdev, node.rdev));
             }
             _ => {}
         }
         if inode.mtime != node.mtime && !self.options.ignore_mtime {
-            self.add(path, What::Mtime(inode.mtime, node.mtime));
+            self.add(place, What::Mtime(inode.mtime, node.mtime));
         }
         if !self.options.ignore_xattrs {
             let here = self.view.xattrs(inode)?;
@@ -335,14 +362,14 @@ impl Comparison<'_> {
                 set => &self.tree.xattr_sets()[set as usize - 1],
             };
             if here != there {
-                self.add(path, What::Xattrs(changed_names(&here, there)));
+                self.add(place, What::Xattrs(changed_names(&here, there)));
             }
         }
         if !inode.is_dir() && (inode.nlink > 1 || node.nlink > 1) {
             let known_node = *self.nodes.entry(inode.ino).or_insert(id);
             let known_inode = *self.inodes.entry(id).or_insert(inode.ino);
             if (known_node, known_inode) != (id, inode.ino) {
-                self.add(path, What::HardLinks);
+                self.add(place, What::HardLinks);
             }
         }
         Ok(())
@@ -366,31 +393,32 @@ fn changed_names(here: &[Xattr], there: &[Xattr]) -> Vec<Vec<u8>> {
 fn first_difference(
     view: &View,
     root: &OwnedFd,
-    pair: &Pair,
+    path: &[u8],
+    inode: &Inode,
     directory: &Path,
     progress: &Progress,
 ) -> Result<Option<u64>> {
     use std::os::unix::ffi::OsStrExt;
-    let size = pair.inode.size;
+    let size = inode.size;
     if size == 0 {
         return Ok(None);
     }
-    let shown = || directory.join(std::ffi::OsStr::from_bytes(&pair.path));
+    let shown = || directory.join(std::ffi::OsStr::from_bytes(path));
     // Should a FIFO have taken the file's place, opening it must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file =
-        open_beneath(root, &pair.path, flags).map_err(|errno| Error::io("open", shown())(errno))?;
+        open_beneath(root, path, flags).map_err(|errno| Error::io("open", shown())(errno))?;
     let file = File::from(file);
     let len = PIECE.min(size as usize);
     let (mut here, mut there) = (Buffer::of(len), Buffer::of(len));
-    let (runs, mut offset) = (data_of_either(view, &pair.inode, &file, shown())?, 0);
+    let (runs, mut offset) = (data_of_either(view, inode, &file, shown())?, 0);
     for run in runs {
         progress.advance(0, run.start - offset);
         offset = run.start;
         while offset < run.end {
             progress.check()?;
             let len = (len as u64).min(run.end - offset) as usize;
-            let read = view.read(&pair.inode, offset, &mut here[..len])?;
+            let read = view.read(inode, offset, &mut here[..len])?;
             if read == 0 {
                 return Ok(Some(offset));
             }

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use common::build_image;
 use daxfs_core::build::{BuildOptions, Input, Output, build};
+use daxfs_core::diff::{DiffOptions, compare};
 use daxfs_core::extract::{ExtractOptions, to_directory, to_tar};
 use daxfs_core::format::ROOT_INO;
 use daxfs_core::progress::Progress;
@@ -54,6 +55,10 @@ fn paths_are_not_kept() {
     let view = build_image(Input::Directory(tree.path().into()), out.path().join("image"));
     let (top, progress) = (view.inode(ROOT_INO).unwrap(), Progress::default());
     assert!(memory() < MEMORY, "{} bytes to build it", memory());
+
+    let differences = compare(&view, &top, tree.path(), DiffOptions::default(), &progress).unwrap();
+    assert_eq!(differences, []);
+    assert!(memory() < MEMORY, "{} bytes to compare it", memory());
 
     let copy = out.path().join("copy");
     let done = to_directory(&view, &top, &copy, ExtractOptions::default(), &progress).unwrap();
