@@ -228,6 +228,10 @@ pub(crate) fn format_time(time: i64) -> String {
 
 /// Decimal seconds as ns; digits below ns are cut, and times out of range brought inside it.
 fn time(text: &str) -> Option<i64> {
+    // As Python writes what is next to nothing, or far away.
+    if text.contains('e') {
+        return Some((text.parse::<f64>().ok()? * 1e9).round() as i64);
+    }
     let magnitude = text.strip_prefix('-').unwrap_or(text);
     let (seconds, fraction) = magnitude.split_once('.').unwrap_or((magnitude, ""));
     if !fraction.bytes().all(|digit| digit.is_ascii_digit()) {
@@ -256,6 +260,11 @@ mod tests {
         }
         assert_eq!(time("1.9999999999"), Some(1_999_999_999));
         assert_eq!(time("99999999999999999"), Some(i64::MAX));
+        for (text, ns) in [("1e-09", 1), ("-2.5e-05", -25_000), ("1e+17", i64::MAX), ("5e-324", 0)]
+        {
+            assert_eq!(time(text), Some(ns));
+        }
+        assert_eq!(time("1e"), None);
         assert_eq!(time("x"), None);
         assert_eq!(time(""), None);
     }
