@@ -46,22 +46,24 @@ impl NewFile {
             // Nobody shall hear of a name that cannot be after all has been written.
             there => Some(there.map_err(Error::io("examine", path))?),
         };
-        if !force && there.is_some() {
-            return Err(Error::Exists { path: path.to_owned() });
-        }
         let followed = match &there {
             Some(there) if there.is_symlink() => {
                 Some(path.canonicalize().map_err(Error::io("follow the link", path))?)
             }
             _ => None,
         };
+        let named = path;
         let path = followed.as_deref().unwrap_or(path);
         let replaced = there.and_then(|_| path.metadata().ok());
+        // Nor of what nobody can replace that `force` does it.
         if replaced.as_ref().is_some_and(|replaced| !replaced.is_file()) {
             return Err(Error::invalid(format!(
                 "{}: not a regular file, so it cannot be replaced",
                 show_path(path)
             )));
+        }
+        if !force && replaced.is_some() {
+            return Err(Error::Exists { path: named.to_owned() });
         }
         if path.file_name().is_none() || path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Error::invalid(format!("{}: not the name of a file", show_path(path))));

@@ -63,3 +63,24 @@ fn a_name_that_no_file_can_have_is_told_before_anything_is_written() {
         }
     }
 }
+
+#[test]
+fn what_cannot_be_replaced_is_not_said_to_be_replaced_by_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, link, nowhere) =
+        (dir.path().join("file"), dir.path().join("link"), dir.path().join("nowhere"));
+    fs::write(&file, "").unwrap();
+    std::os::unix::fs::symlink("file", &link).unwrap();
+    std::os::unix::fs::symlink("none", &nowhere).unwrap();
+    for (path, errno) in [(&*nowhere, libc::ENOENT), (dir.path(), libc::EINVAL)] {
+        for force in [false, true] {
+            let refused = NewFile::create(path, force).unwrap_err();
+            assert_eq!(refused.errno(), errno, "{refused}");
+        }
+    }
+    for path in [&file, &link] {
+        let refused = NewFile::create(path, false).unwrap_err();
+        assert!(matches!(&refused, Error::Exists { path: found } if found == path), "{refused}");
+        NewFile::create(path, true).unwrap();
+    }
+}
