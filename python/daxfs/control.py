@@ -365,11 +365,12 @@ def _mounted_below(mountpoint: StrPath) -> list[str]:
 
 def _explained(error: OSError, mountpoint: StrPath, name: str | None) -> DaxfsError:
     number = error.errno or errno.EIO
-    where = os.fsdecode(mountpoint)
+    filename = os.fsdecode(mountpoint)
+    where = filename or "''"
     # What opening the mount point failed with has a file name; what the request did has none.
     kind, words = _MEANINGS.get(number, ("Io", os.strerror(number)))
     if error.filename is not None:
-        return from_engine("Io", number, f"{where}: {os.strerror(number)}", where, {})
+        return from_engine("Io", number, f"{where}: {os.strerror(number)}", filename, {})
     if number == errno.EBUSY and (below := _mounted_below(mountpoint)):
         words = f"{below[0]} is mounted below, and would be lost; unmount it first"
     words = words.format(name=name or "the branch that is mounted")

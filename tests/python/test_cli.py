@@ -670,3 +670,16 @@ def test_heavy_modules_are_not_imported_to_start() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_a_name_that_is_empty_can_be_seen(run: Run, path: Path, tree: Path, tmp_path: Path) -> None:
+    output = tmp_path / "image"
+    for command in (
+        ("daxfs", "ls", ""),
+        ("mkdaxfs", "--tar", "", "-o", output),
+        ("mkdaxfs", "-d", tree, "-o", ""),
+        ("daxfs-branch", "list", "-m", ""),
+        ("daxfs-branch", "put", "-i", path, "-b", "main", "", "/x"),
+    ):
+        done = run(*command, status=1)
+        assert done.stderr.startswith(f"{command[0]}: '': ".encode()), done.stderr

@@ -286,9 +286,9 @@ pub fn show(path: &[u8]) -> String {
     text
 }
 
-/// A path of the host as text on one line.
+/// A path of the host as text on one line; an empty one as shells write it.
 pub fn show_path(path: &Path) -> String {
-    show(path.as_os_str().as_bytes())
+    if path.as_os_str().is_empty() { "''".into() } else { show(path.as_os_str().as_bytes()) }
 }
 
 fn is_printable(c: char) -> bool {

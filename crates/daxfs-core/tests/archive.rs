@@ -300,6 +300,7 @@ fn everything_that_cannot_be_taken_is_named() {
     device.set_mode(0);
     let bytes = Writer::default()
         .file("good", "1")
+        .file("", "0")
         .file("../escape", "2")
         .pax(&[("path", &long)])
         .file("short", "3")
@@ -331,6 +332,7 @@ fn everything_that_cannot_be_taken_is_named() {
     let scan = scan_bytes(bytes).unwrap();
     let found = problems(&scan);
     let expected = [
+        ".: the root can only be a directory",
         "../escape: path with a \"..\" in it",
         "link: hard link to nowhere, which is not there",
         "dirlink: hard link to dir, which is not there",
@@ -350,9 +352,9 @@ fn everything_that_cannot_be_taken_is_named() {
          archive with bsdtar --acls, which adds them",
     ];
     assert_eq!(found[..expected.len()], expected);
-    assert_eq!(found[15], format!("{long}: name of 129 bytes, at most 128 are possible"));
-    assert!(found[16].starts_with("vast: sparse file of 9223372036854775807 bytes: "), "{found:?}");
-    assert_eq!(found.len(), 17);
+    assert_eq!(found[16], format!("{long}: name of 129 bytes, at most 128 are possible"));
+    assert!(found[17].starts_with("vast: sparse file of 9223372036854775807 bytes: "), "{found:?}");
+    assert_eq!(found.len(), 18);
     assert_eq!(find(&scan.tree, "last").unwrap().size, 1);
 }
 

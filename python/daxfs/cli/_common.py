@@ -197,8 +197,11 @@ def _lines_of(error: OSError) -> list[str]:
         return [str(error).replace("`force`", "--force")]
     if isinstance(error, DaxfsError) or error.strerror is None:
         return [str(error)]
-    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-    return [f"{where}{error.strerror}"]
+    if error.filename is None:
+        return [error.strerror]
+    # An empty name as shells write it.
+    name = os.fsdecode(error.filename) or "''"
+    return [f"{name}: {error.strerror}"]
 
 
 def fail(name: str, message: str) -> None:

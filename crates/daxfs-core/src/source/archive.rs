@@ -29,6 +29,7 @@ pub fn scan(
         if let Err(reason) = entry.and_then(|entry| names.insert(&path, entry))
             && !is_excluded(selection, &path)
         {
+            let path = if path.is_empty() { b".".to_vec() } else { path };
             problems.push(InputProblem { path, reason });
         }
     }
