@@ -472,3 +472,31 @@ fn links_bring_data_only_where_some_follow() {
         assert_eq!(find(&scan.tree, "link").unwrap().nlink, 2);
     }
 }
+
+#[test]
+fn checksums_of_signed_bytes_are_taken() {
+    let mut writer = Writer::default();
+    // The header of the records, that of the file, and that of a link before another file.
+    let mut headers = vec![0, 1024];
+    writer.entry(EntryType::XHeader, "Päx", "", &pax_records(&[("mtime", "1e-09")]));
+    writer.file("ä", "data");
+    headers.push(writer.0.len());
+    writer.entry(EntryType::Link, "link", "ä", b"");
+    writer.0.splice(headers[2] + 124..headers[2] + 135, *b"00000000004");
+    headers.push(writer.0.len());
+    writer.file("ö", "more");
+    let mut bytes = writer.end();
+    for at in headers {
+        let header = &mut bytes[at..at + 512];
+        header[148..156].fill(b' ');
+        let sum: i32 = header.iter().map(|byte| i32::from(byte.cast_signed())).sum();
+        header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    }
+    let scan = scan_bytes(bytes.clone()).unwrap();
+    assert_eq!(scan.problems, []);
+    let file = find(&scan.tree, "ä").unwrap();
+    assert_eq!((file.size, file.nlink, file.mtime), (4, 2, 1));
+    assert_eq!(find(&scan.tree, "ö").unwrap().size, 4);
+    bytes[1024] ^= 1;
+    assert!(scan_bytes(bytes).is_err());
+}

@@ -5,6 +5,7 @@ use tar_core::parse::{Limits, ParseEvent, ParsedEntry, Parser};
 use tar_core::{Header, SparseEntry};
 
 use super::Attributes;
+use super::checksum::unsign;
 use super::pax::{Records, mask_keywords};
 use super::spool::Archive;
 use crate::error::{Error, InputProblem, Result};
@@ -89,6 +90,7 @@ impl Reader {
         loop {
             let start = *at;
             archive.window(start, len, window)?;
+            unsign(window);
             let unmasked = mask_keywords(window);
             let bad = |reason: String| damaged(archive, reason);
             let event = parser.parse(window).map_err(|error| {
@@ -180,6 +182,7 @@ fn brings_data(entry: &ParsedEntry<'_>, archive: &Archive, position: u64) -> Res
     }
     let mut block = Vec::new();
     archive.window(position, BLOCK as usize, &mut block)?;
+    unsign(&mut block);
     let header = block.first_chunk().map(Header::from_bytes);
     Ok(header.is_none_or(|header| header.verify_checksum().is_err()))
 }

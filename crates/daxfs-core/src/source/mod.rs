@@ -3,6 +3,7 @@
 
 mod acl;
 mod archive;
+mod checksum;
 mod directory;
 mod entry;
 mod exclude;
