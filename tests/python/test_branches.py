@@ -551,6 +551,13 @@ class TestNames:
             with pytest.raises(errors.DaxfsError) as caught:
                 use("dir/sub")
             assert caught.value.filename == "dir/sub"
+        branch.symlink("round", "round")
+        branch.symlink("nope/x", "lost")
+        for path, modes in (("nope/x", "wxa"), ("round/x", "wxa"), ("lost", "wa")):
+            for mode in modes:
+                with pytest.raises(errors.DaxfsError) as caught:
+                    branch.open(path, mode)
+                assert caught.value.filename == path
 
     def test_paths_write_as_pathlib_does(self, image: daxfs.Image, branch: daxfs.Branch) -> None:
         top = branch / "p"

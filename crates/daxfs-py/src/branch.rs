@@ -164,6 +164,7 @@ fn about(path: &ImagePath) -> impl FnOnce(Error) -> Error + '_ {
         | Error::NotPermitted { path: named, .. }
         | Error::NoAttribute { path: named, .. }
         | Error::TooManyLinks { path: named }
+        | Error::Loop { path: named }
         | Error::TooLong { path: named, .. } = &mut error
         {
             named.clone_from(&path.0);
@@ -521,7 +522,8 @@ impl Branch {
                 Err(Error::NotFound { .. }) if create => {}
                 Err(error) => return Err(error.into()),
             }
-            let place = if exclusive { view.place(&path.0)? } else { view.place_of_file(&path.0)? };
+            let place = if exclusive { view.place(&path.0) } else { view.place_of_file(&path.0) };
+            let place = place.map_err(about(&path))?;
             let new = NewInode::made_in(&place.directory, mode::REGULAR | mode, uid, gid, 0);
             drop(view);
             let (directory, name) = (place.directory.ino, place.name);
