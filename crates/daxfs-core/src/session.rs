@@ -327,7 +327,7 @@ impl Session {
         Ok(others)
     }
 
-    /// The branches there are now: main first, then in the order of the table.
+    /// The branches there are now: main first, then in the order of their ids.
     pub fn branches(&self) -> Result<Vec<BranchStatus>> {
         let _pin = self.opener.pin()?;
         let head = self.records.head()?;

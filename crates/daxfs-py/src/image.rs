@@ -247,7 +247,7 @@ impl Image {
     /// Returns
     /// -------
     /// list of BranchStatus
-    ///     Main first, then in the order in which they were made.
+    ///     Main first, then in the order of their ids.
     ///
     /// Raises
     /// ------
