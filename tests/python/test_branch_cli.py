@@ -43,6 +43,9 @@ class Branches:
         assert bool(done.stderr) == bool(status)
         return done.stdout.decode() + done.stderr.decode()
 
+    def output(self, *arguments: str) -> bytes:
+        return self._run("daxfs-branch", *arguments, "-i", self.path).stdout
+
     def json(self, *arguments: str) -> Any:
         return json.loads(self(*arguments, "--json"))
 
@@ -177,6 +180,33 @@ def test_content_that_looks_like_a_header_can_be_applied(on: Branches, tmp_path:
     diff = on("diff", "c", "--content").encode()
     subprocess.run(["patch", "-p1", "-s", "-d", tmp_path], input=diff, check=True)
     assert (tmp_path / "file").read_bytes() == b"x\n++"
+
+
+def test_files_of_any_name_can_be_patched(on: Branches, tmp_path: Path) -> None:
+    names = [
+        "my file",
+        " a  b ",
+        '"q"',
+        "back\\slash",
+        "tab\tbed",
+        "line\nfeed\x7f",
+        "\u00fc\udcff",
+    ]
+    names.append("x\n--- a/other\n+++ b/other\n@@ -1 +1 @@\n-old\n+wrong\n--- a")
+    on("create", "a")
+    with daxfs.open(on.path, writable=True) as image:
+        with image.branch("a", keep=True) as branch:
+            for name in (*names, "other"):
+                branch.makedirs(os.path.dirname(name) or "/", exist_ok=True)
+                branch.write_text(name, "old\n")
+            branch.extract(tmp_path / "out")
+        with image.branch("b", parent="a", keep=True) as branch:
+            for name in names:
+                branch.write_text(name, "new\n")
+    diff = on.output("diff", "b", "--content")
+    subprocess.run(["patch", "-p1", "-s", "-d", tmp_path / "out"], input=diff, check=True)
+    found = {name: (tmp_path / "out" / name).read_text() for name in (*names, "other")}
+    assert found == {**dict.fromkeys(names, "new\n"), "other": "old\n"}
 
 
 def test_a_file_too_large_for_lines_is_only_told(on: Branches) -> None:

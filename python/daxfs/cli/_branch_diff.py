@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 import stat
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _LETTERS = {"added": "A", "changed": "M", "removed": "D"}
 # Bytes of a file that is compared line by line: that may take time as the square of its lines.
 _TEXT_MAX = 4 << 20
+# What ends a name or its line in a patch, or begins a quoted one.
+_SPECIAL = re.compile(r'[\x00-\x1f\x7f"\\]| $')
 
 
 @click.command()
@@ -154,7 +157,8 @@ def _show_stat(output: Output, found: list[PathChange]) -> None:
 
 def _text(before: Tree, after: Tree, change: PathChange) -> Iterator[str]:
     """Describe what became of a path, as a unified diff with extended headers."""
-    yield f"diff a{change.path} b{change.path}"
+    sides = _named(f"a{change.path}"), _named(f"b{change.path}")
+    yield f"diff {sides[0]} {sides[1]}"
     old, new = change.before, change.after
     if old is None and new is not None:
         yield f"new {kind_of(new.st_mode)} mode {new.st_mode:06o}"
@@ -171,10 +175,7 @@ def _text(before: Tree, after: Tree, change: PathChange) -> Iterator[str]:
             yield f"changed {', '.join(rest)}"
         if not {"content", "target", "type"} & set(change.aspects):
             return
-    names = (
-        "/dev/null" if old is None else f"a{change.path}",
-        "/dev/null" if new is None else f"b{change.path}",
-    )
+    names = "/dev/null" if old is None else sides[0], "/dev/null" if new is None else sides[1]
     if max(_bytes_of(old), _bytes_of(new)) > _TEXT_MAX:
         yield f"Large files {names[0]} and {names[1]} differ"
         return
@@ -185,7 +186,9 @@ def _text(before: Tree, after: Tree, change: PathChange) -> Iterator[str]:
     if lines[0] is None or lines[1] is None:
         yield f"Binary files {names[0]} and {names[1]} differ"
         return
-    text = difflib.unified_diff(lines[0], lines[1], *names, lineterm="")
+    # A name goes up to a tab, where there is one.
+    heads = [f"{name}\t" if " " in name else name for name in names]
+    text = difflib.unified_diff(lines[0], lines[1], heads[0], heads[1], lineterm="")
     yield from itertools.islice(text, 2)
     for line in text:
         if line.endswith("\n"):
@@ -195,6 +198,19 @@ def _text(before: Tree, after: Tree, change: PathChange) -> Iterator[str]:
         else:
             yield line
             yield "\\ No newline at end of file"
+
+
+def _named(path: str) -> str:
+    """Write a name as patch(1) and git read it: in quotes, with escapes, where it needs them."""
+    if not _SPECIAL.search(path):
+        return path
+    return '"' + _SPECIAL.sub(lambda found: _escaped(found[0]), path) + '"'
+
+
+def _escaped(char: str) -> str:
+    if char in '"\\':
+        return f"\\{char}"
+    return char if char == " " else f"\\{ord(char):03o}"
 
 
 def _contents(tree: Tree, path: str, info: Stat | None) -> bytes | None:
