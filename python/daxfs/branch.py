@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat as _stat
 from contextlib import suppress
@@ -511,7 +512,7 @@ class Branch(Tree, _daxfs.Branch):
         if times is not None and ns is not None:
             raise ValueError("give times or ns, not both")
         if times is not None:
-            access, modification = (round(seconds * 1e9) for seconds in times)
+            access, modification = (_nanoseconds(seconds) for seconds in times)
         elif ns is not None:
             access, modification = ns
         else:
@@ -568,6 +569,12 @@ class Branch(Tree, _daxfs.Branch):
     ) -> None:
         """Remove an extended attribute, as `os.removexattr`."""
         self.remove_xattr(path, name, follow_symlinks=follow_symlinks)
+
+
+def _nanoseconds(seconds: float) -> int:
+    # Apart, as their product would have too few digits for both.
+    fraction, whole = math.modf(seconds)
+    return int(whole) * 10**9 + math.floor(fraction * 1e9)
 
 
 def _owner(what: str, number: int) -> int | None:

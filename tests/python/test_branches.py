@@ -398,6 +398,14 @@ class TestNames:
         branch.removexattr("big", "user.note")
         assert branch.xattrs("big") == {"user.more": b"1"}
 
+    def test_seconds_are_taken_as_os_does(self, branch: daxfs.Branch, tmp_path: Path) -> None:
+        here = tmp_path / "here"
+        here.touch()
+        for seconds in (1700000000.1, 1.7e9 + 1 / 3, -0.1, -1193814535.3255925, 0.3, 2**31, 1e-10):
+            os.utime(here, (seconds, seconds))
+            branch.utime("big", (seconds, seconds))
+            assert branch.stat("big").st_mtime_ns == here.stat().st_mtime_ns
+
     @pytest.mark.parametrize(
         "name", ["user.x", "trusted.x", "plain", "no.such", "system.x", "userx", "user."]
     )
