@@ -176,6 +176,9 @@ impl Open {
         let below = records.chain(state.id)?;
         let below = below.iter().skip(1).map(|slot| records.id(*slot));
         let below = below.collect::<Result<Vec<_>>>()?;
+        if below.is_empty() {
+            return Ok(0);
+        }
         self.session.heap.count_unused(&below, state.index.stored().map(range))
     }
 
