@@ -55,8 +55,9 @@ def open(
     Image
         To be used as a context manager, or closed. If it is writable, it shows the tree as it is
         at each moment. Otherwise it shows the tree as it was when it was opened, but nothing
-        keeps what branches had changed in it: later commits may give that space back, and
-        reading from there raises `BranchStaleError` then. Files of the base image stay.
+        keeps what branches had changed in it: who writes may change bytes where they lie, and
+        later commits may give that space back, and reading from there raises
+        `BranchStaleError` then. Files of the base image stay.
 
     Raises
     ------
