@@ -15,7 +15,7 @@ SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(wildcard crates/*/
 	$(wildcard kernel/*) $(shell find crates/*/src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-rust test-python test-fs stress test-vm test-fs-vm lint fmt bench bench-instructions clean
+.PHONY: help install demo test test-rust test-python test-fs stress test-vm test-fs-vm test-tsan lint fmt bench bench-instructions clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -70,6 +70,15 @@ test-vm: $(VENV)/.installed-test ## Run the commands on real shared memory in bo
 test-fs-vm: test-fs ## Run all tests of mounts in booted kernels, too (takes an hour or two)
 	$(BIN)/python tests/vm/setup.py
 	DAXFS_MOUNT_TESTS=tests/fs $(BIN)/python -m pytest tests/vm/test_mounts.py
+
+# What threads of a process do at the same time, in the tests that have several.
+TSAN_TESTS := in_use race reuse slow space threads unregistered
+
+test-tsan: ## Look for data races in the engine (takes a nightly toolchain by rustup)
+	rustup toolchain install nightly --profile minimal --component rust-src
+	RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" cargo +nightly test \
+		-Zbuild-std --target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/tsan \
+		-p daxfs-core --lib $(TSAN_TESTS:%=--test %)
 
 lint: $(VENV)/.installed-test ## Check formatting, lints and types
 	cargo fmt --check
