@@ -71,8 +71,8 @@ test-fs-vm: test-fs ## Run all tests of mounts in booted kernels, too (takes an 
 	$(BIN)/python tests/vm/setup.py
 	DAXFS_MOUNT_TESTS=tests/fs $(BIN)/python -m pytest tests/vm/test_mounts.py
 
-# What threads of a process do at the same time, in the tests that have several.
-TSAN_TESTS := in_use race reuse slow space threads unregistered
+# Those that have several threads, but for one that needs its mappings at a place that they do not get.
+TSAN_TESTS := in_use race space threads
 
 test-tsan: ## Look for data races in the engine (takes a nightly toolchain by rustup)
 	rustup toolchain install nightly --profile minimal --component rust-src

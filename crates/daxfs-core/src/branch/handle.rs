@@ -449,7 +449,10 @@ impl Open {
         if won {
             state.index.bury(self.session.image.base(), |_| false);
             self.session.remember(state.id, state.cursor, &state.index)?;
-            self.set_held(let_go);
+            if !let_go {
+                // The owner word stays: to end is to let go of what is held.
+                self.set_held(false);
+            }
         }
         self.end(&mut state, if won { COMMITTED } else { LOST })?;
         if won { Ok(()) } else { Err(self.stale(LOST)) }
