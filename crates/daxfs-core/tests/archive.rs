@@ -14,7 +14,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
-use archives::{PAX, Writer, archive_with, gnu_tar, pax_records, scan, scan_bytes, scan_with};
+use archives::{
+    PAX, Writer, archive_with, gnu_tar, header, pax_records, scan, scan_bytes, scan_with,
+};
 use common::{Without, describe, find, run, scan_dir};
 use daxfs_core::format::mode;
 use daxfs_core::progress::Progress;
@@ -112,6 +114,44 @@ fn sparse_files_of_every_version_are_expanded() {
     gnu_tar(tree.path(), &archive, &["--format=gnu", "--sparse"]);
     assert!(fs::metadata(&archive).unwrap().len() < common::HUGE);
     assert_same(&archive, tree.path(), Without { nanoseconds: true, xattrs: true });
+}
+
+/// What GNU tar makes of an archive, whose first entry is of the root.
+#[track_caller]
+fn assert_as_gnu_tar_extracts(archive: &[u8]) {
+    let out = TempDir::new().unwrap();
+    let (path, tree) = (out.path().join("archive"), out.path().join("tree"));
+    fs::write(&path, archive).unwrap();
+    fs::create_dir(&tree).unwrap();
+    run(Command::new("tar").arg("-xpf").arg(&path).arg("--numeric-owner").arg("-C").arg(&tree));
+    assert_same(&path, &tree, Without::default());
+}
+
+/// What is larger than a header's digits can say has its size in a record, and nothing in the header;
+/// of a sparse file, that of the map included.
+#[test]
+fn sizes_in_records_are_those_of_data_and_map() {
+    let (map, data) = ("2\n1000\n600\n3000\n0\n", "s".repeat(600));
+    let stored = (512 + data.len()).to_string();
+    let records = [
+        ("size", &stored[..]),
+        ("GNU.sparse.major", "1"),
+        ("GNU.sparse.minor", "0"),
+        ("GNU.sparse.name", "sparse"),
+        ("GNU.sparse.realsize", "3000"),
+    ];
+    for size in [0, 512 + data.len()] {
+        let mut writer = Writer::default();
+        writer.entry(EntryType::Directory, "./", "", b"").pax(&records);
+        let packed = header(EntryType::Regular, "packed", size);
+        writer.header(packed).data(map.as_bytes()).data(data.as_bytes());
+        // The same of a file that is not sparse, and with a long name between record and header.
+        writer.pax(&[("size", "4"), ("mtime", "5")]);
+        let long = "l".repeat(120);
+        writer.entry(EntryType::GNULongName, "././@LongLink", "", long.as_bytes());
+        writer.header(header(EntryType::Regular, "long", 0)).data(b"text").file("next", "more");
+        assert_as_gnu_tar_extracts(&writer.end());
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@ use tar_core::parse::{Limits, ParseEvent, ParsedEntry, Parser};
 use tar_core::{Header, SparseEntry};
 
 use super::Attributes;
-use super::checksum::unsign;
-use super::pax::{Records, mask_keywords};
+use super::amend::{amend, unsign};
+use super::pax::Records;
 use super::spool::Archive;
 use crate::error::{Error, InputProblem, Result};
 use crate::format::{TARGET_MAX, device, mode};
@@ -90,8 +90,7 @@ impl Reader {
         loop {
             let start = *at;
             archive.window(start, len, window)?;
-            unsign(window);
-            let unmasked = mask_keywords(window);
+            let unmasked = amend(window);
             let bad = |reason: String| damaged(archive, reason);
             let event = parser.parse(window).map_err(|error| {
                 let is_tar = Header::from_bytes(window.first_chunk().expect("at least one block"));
@@ -182,9 +181,9 @@ fn brings_data(entry: &ParsedEntry<'_>, archive: &Archive, position: u64) -> Res
     }
     let mut block = Vec::new();
     archive.window(position, BLOCK as usize, &mut block)?;
-    unsign(&mut block);
-    let header = block.first_chunk().map(Header::from_bytes);
-    Ok(header.is_none_or(|header| header.verify_checksum().is_err()))
+    let Some(block) = block.first_chunk_mut() else { return Ok(true) };
+    unsign(block);
+    Ok(Header::from_bytes(block).verify_checksum().is_err())
 }
 
 /// Checks that a sparse map is of all the bytes that an entry has in the archive.

@@ -2,8 +2,8 @@
 //! Where a tree to build comes from: a directory, a tar archive, or another image.
 
 mod acl;
+mod amend;
 mod archive;
-mod checksum;
 mod directory;
 mod entry;
 mod exclude;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use percent_encoding::percent_decode;
-use tar_core::{HEADER_SIZE, Header, PaxExtensions};
+use tar_core::PaxExtensions;
 
 use super::acl::Acl;
 use crate::base::Xattr;
@@ -137,47 +137,8 @@ impl<'a> Records<'a> {
     }
 }
 
-/// Puts ASCII in the place of all else in the keywords of the entry that begins in `window`, for a
-/// parser that takes keywords for text; they may hold names of attributes, which are bytes. Returns
-/// the PAX header as it was, if that changed it.
-pub(super) fn mask_keywords(window: &mut [u8]) -> Option<Vec<u8>> {
-    let header = own_header(window)?;
-    let as_it_was = header.to_vec();
-    let mut rest = header;
-    let mut masked = false;
-    for record in PaxExtensions::new(&as_it_was) {
-        let Ok(record) = record else { break };
-        let (keyword, value) = (record.key_bytes(), record.value_bytes());
-        let (now, others) = rest.split_at_mut_checked(length(keyword, value))?;
-        let end = now.len() - value.len() - 2;
-        for byte in now[end - keyword.len()..end].iter_mut().filter(|byte| !byte.is_ascii()) {
-            *byte = b'_';
-            masked = true;
-        }
-        rest = others;
-    }
-    masked.then_some(as_it_was)
-}
-
-/// The PAX header among those before an entry, if all of it is there.
-fn own_header(window: &mut [u8]) -> Option<&mut [u8]> {
-    let mut rest = window;
-    loop {
-        let (block, behind) = rest.split_first_chunk_mut::<HEADER_SIZE>()?;
-        let header = Header::from_bytes(block);
-        let (kind, size) = (header.entry_type(), header.entry_size().ok()?);
-        let size = usize::try_from(size).ok()?;
-        if kind.is_pax_local_extensions() {
-            return behind.get_mut(..size);
-        } else if !kind.is_gnu_longname() && !kind.is_gnu_longlink() {
-            return None;
-        }
-        rest = behind.get_mut(size.checked_next_multiple_of(HEADER_SIZE)?..)?;
-    }
-}
-
 /// Bytes of a record, `length keyword=value\n`; the length counts its own digits.
-fn length(keyword: &[u8], value: &[u8]) -> usize {
+pub(super) fn length(keyword: &[u8], value: &[u8]) -> usize {
     let rest = keyword.len() + value.len() + 3;
     let mut length = rest + 1;
     while length != rest + length.to_string().len() {

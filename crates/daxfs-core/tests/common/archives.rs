@@ -50,15 +50,8 @@ impl Writer {
         target: &str,
         data: &[u8],
     ) -> &mut Self {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(kind);
-        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        let mut header = header(kind, path, data.len());
         header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
-        header.set_mode(0o640);
-        header.set_uid(1);
-        header.set_gid(2);
-        header.set_mtime(3);
-        header.set_size(data.len() as u64);
         self.header(header).data(data)
     }
 
@@ -86,6 +79,18 @@ impl Writer {
         self.0.extend_from_slice(&[0; 1024]);
         std::mem::take(&mut self.0)
     }
+}
+
+pub(crate) fn header(kind: EntryType, path: &str, size: usize) -> Header {
+    let mut header = Header::new_ustar();
+    header.set_entry_type(kind);
+    header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+    header.set_mode(0o640);
+    header.set_uid(1);
+    header.set_gid(2);
+    header.set_mtime(3);
+    header.set_size(size as u64);
+    header
 }
 
 pub(crate) fn pax_records(records: &[(&str, &str)]) -> Vec<u8> {
