@@ -154,6 +154,18 @@ fn sizes_in_records_are_those_of_data_and_map() {
     }
 }
 
+/// v7 knows directories by a slash behind their names; the size that some give them is of no data.
+#[test]
+fn directories_have_no_data_whatever_their_size() {
+    let mut writer = Writer::default();
+    writer.entry(EntryType::Directory, "./", "", b"");
+    for (kind, path) in [(b'0', "old/"), (0, "older/"), (b'5', "new/")] {
+        let header = header(EntryType::new(kind), path, 512);
+        writer.header(header).file(&format!("{path}file"), "data");
+    }
+    assert_as_gnu_tar_extracts(&writer.end());
+}
+
 #[test]
 fn gnu_archives_keep_long_names_and_early_times() {
     let tree = common::tree();

@@ -146,6 +146,7 @@ impl Reader {
             let stored = match entry.entry_type.to_byte() {
                 b'1' if !brings_data(&entry, archive, position)? => 0,
                 b'2'..=b'6' => 0,
+                b'0' if is_v7_directory(&entry) => 0,
                 _ => entry.size,
             };
             if let Some((map, _)) = &map {
@@ -169,6 +170,11 @@ impl Reader {
             return Ok(Some((path, describe(&entry, &records, (position, stored), sparse))));
         }
     }
+}
+
+/// Whether an entry is a directory of v7, which has no type for it, only names that end in a slash.
+fn is_v7_directory(entry: &ParsedEntry<'_>) -> bool {
+    entry.path.ends_with(b"/")
 }
 
 /// Whether a hard link brings the data of its file. POSIX lets it, and many give the size alone: what
@@ -210,8 +216,7 @@ fn describe(
     sparse: Option<Sparse>,
 ) -> std::result::Result<Entry, String> {
     let kind = match entry.entry_type.to_byte() {
-        // v7 has no directories, only names that end in a slash.
-        b'0' if entry.path.ends_with(b"/") => mode::DIRECTORY,
+        b'0' if is_v7_directory(entry) => mode::DIRECTORY,
         b'0' | b'7' | b'S' => mode::REGULAR,
         b'1' => {
             return Ok(Entry::HardLink(entry.link_target.as_deref().unwrap_or_default().into()));
