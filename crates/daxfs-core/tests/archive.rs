@@ -256,8 +256,14 @@ fn compressed_archives_are_recognised_by_their_bytes() {
     padded.push(1);
     let other = scan_bytes(padded).unwrap_err();
     assert!(other.to_string().contains("other bytes behind the end"), "{other}");
-    let lz4 = scan_bytes(vec![0x04, 0x22, 0x4d, 0x18, 0, 0, 0]).unwrap_err();
-    assert!(lz4.to_string().contains("lz4 compression; decompress"), "{lz4}");
+    for (bytes, name) in [
+        (vec![0x04, 0x22, 0x4d, 0x18, 0, 0, 0], "lz4"),
+        (vec![0x02, 0x21, 0x4c, 0x18, 0, 0, 0], "lz4"),
+        (filter("xz -c --format=lzma", &bytes), "lzma"),
+    ] {
+        let error = scan_bytes(bytes).unwrap_err().to_string();
+        assert!(error.contains(&format!("{name} compression; decompress")), "{error}");
+    }
 }
 
 fn filter(command: &str, input: &[u8]) -> Vec<u8> {

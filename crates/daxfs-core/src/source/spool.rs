@@ -60,7 +60,9 @@ impl Compression {
             // Either a frame, or a skippable frame before one.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Self::Zstd),
             [0x1f, 0x9d, ..] => Err("compress"),
-            [0x04, 0x22, 0x4d, 0x18, ..] => Err("lz4"),
+            [0x04, 0x22, 0x4d, 0x18, ..] | [0x02, 0x21, 0x4c, 0x18, ..] => Err("lz4"),
+            // It has no magic; what all of its writers begin with, the size of the dictionary last.
+            [0x5d, 0, 0, a, b, ..] if a | b != 0 => Err("lzma"),
             [b'L', b'Z', b'I', b'P', ..] => Err("lzip"),
             [0x89, b'L', b'Z', b'O', ..] => Err("lzop"),
             [b'P', b'K', 3, 4, ..] => Err("zip"),
