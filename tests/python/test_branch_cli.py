@@ -533,6 +533,11 @@ def test_an_empty_name_is_no_default(on: Branches) -> None:
         assert "no such branch" in on(*arguments, status=1)
 
 
+def test_refused_names_are_shown_as_they_are(on: Branches) -> None:
+    for name, shown in (("a\nb", "a\\nb"), ("a\\/b", "a\\/b")):
+        assert f'"{shown}" cannot name a branch' in on("create", name, status=1)
+
+
 def test_usage(run: Run, path: Path) -> None:
     for arguments in (
         ("create",),

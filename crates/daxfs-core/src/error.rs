@@ -286,6 +286,11 @@ pub fn show(path: &[u8]) -> String {
     text
 }
 
+/// The same in quotation marks, for what may be empty or hold anything.
+pub fn quote(name: &[u8]) -> String {
+    format!("\"{}\"", show(name))
+}
+
 /// A path of the host as text on one line; an empty one as shells write it.
 pub fn show_path(path: &Path) -> String {
     if path.as_os_str().is_empty() { "''".into() } else { show(path.as_os_str().as_bytes()) }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
 
-use crate::error::show;
+use crate::error::quote;
 use crate::format::NAME_MAX;
 
 /// Longest name kept in place.
@@ -88,7 +88,7 @@ fn tail(bytes: &[u8; SHORT_MAX]) -> u64 {
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", show(self))
+        f.write_str(&quote(self))
     }
 }
 

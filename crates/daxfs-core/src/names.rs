@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::Inode;
-use crate::error::{Error, Result, show};
+use crate::error::{Error, Result, quote};
 use crate::name::is_name;
 use crate::view::{BYTES_PER_NAME, Entry, View};
 
@@ -38,7 +38,7 @@ impl<'a> Names<'a> {
                     "name in a directory",
                     directory.data,
                     "a name of its own without slash and NUL",
-                    format_args!("{:?}", show(name)),
+                    quote(name),
                 ));
             }
         }

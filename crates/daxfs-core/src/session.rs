@@ -11,7 +11,7 @@ use crate::branch::handle::{Branch, Open};
 use crate::branch::hold::{PATIENCE, outlast_errors};
 use crate::branch::record::{Name, Records, holder};
 use crate::delta::{Cursor, LogSpace};
-use crate::error::{Error, Result, show, show_path};
+use crate::error::{Error, Result, quote, show_path};
 use crate::format::{
     BRANCH_NAME_MAX, BRANCH_TABLE_SIZE, COUNTER_MAX, MAIN_NAME, OPENER_TABLE_SIZE, OWNER_FROZEN,
     RENEWAL_NAME, Superblock, feature, state,
@@ -391,9 +391,9 @@ pub(crate) fn encode_name(name: &str) -> Result<Name> {
         || name.chars().any(char::is_control)
     {
         return Err(Error::invalid(format!(
-            "{:?} cannot name a branch: 1 to {BRANCH_NAME_MAX} bytes, no slash, no control \
+            "{} cannot name a branch: 1 to {BRANCH_NAME_MAX} bytes, no slash, no control \
              character, and not beginning with @, - or .",
-            show(bytes)
+            quote(bytes)
         )));
     }
     field[..bytes.len()].copy_from_slice(bytes);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Attributes, Child, NodeId, Origin, Scan, Selection, Tree};
 use crate::base::Inode;
-use crate::error::{Error, Result, show};
+use crate::error::{Error, Result, quote, show};
 use crate::format::{ROOT_INO, mode};
 use crate::names::Names;
 use crate::paths::join;
@@ -85,7 +85,7 @@ fn attributes_of(view: &View, inode: &Inode, selection: &Selection) -> Result<At
     }
     let target = if inode.is_symlink() { view.readlink(inode)? } else { Vec::new() };
     if inode.is_symlink() && (target.is_empty() || target.contains(&0)) {
-        let found = format_args!("{:?}", show(&target));
+        let found = quote(&target);
         return Err(Error::corrupt("target of a symlink", inode.data, "one without NUL", found));
     }
     let mut xattrs = view.xattrs(inode)?;

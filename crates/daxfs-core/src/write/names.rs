@@ -7,7 +7,7 @@ use super::{Operation, Purpose};
 use crate::base::{Inode, Xattr};
 use crate::branch::handle::Branch;
 use crate::delta::{Change, is_name};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quote, show};
 use crate::format::{FILE_NLINK_MAX, NAME_MAX, TARGET_MAX, mode};
 use crate::view::View;
 
@@ -295,7 +295,7 @@ fn check_name(name: &[u8]) -> Result<()> {
         return Err(Error::FileExists { path: name.to_vec() });
     }
     if !is_name(name) {
-        return Err(Error::invalid(format!("{:?} cannot name a file", crate::error::show(name))));
+        return Err(Error::invalid(format!("{} cannot name a file", quote(name))));
     }
     Ok(())
 }
@@ -319,7 +319,7 @@ fn expect_outside(view: &View, moved: &Inode, into: u64, name: &[u8]) -> Result<
     if view.is_below(into, moved.ino)? {
         return Err(Error::invalid(format!(
             "{}: a directory cannot be moved to below itself",
-            crate::error::show(name)
+            show(name)
         )));
     }
     Ok(())
