@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""The kernel module and the programs that test it, built for the kernels that are booted."""
+"""The kernel module, built for the kernels that are booted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from initramfs import Kernel
 from vmconfig import kernel_cache
 
 KERNEL = Path(__file__).parents[2] / "kernel"
-PROGRAMS = Path(__file__).parent / "programs"
 SOURCES = ("*.c", "*.h", "Kbuild", "Makefile")
 
 
@@ -98,14 +97,3 @@ def _make_within(directory: str, kernel: Kernel) -> list[str]:
     script = 'mount --bind "$1" "$2/mnt" && mount -t proc proc "$2/proc" && exec chroot "$2" $3'
     make = f"make -s -C /mnt W=1 KVER={kernel.release}"
     return ["unshare", "--mount", "sh", "-c", script, "sh", directory, str(kernel.system), make]
-
-
-def build_program(name: str, directory: Path, compiler: str = "") -> Path:
-    """Compile one of the programs, statically, into `directory`; `compiler` is a prefix of gcc."""
-    target = directory / name
-    if not target.exists():
-        command = [f"{compiler}gcc", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
-        subprocess.run(
-            [*command, "-static", "-pthread", "-o", target, PROGRAMS / f"{name}.c"], check=True
-        )
-    return target

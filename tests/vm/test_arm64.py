@@ -19,7 +19,8 @@ from architecture import ARM64
 from devices import HIDDEN, HIDDEN_ADDRESS, MIB, RELAXED, loaded
 from guest import Guest
 from initramfs import Kernel
-from module import build_module, build_program
+from module import build_module
+from support.programs import build_program
 from vmconfig import ARM64_KERNELS, BIN
 
 PROGRAMS = ("probe", "storm", "tree")

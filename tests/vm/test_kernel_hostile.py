@@ -20,7 +20,8 @@ import pytest
 
 from devices import MIB, RELAXED, RESERVED, RESERVED_ADDRESS, nvdimm
 from guest import Guest
-from module import build_module, build_program, guest_with_module
+from module import build_module, guest_with_module
+from support.programs import build_program
 from support.small import VECTORS
 from vmconfig import BIN, module_kernels
 

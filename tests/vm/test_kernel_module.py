@@ -32,8 +32,9 @@ from devices import (
     loaded,
 )
 from guest import Guest
-from module import build_program, load_module
+from module import load_module
 from support.debian_root import debian_root
+from support.programs import build_program
 from support.small import VECTORS
 from vmconfig import BIN, DEBUG, NEWEST, module_kernels
 

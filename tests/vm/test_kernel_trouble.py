@@ -27,7 +27,8 @@ from devices import (
     loaded,
 )
 from guest import Guest
-from module import build_program, guest_with_module
+from module import guest_with_module
+from support.programs import build_program
 from support.small import VECTORS
 from vmconfig import BIN, DEBUG, module_kernels
 
