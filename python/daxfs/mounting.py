@@ -63,7 +63,7 @@ def mount(
     options : str, optional
         Mount options, separated by commas (a backslash before one keeps it): `ro`, `rw`,
         `branch=NAME`, `parent=NAME`, `validate`, `invalidate`, `allow_other`, `noallow_other`,
-        `nocontrol`, `threads=N`, `fuse`, `kernel`,
+        `nocontrol`, `idmap`, `threads=N`, `fuse`, `kernel`,
         and those of mount(8); of several that contradict each other, the last counts. The module
         reads main only: with `rw`, `branch` or `parent` it is FUSE, as where the kernel refuses an
         image that has changed, memory that it cannot address, or this user; with `kernel` all

@@ -27,6 +27,7 @@ import daxfs
 from daxfs import control
 from daxfs.errors import BranchBusyError, BranchStaleError, DaxfsError, UnsupportedError
 from support.mounts import Mounts, fails_with
+from support.users import as_user
 
 
 def dies_of_a_bus_error(work: Callable[[], object]) -> bool:
@@ -504,24 +505,6 @@ def test_a_list_of_a_branch_that_is_shown_no_more_keeps_no_space(
             (point / "large").unlink()
 
 
-def as_user(work: Callable[[], object], groups: list[int]) -> int:
-    """Do something as an ordinary user; return the errno, 0 for none."""
-    child = os.fork()
-    if child == 0:
-        number = 255
-        try:
-            os.setgroups(groups)
-            os.setresgid(4321, 4321, 4321)
-            os.setresuid(4321, 4321, 4321)
-            work()
-            number = 0
-        except OSError as error:
-            number = error.errno or 255
-        finally:
-            os._exit(number)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def test_whoever_may_write_to_the_root_controls(mounts: Mounts, scratch: Path) -> None:
     tree = scratch / "shared"
     tree.mkdir()
@@ -533,8 +516,8 @@ def test_whoever_may_write_to_the_root_controls(mounts: Mounts, scratch: Path) -
         with pytest.raises(PermissionError, match="for who may write to its root directory"):
             control.create(point, "theirs")
 
-    assert as_user(refused, []) == 0
-    assert as_user(lambda: control.create(point, "ours"), [77, 1234]) == 0
+    assert as_user(refused) == 0
+    assert as_user(lambda: control.create(point, "ours"), groups=[77, 1234]) == 0
     assert shown(point) == "ours"
 
 
@@ -553,9 +536,9 @@ def test_a_list_of_the_root_says_who_controls(mounts: Mounts, scratch: Path) -> 
     set_list(owner, *rest)
     assert stat.S_IMODE(point.stat().st_mode) == 0o775
     for work in (lambda: (point / "new").touch(), lambda: control.create(point, "theirs")):
-        assert as_user(work, [1234]) == errno.EACCES
+        assert as_user(work, groups=[1234]) == errno.EACCES
     set_list(owner, named, *rest)
-    assert as_user(lambda: control.create(point, "ours"), []) == 0
+    assert as_user(lambda: control.create(point, "ours")) == 0
     assert shown(point) == "ours"
 
 

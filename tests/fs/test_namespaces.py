@@ -6,6 +6,7 @@ What one of them sees otherwise than the others does not make it take them for d
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -18,7 +19,9 @@ import pytest
 
 import daxfs
 from daxfs import control, errors
-from support.mounts import Mounts, memory_of, server_of
+from support.mounts import IDMAPS, Mounts, memory_of, server_of
+from support.programs import build_program
+from support.users import as_user
 
 MANY = 10
 MIB = 1 << 20
@@ -78,6 +81,45 @@ def test_ten_namespaces_have_a_branch_each(mounts: Mounts, scratch: Path) -> Non
             container.communicate()
     assert [container.returncode for container in containers] == [0] * MANY
     mounts.sound(image)
+
+
+def test_owners_can_be_moved(mounts: Mounts, empty: Path, tmp_path: Path) -> None:
+    """As for a container with users of its own."""
+    options = "rw,branch=work,parent=main,idmap"
+    if not IDMAPS:
+        said = mounts.run("daxfs", "mount", "-o", options, empty, mounts.point(), status=1)
+        assert "idmap: with FUSE, this needs Linux 6.12" in said
+        return
+    point, moved = mounts.mount(empty, options), mounts.point()
+    (point / "note").touch()
+    for name in ("user.note", "trusted.note"):
+        os.setxattr(point / "note", name, b"")
+    subprocess.run([build_program("idmap", tmp_path), point, moved, "100000"], check=True)
+
+    def make(directory: Path) -> None:
+        os.mkdir(directory / "dir")
+        os.chmod(directory / "dir", 0o777)
+        os.symlink("x", directory / "dir/link")
+        os.mkfifo(directory / "dir/fifo")
+        (directory / "dir/file").touch()
+        assert os.listxattr(directory / "note") == ["user.note"]
+
+    # Root of the container owns what is root's, its users do not, and there is nobody else.
+    assert as_user(lambda: make(moved), 100_000) == 0
+    assert as_user(lambda: (moved / "other").touch(), 101_234) == errno.EACCES
+    assert as_user(lambda: (moved / "dir/other").touch(), 101_234) == 0
+    assert as_user(lambda: (moved / "dir/nobody").touch()) == errno.EOVERFLOW
+    owners = {"dir": 0, "dir/link": 0, "dir/fifo": 0, "dir/file": 0, "dir/other": 1234}
+    for top, distance in ((point, 0), (moved, 100_000)):
+        for name, owner in owners.items():
+            found = os.lstat(top / name)
+            assert {found.st_uid, found.st_gid} == {owner + distance}, (top, name)
+    # What requests do not say any more is still known of those who are here.
+    assert sorted(os.listxattr(point / "note")) == ["trusted.note", "user.note"]
+    for user in (100_000, 101_234):
+        assert as_user(lambda: control.commit(moved, "work"), user) == errno.EACCES
+    control.commit(point, "work")
+    subprocess.run(["umount", moved], check=True)
 
 
 @pytest.fixture

@@ -20,22 +20,27 @@ from typing import NamedTuple
 
 import pytest
 
-from support.mounts import Mounts
+from support.mounts import IDMAPS, Mounts
 
 # An ordinary user, and a group that the user is in besides its own.
 USER, GROUP = 65534, 65533
 
 
-@pytest.fixture(params=["tmpfs", "daxfs"])
+WORLDS = {"tmpfs": None, "daxfs": "rw,allow_other", "idmap": "rw,allow_other,idmap"}
+if not IDMAPS:
+    del WORLDS["idmap"]
+
+
+@pytest.fixture(params=list(WORLDS.values()), ids=list(WORLDS))
 def world(
     request: pytest.FixtureRequest, mounts: Mounts, empty: Path, scratch: Path
 ) -> Iterator[Path]:
     """Change to a directory with one of each thing."""
-    if request.param == "tmpfs":
+    if request.param is None:
         top = scratch / "world"
         top.mkdir()
     else:
-        top = mounts.mount(empty, "rw,allow_other")
+        top = mounts.mount(empty, request.param)
     before = os.getcwd()
     os.chdir(top)
     os.umask(0o022)

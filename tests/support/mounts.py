@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+IDMAPS = tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 12)
+"""Whether this kernel moves the owners of FUSE mounts."""
+
 
 class Mounts:
     """Mounts of one test.

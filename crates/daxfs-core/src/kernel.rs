@@ -111,9 +111,9 @@ pub fn is_attribute(option: &str) -> bool {
 }
 
 /// Whether an option is not the file system's business, or changes nothing of one that is only
-/// read.
+/// read, whose owners can be moved in any case.
 pub fn is_passed_over(option: &str) -> bool {
-    matches!(option, "ro" | "rw")
+    matches!(option, "ro" | "rw" | "idmap")
         || mount_options::is_for_others(option)
         || (mount_options::flag(option).is_some() && !is_attribute(option))
 }

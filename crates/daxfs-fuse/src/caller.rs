@@ -1,17 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a request does not say of who makes it: only of processes that live and are not hidden
-//! anybody knows.
+//! Who makes a request. What the request does not say only processes that live and are not hidden
+//! tell.
 
 use fuser::Request;
 
 /// Leaves set-user-ID and set-group-ID where they are (capabilities(7)).
 pub(crate) const CAP_FSETID: u32 = 4;
 
+/// What requests say that make no file, where mounts may have owners of their own.
+const UNSAID: u32 = u32::MAX;
+
+/// Whether a caller acts as root.
+pub(crate) fn is_root(request: &Request) -> bool {
+    user(request) == Some(0)
+}
+
+/// The user that a caller acts as.
+pub(crate) fn user(request: &Request) -> Option<u32> {
+    id(request, request.uid(), "Uid:")
+}
+
 /// Whether a caller has a group, the first or another.
 pub(crate) fn has_group(request: &Request, group: u32) -> bool {
     let is_it = |other: &str| other.parse() == Ok(group);
-    request.gid() == group
+    id(request, request.gid(), "Gid:") == Some(group)
         || status(request, "Groups:").is_some_and(|all| all.split_whitespace().any(is_it))
+}
+
+fn id(request: &Request, said: u32, word: &str) -> Option<u32> {
+    if said != UNSAID {
+        return Some(said);
+    }
+    // The real, the effective and the saved one, and the one that counts for files.
+    status(request, word)?.split_whitespace().nth(3)?.parse().ok()
 }
 
 /// Whether a caller has a capability now. That some were dropped is said by flags of requests that

@@ -38,6 +38,8 @@ pub(crate) struct Fuse {
     pub(crate) orders: Mutex<Sender<(Order, ReplyIoctl)>>,
     /// Where nothing can change: notices who reads file after file.
     pub(crate) readahead: Option<Readahead>,
+    /// Whether the kernel may be told to show it with other owners.
+    pub(crate) idmap: bool,
 }
 
 impl Fuse {
@@ -97,8 +99,15 @@ impl Filesystem for Fuse {
             // its own would make the kernel drop what it has just written.
             wanted |= InitFlags::FUSE_AUTO_INVAL_DATA;
         }
-        // What this kernel does not have it does without.
         let known = config.capabilities();
+        if self.idmap {
+            // Most requests say nothing of who makes them then, so it is for those who ask for it.
+            wanted |= InitFlags::FUSE_ALLOW_IDMAP;
+            if !known.contains(InitFlags::FUSE_ALLOW_IDMAP) {
+                return Err(io::Error::other("idmap: with FUSE, this needs Linux 6.12"));
+            }
+        }
+        // What else this kernel does not have it does without.
         let _ = config.add_capabilities(wanted & known);
         let _ = config.set_max_write(IO_SIZE);
         if let Err(most) = config.set_max_readahead(IO_SIZE) {

@@ -36,6 +36,8 @@ pub struct Options {
     pub allow_other: Option<bool>,
     /// Whether there is a control directory.
     pub control: bool,
+    /// Whether it may be shown elsewhere with other owners.
+    pub idmap: bool,
     /// Threads that serve; as many as there are processors if not said.
     pub threads: Option<usize>,
     /// Flags for mount(2) that are to be set.
@@ -54,6 +56,7 @@ impl Default for Options {
             invalidate: false,
             allow_other: None,
             control: true,
+            idmap: false,
             threads: None,
             flags: MountFlags::empty(),
             cleared: MountFlags::empty(),
@@ -134,6 +137,7 @@ impl Options {
             "allow_other" => self.allow_other = Some(true),
             "noallow_other" => self.allow_other = Some(false),
             "nocontrol" => self.control = false,
+            "idmap" => self.idmap = true,
             // Who may do what is always checked by the kernel.
             "default_permissions" => {}
             "branch" | "parent" | "threads" => {

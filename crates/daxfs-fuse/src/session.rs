@@ -156,7 +156,12 @@ impl Mount {
         daemon::map_large_buffers();
         let (orders, taken) = channel();
         let (readahead, files) = mounted.immutable.then(Readahead::new).unzip();
-        let fuse = Fuse { mounted: Arc::clone(mounted), orders: Mutex::new(orders), readahead };
+        let fuse = Fuse {
+            mounted: Arc::clone(mounted),
+            orders: Mutex::new(orders),
+            readahead,
+            idmap: self.options.idmap,
+        };
         // Who may look is the kernel's business, which also has requests of its own to make.
         let session = fuser::Session::from_fd(fuse, device, SessionACL::All, config)
             .map_err(Error::io("mount on", &self.mountpoint))?;

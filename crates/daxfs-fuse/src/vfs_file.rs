@@ -9,6 +9,7 @@ use daxfs_core::region::DataView;
 use daxfs_core::view::View;
 use fuser::{Errno, ReplyData, Request, WriteFlags};
 
+use crate::caller::is_root;
 use crate::tree::Node;
 use crate::vfs_inode::drop_privileges;
 use crate::vfs_super::{Answer, Mounted, errno, stale};
@@ -109,7 +110,7 @@ impl Mounted {
             _ => return Err(Errno::EOPNOTSUPP),
         }
         .map_err(stale)?;
-        if request.uid() != 0 {
+        if !is_root(request) {
             drop_privileges(request, &branch, node.ino)?;
         }
         Ok(())
@@ -119,7 +120,7 @@ impl Mounted {
     pub(crate) fn copy_range(&self, request: &Request, range: &CopyRange) -> Answer<u32> {
         let CopyRange { from, from_offset, to, to_offset, len } = *range;
         let branch = self.writer(to)?;
-        if request.uid() != 0 {
+        if !is_root(request) {
             drop_privileges(request, &branch, to.ino)?;
         }
         let end = self.file(from)?.1.size.min(from_offset.saturating_add(len.min(COPY_MAX)));

@@ -15,7 +15,7 @@ use daxfs_core::write::{NewInode, Rename, SetAttr, XattrMode};
 use fuser::{Errno, FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 
 use crate::acl::{self, Acl};
-use crate::caller::{CAP_FSETID, has_capability, has_group};
+use crate::caller::{CAP_FSETID, has_capability, has_group, is_root};
 use crate::tree::{CONTROL, Node, Tree};
 use crate::vfs_control::{CONTROL_NAME, LINK, LINK_TARGET};
 use crate::vfs_super::{Answer, Mounted, errno, stale};
@@ -306,7 +306,7 @@ impl Mounted {
             wanted.uid.is_some() || wanted.gid.is_some() || attributes == SetAttr::default();
         let mode = without_privileges(request, &inode);
         let cut = wanted.size.is_some()
-            && (request.uid() != 0 || mode != inode.mode && !has_capability(request, CAP_FSETID));
+            && (!is_root(request) || mode != inode.mode && !has_capability(request, CAP_FSETID));
         if chown || cut {
             if attributes.mode.is_none() && mode != inode.mode {
                 attributes.mode = Some(mode);

@@ -8,7 +8,7 @@ use daxfs_core::session::BranchStatus;
 use fuser::{Errno, Request};
 
 use crate::acl::{self, Acl};
-use crate::caller::has_group;
+use crate::caller::{has_group, user};
 use crate::control::Order;
 use crate::tree::Node;
 use crate::vfs_super::{Answer, Mounted, errno};
@@ -83,7 +83,8 @@ impl Mounted {
 
     /// Whoever may write to the root directory may control branches.
     fn check_control(&self, request: &Request) -> Answer<()> {
-        if request.uid() == 0 || request.uid() == self.owner {
+        let user = user(request).ok_or(Errno::EACCES)?;
+        if user == 0 || user == self.owner {
             return Ok(());
         }
         // A root that is stale can still be left behind, by those who own the mount.
@@ -93,11 +94,11 @@ impl Mounted {
         let xattrs = view.xattrs(&root).map_err(errno)?;
         if let Some(list) = acl::find(&xattrs, acl::ACCESS).and_then(Acl::parse) {
             let owners = (root.uid, root.gid);
-            let may = list.permits(2, request.uid(), owners, |group| has_group(request, group));
+            let may = list.permits(2, user, owners, |group| has_group(request, group));
             return if may { Ok(()) } else { Err(Errno::EACCES) };
         }
         let bit = match request {
-            _ if request.uid() == root.uid => libc::S_IWUSR,
+            _ if user == root.uid => libc::S_IWUSR,
             _ if has_group(request, root.gid) => libc::S_IWGRP,
             _ => libc::S_IWOTH,
         };

@@ -13,7 +13,7 @@ use daxfs_core::xattr;
 use fuser::{Errno, ReplyXattr, Request};
 
 use crate::acl::{self, Acl};
-use crate::caller::has_group;
+use crate::caller::{has_group, is_root};
 use crate::tree::{CONTROL, Node};
 use crate::vfs_super::{Answer, Mounted, errno, stale};
 
@@ -50,7 +50,7 @@ impl Mounted {
 
     pub(crate) fn list_xattrs(&self, request: &Request, node: Node, size: u32, reply: ReplyXattr) {
         let names = self.xattrs(node).map(|xattrs| {
-            let shown = |name: &[u8]| request.uid() == 0 || !name.starts_with(xattr::TRUSTED);
+            let shown = |name: &[u8]| !name.starts_with(xattr::TRUSTED) || is_root(request);
             let mut names = Vec::new();
             for (name, _) in xattrs.iter().filter(|(name, _)| shown(name)) {
                 names.extend_from_slice(name);
@@ -100,7 +100,7 @@ impl Mounted {
         let inode = branch.view().and_then(|view| view.remaining_inode(node.ino)).map_err(errno)?;
         let mut mode = list.mode(inode.mode);
         // As with chmod, set-group-ID is not for others to give.
-        if mode & libc::S_ISGID != 0 && request.uid() != 0 && !has_group(request, inode.gid) {
+        if mode & libc::S_ISGID != 0 && !is_root(request) && !has_group(request, inode.gid) {
             mode &= !libc::S_ISGID;
         }
         if list.is_a_mode() {

@@ -39,6 +39,7 @@ def command(source: str, mountpoint: str, options: tuple[str, ...], foreground: 
       invalidate        drop what this processor's caches hold of the memory first
       allow_other       let other users look, too; root does unless noallow_other is given
       nocontrol         no control directory
+      idmap             let containers show it with owners of their own
       threads=N         threads that serve
       fuse, kernel      by FUSE, by the kernel's module
       remount           change a mount that is there: ro, rw (again), nosuid and the like
