@@ -460,6 +460,16 @@ def test_times(world: Path, name: str) -> None:
         assert changed == expected, path
 
 
+@pytest.mark.parametrize("end", [-(1 << 63), (1 << 63) - 1])
+def test_times_out_of_range_are_the_nearest(mounts: Mounts, empty: Path, end: int) -> None:
+    # The first of all seconds cannot be negated. A server of one thread that dies of it says so.
+    file = mounts.mount(empty, "rw,threads=1") / "file"
+    file.touch()
+    os.utime(file, (end, end))
+    status = file.stat()
+    assert (status.st_atime_ns, status.st_mtime_ns) == (end, end)
+
+
 def links(*paths: str) -> list[int]:
     return [os.lstat(path).st_nlink for path in paths]
 
