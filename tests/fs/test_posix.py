@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import re
 import stat
@@ -239,6 +240,26 @@ ERRORS = {
 def test_errors(world: Path, name: str) -> None:
     case = ERRORS[name]
     assert outcome(case.call) == case.expected
+
+
+def test_cutting_a_file_where_it_ends_needs_no_space(mounts: Mounts, scratch: Path) -> None:
+    """As a shell does with `> FILE`, if there is nothing in it yet."""
+    (scratch / "small").mkdir()
+    point = mounts.mount(mounts.build(scratch / "small", "4M"), "rw")
+    (point / "empty").touch()
+    (point / "full").write_bytes(b"x" * 5000)
+    with (point / "filling").open("wb", buffering=0) as file:
+        while outcome(lambda: bool(file.write(bytes(4096)))) != "ENOSPC":
+            pass
+    names = (point / str(number) for number in itertools.count())
+    while outcome(next(names).touch) != "ENOSPC":
+        pass
+    before = (point / "empty").stat().st_mtime_ns
+    with (point / "empty").open("wb"):
+        pass
+    assert (point / "empty").stat().st_mtime_ns > before
+    os.truncate(point / "full", 5000)
+    assert (point / "full").read_bytes() == b"x" * 5000
 
 
 def zero_range(fd: int, offset: int, length: int, flags: int = 0) -> None:

@@ -15,6 +15,8 @@ use daxfs_core::error::{Error, Result};
 use daxfs_core::format::{BLOCK_SIZE, BranchRecord, ROOT_INO, Superblock};
 use daxfs_core::region::{Access, Region};
 use daxfs_core::session::Session;
+use daxfs_core::view::Links;
+use daxfs_core::write::SetAttr;
 
 const HEAP: u64 = 4 << 20;
 
@@ -217,6 +219,36 @@ fn a_write_that_finds_no_space_changes_nothing() {
         }
     }
     assert!(filled > 100, "{filled} blocks");
+}
+
+#[test]
+fn a_full_branch_takes_files_cut_where_they_end() {
+    let (region, session) = branching::fresh(1 << 20);
+    let branch = session.create("full", "main").expect("a branch");
+    let file = |name: &str| {
+        put(&branch, name, 0).expect("room");
+        let view = branch.view().expect("alive");
+        view.resolve(name.as_bytes(), Links::Follow).expect("it is there")
+    };
+    let (empty, ahead) = (file("empty"), file("ahead"));
+    branch.allocate(ahead.ino, 0, 64 * BLOCK_SIZE, true).expect("room");
+    put(&branch, "filling", 1).expect("room");
+    let fill = |at| Op::Write(path("filling"), at * BLOCK_SIZE, vec![2; BLOCK_SIZE as usize]);
+    let _ = (0..).take_while(|at| !full(&ops::apply(&branch, &fill(*at)))).count();
+    let _ = (0..).take_while(|at| !full(&put(&branch, &format!("{at}"), 0))).count();
+    let cut = |ino| branch.set_attr(ino, &SetAttr { size: Some(0), ..SetAttr::default() });
+    let before = branch.free_blocks().expect("counted");
+    let same = cut(empty.ino).expect("no space is needed");
+    assert!(same.mtime > empty.mtime, "{} and {}", same.mtime, empty.mtime);
+    assert_eq!(same.ctime, same.mtime);
+    // What was allocated behind the end goes.
+    cut(ahead.ino).expect("the reserve is there for it");
+    let after = branch.free_blocks().expect("counted");
+    assert!(after >= before + 60, "{before} and {after}");
+    drop(branch);
+    branching::expect_clean(&region);
+    let again = session.open_branch("full", Access::Read).expect("alive").view().expect("alive");
+    assert_eq!(again.resolve(b"empty", Links::Follow).expect("it is there").mtime, same.mtime);
 }
 
 #[test]

@@ -50,18 +50,27 @@ impl Branch {
     /// Changes attributes; a new size cuts a file or extends it by zeroes.
     pub fn set_attr(&self, ino: u64, attributes: &SetAttr) -> Result<Inode> {
         self.operate(|mut operation| {
-            let inode = operation.writable(&operation.view()?, ino)?;
-            let mut purpose = Purpose::Growth;
+            let view = operation.view()?;
+            let inode = operation.writable(&view, ino)?;
+            // What is allocated behind the end goes, too.
+            let cuts = attributes.size.is_some_and(|size| {
+                size < inode.size || view.extents_within(&inode, size..u64::MAX).next().is_some()
+            });
+            drop(view);
             if let Some(size) = attributes.size {
                 expect_file(&inode)?;
-                if size < inode.size {
-                    purpose = Purpose::Relief;
-                }
                 if size > FILE_SIZE_MAX {
                     return Err(Error::FileTooBig { size, limit: FILE_SIZE_MAX });
                 }
+                let same = SetAttr { size: Some(inode.size), ..SetAttr::default() };
+                if !cuts && *attributes == same {
+                    // The times change and nothing else, as where bytes are replaced.
+                    operation.open.touch(&mut operation.writer, ino, operation.time)?;
+                    return operation.inode(ino);
+                }
                 operation.writer.tails.remove(&ino);
             }
+            let purpose = if cuts { Purpose::Relief } else { Purpose::Growth };
             operation.log(&[(ino, attributes.change())], purpose)?;
             operation.inode(ino)
         })
