@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
         ),
         (
             "none",
-            ["phys=0x1000", "size=1M", "defaults", "x-systemd.automount"],
+            ["phys=0x1000", "size=1M", "defaults", "x-systemd.automount", "idmap"],
             [("source", "none"), ("phys", "0x1000"), ("size", "1M")],
         ),
         (
