@@ -37,7 +37,7 @@ __all__ = [
     "dump",
     "extract",
     "extract_tar",
-    "is_mount_attribute",
+    "is_general_option",
     "is_passed_over",
     "log",
     "module_sources",
@@ -45,6 +45,7 @@ __all__ = [
     "mount_kernel",
     "parse_size",
     "remount",
+    "split_options",
     "unmount",
     "validate",
 ]
@@ -52,7 +53,7 @@ __all__ = [
 __version__: str
 ERROR_NAMES: list[str]
 
-def is_mount_attribute(option: str, /) -> bool: ...
+def is_general_option(name: str, /) -> bool: ...
 def is_passed_over(option: str, /) -> bool: ...
 def module_sources() -> list[tuple[str, str]]: ...
 def mount_kernel(target: StrOrBytesPath, settings: list[tuple[str, str | None]], /) -> None: ...
@@ -66,6 +67,7 @@ def mount_fuse(
     foreground: bool = False,
 ) -> None: ...
 def remount(mountpoint: StrOrBytesPath, options: str, /) -> None: ...
+def split_options(options: str, /) -> list[str]: ...
 def unmount(mountpoint: StrOrBytesPath, /, *, lazy: bool = False) -> None: ...
 
 @final

@@ -220,7 +220,7 @@ def can_serve(source: str, options: Iterable[str] = ()) -> bool:
     if settings is None or beyond_it(options) is not None:
         return False
     known = OPTIONS | {"source"}
-    if not all(key in known or _daxfs.is_mount_attribute(key) for key, _ in settings):
+    if not all(key in known or _daxfs.is_general_option(key) for key, _ in settings):
         return False
     return is_available()
 

@@ -63,13 +63,13 @@ def mount(
     options : str, optional
         Mount options, separated by commas (a backslash before one keeps it): `ro`, `rw`,
         `branch=NAME`, `parent=NAME`, `validate`, `invalidate`, `allow_other`, `noallow_other`,
-        `nocontrol`, `idmap`, `threads=N`, `fuse`, `kernel`,
-        and those of mount(8); of several that contradict each other, the last counts. The module
-        reads main only: with `rw`, `branch` or `parent` it is FUSE, as where the kernel refuses an
-        image that has changed, memory that it cannot address, or this user; with `kernel` all
-        these are errors. With `remount`, only what `ro`, `rw` and mount(8)'s own say is changed, of
-        a mount that is there; one that was made for reading cannot become `rw`, and another
-        `branch` than the one that is shown is an error.
+        `nocontrol`, `idmap`, `threads=N`, `fuse`, `kernel`, labels of SELinux (`context="LABEL"`
+        and its kin) and those of mount(8); of several that contradict each other, the last counts.
+        The module reads main only: with `rw`, `branch` or `parent` it is FUSE, as where the kernel
+        refuses an image that has changed, memory that it cannot address, or this user; with
+        `kernel` all these are errors. With `remount`, only what `ro`, `rw` and mount(8)'s own say
+        is changed, of a mount that is there; one that was made for reading cannot become `rw`, and
+        another `branch` than the one that is shown is an error.
     foreground : bool, optional
         Serve in this process until the mount is taken away.
 
@@ -82,7 +82,7 @@ def mount(
     DaxfsError
         The image cannot be opened or mounted.
     """
-    words = split(options)
+    words = _daxfs.split_options(options)
     rest = [word for word in words if word not in ("fuse", "kernel")]
     if "remount" in rest:
         _remount(os.fsdecode(os.fspath(mountpoint)), rest)
@@ -107,11 +107,6 @@ def mount(
     if not isinstance(source, int):
         source, rest = _for_fuse(source, rest)
     _daxfs.mount_fuse(source, mountpoint, ",".join(rest), foreground=foreground)
-
-
-def split(options: str) -> list[str]:
-    """Split mount options at their commas, but not where a backslash is before one."""
-    return re.findall(r"(?:\\.|[^,])+", options, re.DOTALL)
 
 
 def driver(options: Sequence[str]) -> str | None:

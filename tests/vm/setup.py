@@ -26,6 +26,7 @@ from vmconfig import ARM64_KERNELS, KERNELS, kernel_cache
 # Program → the package that brings it.
 TOOLS = {
     "busybox": "busybox-static",
+    "checkpolicy": "checkpolicy",
     "cpio": "cpio",
     "dmsetup": "dmsetup",
     "gcc-12": "gcc-12",

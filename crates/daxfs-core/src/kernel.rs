@@ -105,9 +105,14 @@ fn attribute(word: &str) -> Option<(MountAttrFlags, MountAttrFlags)> {
     Some((bit, if set { bit } else { MountAttrFlags::empty() }))
 }
 
-/// Whether an option is a word of mount(8) about the mount, whatever file system it shows.
-pub fn is_attribute(option: &str) -> bool {
+/// Whether an option is a word of mount(8) about the mount.
+fn is_attribute(option: &str) -> bool {
     attribute(option).is_some()
+}
+
+/// Whether the kernel understands an option of this name whatever file system is mounted.
+pub fn is_general(name: &str) -> bool {
+    is_attribute(name) || mount_options::is_label(name)
 }
 
 /// Whether an option is not the file system's business, or changes nothing of one that is only
@@ -136,6 +141,10 @@ fn configure(context: &OwnedFd, settings: &[Setting<'_>]) -> rustix::io::Result<
         match setting {
             Setting::Flag(key) if is_attribute(key) => {}
             Setting::Flag(key) => fsconfig_set_flag(context.as_fd(), *key)?,
+            Setting::Text(key, value) if mount_options::is_label(key) => {
+                let label = mount_options::unescaped(value);
+                fsconfig_set_string(context.as_fd(), *key, mount_options::unquoted(&label))?;
+            }
             Setting::Text(key, value) => fsconfig_set_string(context.as_fd(), *key, *value)?,
         }
     }

@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub flags: MountFlags,
     /// Whether other users may look.
     pub allow_other: bool,
+    /// Labels of SELinux, by the names of their options.
+    pub labels: &'a [(String, String)],
 }
 
 /// Attaches a new connection and returns its end.
@@ -72,7 +74,11 @@ pub fn attach(request: &Request<'_>) -> Result<OwnedFd> {
     if request.allow_other {
         data.push_str(",allow_other");
     }
-    let data = CString::new(data).expect("numbers and names have no NUL");
+    for (name, label) in request.labels {
+        // In quotes there may be commas.
+        data.push_str(&format!(",{name}=\"{label}\""));
+    }
+    let data = CString::new(data).map_err(|_| Error::invalid("a label has a NUL"))?;
     match rustix::mount::mount(
         request.source,
         request.mountpoint,
@@ -82,6 +88,10 @@ pub fn attach(request: &Request<'_>) -> Result<OwnedFd> {
     ) {
         Ok(()) => Ok(device),
         Err(Errno::PERM) => attach_by_helper(request),
+        Err(Errno::INVAL) if !request.labels.is_empty() => Err(Error::invalid(format!(
+            "{}: the kernel takes no such label; is SELinux in use, and the label one of its policy?",
+            show_path(request.mountpoint)
+        ))),
         Err(errno) => Err(Error::io("mount on", request.mountpoint)(errno)),
     }
 }
@@ -113,6 +123,10 @@ fn attach_by_helper(request: &Request<'_>) -> Result<OwnedFd> {
     }
     if request.allow_other {
         options.push(",allow_other");
+    }
+    // It may know these or refuse them.
+    for (name, label) in request.labels {
+        options.push(format!(",{name}={}", label.replace(',', "\\,")));
     }
     let child = Command::new(HELPER)
         .arg("-o")

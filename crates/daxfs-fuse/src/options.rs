@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use daxfs_core::error::{Error, Result};
-use daxfs_core::mount_options::{flag, is_for_others};
+use daxfs_core::mount_options::{flag, is_for_others, is_label, split, unescaped, unquoted};
 use rustix::mount::MountFlags;
 
 /// What may be done through a mount.
@@ -40,6 +40,8 @@ pub struct Options {
     pub idmap: bool,
     /// Threads that serve; as many as there are processors if not said.
     pub threads: Option<usize>,
+    /// Labels of SELinux, by the names of their options.
+    pub labels: Vec<(String, String)>,
     /// Flags for mount(2) that are to be set.
     pub flags: MountFlags,
     /// Those that are not to be, where a mount has them already.
@@ -58,6 +60,7 @@ impl Default for Options {
             control: true,
             idmap: false,
             threads: None,
+            labels: Vec::new(),
             flags: MountFlags::empty(),
             cleared: MountFlags::empty(),
         }
@@ -66,6 +69,8 @@ impl Default for Options {
 
 /// Most threads that a mount is served by.
 const THREADS_MAX: usize = 64;
+
+const NO_VALUE: &str = "a value is missing, as in NAME=VALUE";
 
 /// When access times change: one of these.
 const ACCESS_TIMES: MountFlags =
@@ -77,7 +82,7 @@ impl FromStr for Options {
     fn from_str(text: &str) -> Result<Self> {
         let mut options = Self::default();
         for option in split(text) {
-            options.add(&option)?;
+            options.add(&unescaped(option))?;
         }
         if options.parent.is_some() && options.branch.is_none() {
             return Err(Error::invalid("parent=NAME is for a branch to be made: give branch=NAME"));
@@ -87,21 +92,6 @@ impl FromStr for Options {
         }
         Ok(options)
     }
-}
-
-/// The options of a list; a backslash before a comma or another takes its meaning away.
-fn split(text: &str) -> Vec<String> {
-    let mut options = vec![String::new()];
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            ',' => options.push(String::new()),
-            '\\' => options.last_mut().expect("never empty").extend(characters.next()),
-            _ => options.last_mut().expect("never empty").push(character),
-        }
-    }
-    options.retain(|option| !option.is_empty());
-    options
 }
 
 impl Options {
@@ -125,6 +115,12 @@ impl Options {
                 },
                 // The kernel shows these of every mount, and mount(8) hands them back.
                 "user_id" | "group_id" => {}
+                _ if is_label(name) => match unquoted(value) {
+                    label if label.is_empty() || label.contains('"') => {
+                        return wrong("a label is needed, in quotes if there are commas in it");
+                    }
+                    label => self.labels.push((name.into(), label.into())),
+                },
                 _ => return wrong("not known"),
             }
             return Ok(());
@@ -140,9 +136,8 @@ impl Options {
             "idmap" => self.idmap = true,
             // Who may do what is always checked by the kernel.
             "default_permissions" => {}
-            "branch" | "parent" | "threads" => {
-                return wrong("a value is missing, as in NAME=VALUE");
-            }
+            "branch" | "parent" | "threads" => return wrong(NO_VALUE),
+            _ if is_label(name) => return wrong(NO_VALUE),
             _ => match flag(name) {
                 Some((flag, set)) => self.set_flag(flag, set),
                 None => return wrong("not known"),
@@ -206,6 +201,19 @@ mod tests {
     }
 
     #[test]
+    fn labels_may_be_quoted() {
+        let text = r#"context="u:r:t:s0:c1,c2",ro,rootcontext=u:r:t:s0:c3\,c4,fscontext=u:r:t"#;
+        let options: Options = text.parse().unwrap();
+        let labels = [
+            ("context", "u:r:t:s0:c1,c2"),
+            ("rootcontext", "u:r:t:s0:c3,c4"),
+            ("fscontext", "u:r:t"),
+        ];
+        assert_eq!(options.labels, labels.map(|(name, label)| (name.into(), label.into())));
+        assert_eq!(options.access, Access::ReadOnly);
+    }
+
+    #[test]
     fn what_mount_reads_itself_is_passed_over() {
         let options: Options =
             "defaults,noauto,user=me,x-systemd.automount,_netdev".parse().unwrap();
@@ -232,9 +240,17 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for text in
-            ["branch", "branch=", "parent=main", "colour", "threads=0", "ro,branch=a,parent=main"]
-        {
+        for text in [
+            "branch",
+            "branch=",
+            "parent=main",
+            "colour",
+            "threads=0",
+            "ro,branch=a,parent=main",
+            "context",
+            "context=",
+            r#"context="a"b"#,
+        ] {
             let error = text.parse::<Options>().unwrap_err();
             assert!(matches!(error, Error::Invalid { .. }), "{text}: {error}");
         }

@@ -134,6 +134,7 @@ impl Mount {
             mountpoint: &self.mountpoint,
             flags,
             allow_other: self.options.allow_other.unwrap_or(root),
+            labels: &self.options.labels,
         })?;
         let place = Place::of(&self.mountpoint)
             .inspect_err(|_| drop(crate::mount::detach(&self.mountpoint, true)))?;

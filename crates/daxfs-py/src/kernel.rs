@@ -25,11 +25,11 @@ pub(crate) fn mount_kernel(
     Ok(py.detach(|| kernel::mount(&settings, &target.0))?)
 }
 
-/// Whether a mount option is a word of mount(8) about the mount, whatever file system it shows.
+/// Whether the kernel understands a mount option of this name whatever file system is mounted.
 #[pyfunction]
-#[pyo3(signature = (option, /))]
-pub(crate) fn is_mount_attribute(option: &str) -> bool {
-    kernel::is_attribute(option)
+#[pyo3(signature = (name, /))]
+pub(crate) fn is_general_option(name: &str) -> bool {
+    kernel::is_general(name)
 }
 
 /// Whether a mount option is not the business of the kernel's module, or changes nothing there.

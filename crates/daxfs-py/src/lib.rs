@@ -39,9 +39,9 @@ mod _daxfs {
     #[pymodule_export]
     use super::image::{Image, Maintained, Span};
     #[pymodule_export]
-    use super::kernel::{is_mount_attribute, is_passed_over, module_sources, mount_kernel};
+    use super::kernel::{is_general_option, is_passed_over, module_sources, mount_kernel};
     #[pymodule_export]
-    use super::mount::{mount_fuse, remount, unmount};
+    use super::mount::{mount_fuse, remount, split_options, unmount};
     #[pymodule_export]
     use super::progress::Progress;
     #[pymodule_export]

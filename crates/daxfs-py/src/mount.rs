@@ -42,6 +42,13 @@ pub(crate) fn mount_fuse(
     })
 }
 
+/// The options of a list, which commas divide; backslashes and quotes are left where they are.
+#[pyfunction]
+#[pyo3(signature = (options, /))]
+pub(crate) fn split_options(options: &str) -> Vec<&str> {
+    daxfs_core::mount_options::split(options)
+}
+
 /// Changes the flags of a mount, read-only among them.
 #[pyfunction]
 #[pyo3(signature = (mountpoint, options, /))]

@@ -42,6 +42,7 @@ def command(source: str, mountpoint: str, options: tuple[str, ...], foreground: 
       idmap             let containers show it with owners of their own
       threads=N         threads that serve
       fuse, kernel      by FUSE, by the kernel's module
+      context="LABEL"   a label of SELinux for all files; also fscontext, defcontext, rootcontext
       remount           change a mount that is there: ro, rw (again), nosuid and the like
 
     Those of mount(8), such as nosuid, nodev and noexec, do what they always do. Where neither
@@ -76,10 +77,10 @@ def helper(
     """Mount an image for mount(8); `daxfs mount --help` tells the options."""
     if fake:
         return
+    from .. import _daxfs
     from ..errors import BranchBusyError, UnsupportedError
-    from ..mounting import split
 
-    words = split(",".join(options))
+    words = _daxfs.split_options(",".join(options))
     if "remount" not in words and _is_for_the_module(words):
         # mount(8) says rw where nobody said anything; these are for the module, which only reads.
         words = _reading(words)
