@@ -66,6 +66,12 @@ PMEM = Device(
     node="/dev/pmem*",
 )
 
+# Huge pages, as files.
+HUGE = Device(
+    append=("hugepages=40",),
+    setup=("sh", "-c", "mkdir /run/huge && mount -t hugetlbfs hugetlbfs /run/huge"),
+)
+
 CXL_SIZE = 512 * MIB
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from devices import CXL, INSIDE, PMEM, PMEM_ADDRESS, RELAXED, RESERVED, RESERVED_ADDRESS
+from devices import CXL, HUGE, INSIDE, PMEM, PMEM_ADDRESS, RELAXED, RESERVED, RESERVED_ADDRESS
 from guest import Command, Guest, Result
 from vmconfig import BIN, KERNELS
 
 MKDAXFS, DAXFS, FSCK = BIN / "mkdaxfs", BIN / "daxfs", BIN / "fsck.daxfs"
+BRANCH = BIN / "daxfs-branch"
 RESERVED_SOURCE = f"phys:{RESERVED_ADDRESS:#x}"
 # Ordinary memory, and what the driver for persistent memory owns.
 KERNEL_MEMORY = "phys:0x10000000+64M"
@@ -50,9 +51,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def guest(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Guest]:
-    """Return a guest of the kernel asked for, with reserved and persistent memory."""
+    """Return a guest of that kernel with reserved and persistent memory, and huge pages."""
     with Guest(
-        request.param, tmp_path_factory.mktemp("guest"), devices=[RESERVED, PMEM]
+        request.param, tmp_path_factory.mktemp("guest"), devices=[RESERVED, PMEM, HUGE]
     ) as running:
         yield running
 
@@ -119,6 +120,33 @@ def test_memory_of_the_kernel_is_refused(guest: Guest, source: str) -> None:
 @all_kernels
 def test_a_range_larger_than_what_is_reserved_is_refused(guest: Guest) -> None:
     assert_refused(guest.run([DAXFS, "ls", f"{RESERVED_SOURCE}+1G"]), "memmap=")
+
+
+@all_kernels
+def test_huge_pages(guest: Guest, tree: Path) -> None:
+    image = "/run/huge/image"
+    guest.check([MKDAXFS, "-d", tree, "-o", image])
+    assert_holds(guest, image, tree)
+    assert_refused(guest.run([MKDAXFS, "-d", tree, "-o", image]), "--force")
+
+    # What cannot be read in place is spooled, which is written and so is elsewhere.
+    making = f"{MKDAXFS} --force -w -D 4M -s 15M --tar - -o {image}"
+    guest.check(f"tar -C {tree} --format=posix -c . | gzip | {making}")
+    assert_holds(guest, image, tree)
+    guest.check([BRANCH, "create", "-i", image, "try"])
+    guest.check(f"echo new | {BRANCH} put -i {image} -b try - /new")
+    guest.check([BRANCH, "commit", "-i", image, "try"])
+    guest.check([DAXFS, "compact", image])
+    guest.check([FSCK, image])
+    assert guest.check([DAXFS, "cat", image, "/new"]) == "new\n"
+    guest.check(f"rm {image}")
+
+
+@all_kernels
+def test_too_few_huge_pages_are_told(guest: Guest, tree: Path) -> None:
+    result = guest.run([MKDAXFS, "-w", "-s", "1G", "-d", tree, "-o", "/run/huge/large"])
+    assert_refused(result, "/run/huge/large", "nr_hugepages")
+    assert guest.check("ls -A /run/huge; grep HugePages_Free /proc/meminfo").split()[1:] == ["40"]
 
 
 @with_heap

@@ -120,7 +120,7 @@ impl NewFile {
             ErrorKind::AlreadyExists => Error::Exists { path: path.clone() },
             _ => Error::io("name the finished file", &path)(error),
         })?;
-        sync(split(&path).0);
+        sync(directory_of(&path));
         Ok(())
     }
 }
@@ -157,13 +157,17 @@ fn replace(file: &File, path: &Path) -> io::Result<()> {
     Ok(named.into_temp_path().persist(path)?)
 }
 
-/// The directory of a path, and its last name.
-fn split(path: &Path) -> (&Path, &OsStr) {
-    let directory = match path.parent() {
+/// The directory that a file of this path lies in.
+pub fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
-    (directory, path.file_name().unwrap_or_default())
+    }
+}
+
+/// The directory of a path, and its last name.
+fn split(path: &Path) -> (&Path, &OsStr) {
+    (directory_of(path), path.file_name().unwrap_or_default())
 }
 
 /// Makes something under a temporary name beside a final one; what fails, fails with the system's

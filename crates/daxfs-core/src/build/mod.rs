@@ -17,14 +17,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::fs::statfs;
 use uuid::Uuid;
 use zerocopy::IntoBytes;
 
 use crate::error::{Error, InputProblem, Result};
 use crate::format::{BLOCK_SIZE, Superblock, feature, mode};
 use crate::layout::{self, Placement, Shape};
+use crate::newfile;
 use crate::progress::Progress;
-use crate::region::Source;
+use crate::region::{Source, is_hugetlbfs};
 use crate::source::{self, ArchiveInput, NodeId, Scan, Selection, Tree};
 use crate::superblock::Span;
 use crate::view::View;
@@ -57,6 +59,15 @@ pub enum Output {
     Memory(Source),
     /// A new buffer from the DMA heap of this name.
     Heap(String),
+}
+
+impl Output {
+    /// Whether it takes bytes by write(2), as all files do but those of huge pages.
+    fn is_written(&self) -> bool {
+        let Self::File(path) = self else { return false };
+        let fs = statfs(path).or_else(|_| statfs(newfile::directory_of(path)));
+        !fs.is_ok_and(|fs| is_hugetlbfs(&fs))
+    }
 }
 
 /// What to build.
@@ -154,7 +165,7 @@ pub fn build(options: &BuildOptions, progress: &Progress) -> Result<Summary> {
     check(options)?;
     // Memory must be sized before the first byte is copied; a file can grow while its files are
     // taken.
-    let defer = matches!((&options.output, &options.input), (Output::File(_), Input::Directory(_)));
+    let defer = options.output.is_written() && matches!(options.input, Input::Directory(_));
     let selection = selection(options, defer);
     let mut scan = scan(options, &selection, progress)?;
     if !scan.problems.is_empty() && !options.skip_errors {
@@ -337,10 +348,7 @@ fn scan(options: &BuildOptions, selection: &Selection, progress: &Progress) -> R
 /// much room.
 fn spool_directory(output: &Output) -> PathBuf {
     match output {
-        Output::File(path) => match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => ".".into(),
-        },
+        Output::File(path) if output.is_written() => newfile::directory_of(path).to_owned(),
         _ => std::env::temp_dir(),
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where an image is written: a file that takes its name when it is whole, or mapped memory.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use super::Output;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, show_path};
 use crate::format::{BLOCK_SIZE, MAGIC};
 use crate::newfile::NewFile;
 use crate::region::{Access, HoleFiller, Region, Source, allocate_dma_heap, is_tmpfs};
@@ -33,21 +33,27 @@ pub(super) enum Sink {
         filler: Option<HoleFiller>,
     },
     /// Memory that is the image's final place.
-    Memory { region: Arc<Region>, buffer: Option<OwnedFd> },
+    Memory {
+        region: Arc<Region>,
+        /// What it is, where nothing else keeps it.
+        buffer: Option<OwnedFd>,
+        /// Of huge pages: the file, which takes its name at the end.
+        file: Option<NewFile>,
+    },
 }
 
 impl Sink {
     /// Opens the output; memory needs to know how many bytes will be used.
     pub(super) fn open(output: &Output, size: u64, force: bool) -> Result<Self> {
         match output {
-            Output::File(path) => Self::open_file(path, force),
+            Output::File(path) if output.is_written() => Self::open_file(path, force),
+            Output::File(path) => Self::open_huge(path, size, force),
             Output::Memory(source) => Self::open_memory(source, size, force),
             Output::Heap(heap) => {
-                use std::os::fd::AsRawFd;
                 let buffer = allocate_dma_heap(heap, size)?;
                 let source = Source::Fd(buffer.as_raw_fd());
                 let region = Arc::new(Region::open_sized(&source, Access::Write, size)?);
-                Ok(Self::Memory { region, buffer: Some(buffer) })
+                Ok(Self::Memory { region, buffer: Some(buffer), file: None })
             }
         }
     }
@@ -64,7 +70,27 @@ impl Sink {
         if magic == MAGIC && !force {
             return Err(Error::Exists { path: region.name().to_owned() });
         }
-        Ok(Self::Memory { region, buffer: None })
+        Ok(Self::Memory { region, buffer: None, file: None })
+    }
+
+    fn open_huge(path: &Path, size: u64, force: bool) -> Result<Self> {
+        let new = NewFile::create(path, force)?;
+        let file = new.file();
+        let page = file.metadata().map_err(Error::io("examine", path))?.blksize();
+        let whole = size.next_multiple_of(page);
+        rustix::fs::fallocate(file, FallocateFlags::empty(), 0, whole).map_err(
+            |errno| match errno {
+                Errno::NOSPC | Errno::NOMEM => Error::Backing {
+                    what: format!("{}: too few huge pages for {whole} bytes", show_path(path)),
+                    advice: "`sysctl vm.nr_hugepages=NUMBER` makes more of them".into(),
+                    errno: Errno::NOSPC.raw_os_error(),
+                },
+                _ => Error::io("allocate", path)(errno),
+            },
+        )?;
+        let source = Source::Fd(file.as_raw_fd());
+        let region = Arc::new(Region::open_sized(&source, Access::Write, size)?);
+        Ok(Self::Memory { region, buffer: None, file: Some(new) })
     }
 
     /// Whether unwritten bytes read as zeroes by themselves.
@@ -154,10 +180,13 @@ impl Sink {
                 file.finish()?;
                 Ok(None)
             }
-            Self::Memory { region, buffer } => {
+            Self::Memory { region, buffer, file } => {
                 region.persist(BLOCK_SIZE, used - BLOCK_SIZE)?;
                 region.write(0, superblock)?;
                 region.persist(0, BLOCK_SIZE)?;
+                if let Some(file) = file {
+                    file.finish()?;
+                }
                 Ok(buffer)
             }
         }

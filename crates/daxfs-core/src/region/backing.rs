@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, StatFs};
 use rustix::io::Errno;
 use zerocopy::FromBytes;
 
@@ -223,7 +223,8 @@ fn classify(fd: OwnedFd, name: PathBuf, access: Access) -> Result<Opened> {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {
             // How stores are made durable matters where there are any.
-            let volatile = access == Access::Write && is_tmpfs(&fd);
+            let volatile = access == Access::Write
+                && (is_tmpfs(&fd) || rustix::fs::fstatfs(&fd).is_ok_and(|fs| is_hugetlbfs(&fs)));
             Kind::File { len: stat.st_size.cast_unsigned(), volatile }
         }
         FileType::BlockDevice => Kind::Block { len: end(&fd, &name)? },
@@ -246,6 +247,11 @@ fn classify(fd: OwnedFd, name: PathBuf, access: Access) -> Result<Opened> {
 /// Whether a file's bytes are memory and nothing else.
 pub(crate) fn is_tmpfs(fd: impl AsFd) -> bool {
     rustix::fs::fstatfs(fd).is_ok_and(|fs| fs.f_type == libc::TMPFS_MAGIC)
+}
+
+/// Whether the files of a file system are huge pages, which are stored to and not written.
+pub(crate) fn is_hugetlbfs(fs: &StatFs) -> bool {
+    fs.f_type == libc::HUGETLBFS_MAGIC
 }
 
 fn is_dma_buf(fd: &OwnedFd) -> bool {

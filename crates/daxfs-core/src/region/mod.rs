@@ -27,8 +27,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags};
 use zerocopy::{FromBytes, IntoBytes};
 
-pub(crate) use backing::is_tmpfs;
 pub use backing::{Access, Source, parse_size};
+pub(crate) use backing::{is_hugetlbfs, is_tmpfs};
 use copy::{copy_in, copy_out};
 pub use dmabuf::allocate as allocate_dma_heap;
 pub(crate) use fill::HoleFiller;
