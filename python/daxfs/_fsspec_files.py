@@ -93,10 +93,11 @@ class Written(ImageFile):
             self._use.close()
 
     def discard(self) -> None:
-        """Remove the file, for a transaction."""
-        if self._temporary is not None:
+        """Remove the file, for a transaction; again is no mistake."""
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
             with self._use:
-                self._branch.unlink(self._temporary)
+                self._branch.unlink(temporary)
 
 
 class _Transacted(io.BufferedIOBase):
@@ -110,9 +111,14 @@ class _Transacted(io.BufferedIOBase):
         return self._written.name
 
     def commit(self) -> None:
-        """Write out what is left, and give the file its name."""
-        self.close()
-        self._written.commit()
+        """Write out what is left, and give the file its name; what cannot have it is discarded."""
+        try:
+            self.close()
+            self._written.commit()
+        except Exception:
+            # Most releases of fsspec do not, and the branch would be held for ever.
+            self.discard()
+            raise
 
     def discard(self) -> None:
         """Drop what was written."""

@@ -472,6 +472,21 @@ class TestWriting:
         assert files.cat("d/one") == b"after"
         others.touch("x")
 
+    def test_what_cannot_be_committed_is_discarded(self, path: Path) -> None:
+        """By the file itself: not every fsspec does it."""
+        files = fsspec.filesystem("daxfs", image=path, branch="b")
+        others = fsspec.filesystem("daxfs", image=path, branch="b")
+        files.pipe("there", b"before")
+        names = files.find("")
+        file = files.open("there", "xb", autocommit=False)
+        file.write(b"after")
+        with pytest.raises(FileExistsError):
+            file.commit()
+        assert files.find("") == names
+        assert files.cat("there") == b"before"
+        others.touch("x")
+        file.discard()
+
     def test_which_branch(self, path: Path) -> None:
         with pytest.raises(daxfs.errors.NoBranchError):
             fsspec.filesystem("daxfs", image=path, branch="nope")
