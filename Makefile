@@ -52,6 +52,7 @@ test-rust: ## Run the engine's tests
 	cargo test --workspace --exclude daxfs-py
 
 test-python: $(VENV)/.installed-test ## Run the tests of the package and the commands
+	@command -v git >/dev/null || { $(APT_INSTALL) git; }
 	@command -v patch >/dev/null || { $(APT_INSTALL) patch; }
 	$(BIN)/python -m pytest tests/python
 

@@ -182,17 +182,14 @@ def test_content_that_looks_like_a_header_can_be_applied(on: Branches, tmp_path:
     assert (tmp_path / "file").read_bytes() == b"x\n++"
 
 
-def test_files_of_any_name_can_be_patched(on: Branches, tmp_path: Path) -> None:
-    names = [
-        "my file",
-        " a  b ",
-        '"q"',
-        "back\\slash",
-        "tab\tbed",
-        "line\nfeed\x7f",
-        "\u00fc\udcff",
-    ]
-    names.append("x\n--- a/other\n+++ b/other\n@@ -1 +1 @@\n-old\n+wrong\n--- a")
+@pytest.mark.parametrize("tool", ["patch", "git"])
+def test_files_of_any_name_can_be_patched(on: Branches, tmp_path: Path, tool: str) -> None:
+    names = ["my file", " a  b ", '"q"', "back\\slash", "tab\tbed\x7f", "\u00fc\udcff"]
+    command = ["patch", "-p1", "-s"]
+    if tool == "git":
+        # GNU patch refuses lines in names since version 2.8.
+        names += ["x\n--- a/other\n+++ b/other\n@@ -1 +1 @@\n-old\n+wrong\n--- a", "line\nfeed"]
+        command = ["git", "apply"]
     on("create", "a")
     with daxfs.open(on.path, writable=True) as image:
         with image.branch("a", keep=True) as branch:
@@ -204,7 +201,9 @@ def test_files_of_any_name_can_be_patched(on: Branches, tmp_path: Path) -> None:
             for name in names:
                 branch.write_text(name, "new\n")
     diff = on.output("diff", "b", "--content")
-    subprocess.run(["patch", "-p1", "-s", "-d", tmp_path / "out"], input=diff, check=True)
+    # Not as part of a repository that the directory may be in.
+    env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tmp_path)}
+    subprocess.run(command, input=diff, cwd=tmp_path / "out", env=env, check=True)
     found = {name: (tmp_path / "out" / name).read_text() for name in (*names, "other")}
     assert found == {**dict.fromkeys(names, "new\n"), "other": "old\n"}
 
