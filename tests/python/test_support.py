@@ -404,10 +404,14 @@ def test_mirror_is_the_one_apt_uses(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     _fake_apt(monkeypatch, tmp_path, targets)
     with pytest.raises(debian_root.DebianRootError, match="name a mirror"):
         debian_root.apt_mirror()
-    _fake_apt(
-        monkeypatch, tmp_path, targets + "bookworm main http://mirror.invalid/debian Debian\n"
-    )
-    assert debian_root.apt_mirror() == "http://mirror.invalid/debian"
+    # On a newer Debian, that of the newer has the older, too.
+    for release, address in (
+        ("trixie", "http://newer.invalid"),
+        ("bookworm", "http://own.invalid"),
+    ):
+        targets += f"{release} main {address} Debian\n"
+        _fake_apt(monkeypatch, tmp_path, targets)
+        assert debian_root.apt_mirror() == address
 
 
 def test_proxy_is_the_one_apt_uses(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -53,22 +53,27 @@ def debian_root(cache: Path | None = None, mirror: str | None = None, suite: str
 
 
 def apt_mirror() -> str:
-    """Return the address that apt on this system gets the release from.
+    """Return the address that apt on this system gets the release from, or else another release.
 
     Raises
     ------
     DebianRootError
-        If apt has no source for it.
+        If apt has no source of any.
     """
     fields = "$(RELEASE) $(COMPONENT) $(REPO_URI) $(ORIGIN)"
     targets = _output(["apt-get", "indextargets", "--format", fields, "Created-By: Packages"])
+    addresses: dict[str, str] = {}
     for line in targets.splitlines():
         release, component, address, origin = line.split(" ", 3)
-        if (release, component, origin) == (SUITE, "main", "Debian"):
-            return address
-    raise DebianRootError(
-        f"apt knows no Debian source of {SUITE}/main here; run apt-get update, or name a mirror"
-    )
+        # What has a suffix, such as the security updates, may come from elsewhere.
+        if (component, origin) == ("main", "Debian") and "-" not in release:
+            addresses.setdefault(release, address)
+    if not addresses:
+        raise DebianRootError(
+            "apt knows no Debian source of main here; run apt-get update, or name a mirror"
+        )
+    # A mirror has all releases.
+    return addresses.get(SUITE) or next(iter(addresses.values()))
 
 
 def apt_environment() -> dict[str, str]:
