@@ -188,7 +188,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (tree / "some" / f"{'long' * (number % 31)}{number}").write_bytes(b"x" * (number * 7 % 500))
     (tree / "some/link").symlink_to("where/deep")
     (tree / "some/where/\udcff odd\n").write_text("odd")
-    (tree / "twice").hardlink_to(tree / "some/link")
+    # The link itself, which pathlib on newer Pythons would follow.
+    os.link(tree / "some/link", tree / "twice", follow_symlinks=False)
     (tree / "noted").write_text("noted")
     for attribute in ("user.one", "user.two", "trusted.three"):
         os.setxattr(tree / "noted", attribute, attribute.encode())
