@@ -152,6 +152,7 @@ def test_advice_to_ordinary_users_is_of_what_they_lack(
     helper.parent.mkdir()
     helper.write_text("#!/bin/sh\necho fusermount3: no luck >&2\nexit 1\n")
     helper.chmod(0o755)
+    unlucky = f"{helper.parent}:{os.environ['PATH']}"
     mount = "import sys, daxfs; daxfs.mount(*sys.argv[1:])"
     for point, user, path, said in (
         (
@@ -161,7 +162,7 @@ def test_advice_to_ordinary_users_is_of_what_they_lack(
             f"access to mountpoint {others}; ordinary users mount on directories",
         ),
         (own, 12345, None, "determine username; whoever mounts must have an entry in /etc/passwd"),
-        (own, 65534, f"{helper.parent}:{os.environ['PATH']}", "fusermount3 refused: no luck\n"),
+        (own, 65534, unlucky, "fusermount3 refused: no luck\n"),
     ):
         os.chown(own, user, user)
         assert said in as_user(mount, image, point, user=user, path=path).stderr
@@ -171,6 +172,9 @@ def test_advice_to_ordinary_users_is_of_what_they_lack(
     assert said.endswith("unshare -Urm\n")
     mounts.run("/usr/bin/unshare", "-Urm", program, "mount", image, own)
     assert not own.is_mount()
+    unmount = "import sys, daxfs; daxfs.unmount(*sys.argv[1:])"
+    mounts.mount(image, "ro", own)
+    assert "fusermount3 refused: no luck\n" in as_user(unmount, own, path=unlucky).stderr
 
 
 @pytest.mark.parametrize("options", ["allow_other", "noallow_other"])

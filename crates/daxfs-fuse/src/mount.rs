@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use daxfs_core::error::{Error, Result, show_path};
 use rustix::fs::{Mode, OFlags};
@@ -155,15 +155,21 @@ fn attach_by_helper(request: &Request<'_>) -> Result<OwnedFd> {
     let output = child.wait_with_output().map_err(failed)?;
     match received {
         Ok(Some(device)) => Ok(device),
-        _ => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.trim().trim_start_matches("fusermount3: ");
-            Err(Error::Backing {
-                what: format!("{HELPER} refused: {said}"),
-                advice: advice_on(said).into(),
-                errno: Errno::PERM.raw_os_error(),
-            })
-        }
+        _ => Err(refused(&said(&output))),
+    }
+}
+
+/// The words of a helper that failed.
+fn said(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    said.trim().trim_start_matches("fusermount3: ").into()
+}
+
+fn refused(said: &str) -> Error {
+    Error::Backing {
+        what: format!("{HELPER} refused: {said}"),
+        advice: advice_on(said).into(),
+        errno: Errno::PERM.raw_os_error(),
     }
 }
 
@@ -261,12 +267,17 @@ fn detach_by_helper(mountpoint: &Path, lazy: bool) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said(&output);
     // It knows of those alone that were made through it for this user.
-    if said.contains("not found") && !mountinfo::is_point(mountpoint) {
+    let errno = if said.contains("busy") {
+        Errno::BUSY
+    } else if !said.contains("not found") {
+        return Err(refused(&said));
+    } else if mountinfo::is_point(mountpoint) {
+        Errno::PERM
+    } else {
         return Err(not_mounted(mountpoint));
-    }
-    let errno = if said.contains("busy") { Errno::BUSY } else { Errno::PERM };
+    };
     Err(Error::io("unmount", mountpoint)(errno))
 }
 
