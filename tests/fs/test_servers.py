@@ -267,6 +267,39 @@ def test_in_the_foreground_ctrl_c_ends_it(mounts: Mounts, tree: Path) -> None:
     assert not os.path.ismount(point)
 
 
+# Signals come while requests are under way, as in every program of Go; then it waits for events.
+INTERRUPTED = """
+import os, select, signal, sys, time
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+end = time.monotonic() + 1
+while time.monotonic() < end:
+    descriptor = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+    os.pwrite(descriptor, b"x", 0)
+    os.close(descriptor)
+    os.unlink(sys.argv[1])
+signal.setitimer(signal.ITIMER_REAL, 0)
+with open(sys.argv[1], "w") as file:
+    poll = select.poll()
+    poll.register(file)
+    assert poll.poll()
+"""
+
+
+def test_what_the_kernel_asks_in_passing_is_not_logged(
+    mounts: Mounts, empty: Path, scratch: Path
+) -> None:
+    point, log = mounts.point(), scratch / "log"
+    program = str(Path(sys.executable).with_name("daxfs"))
+    command = [program, "mount", "-f", "-o", "rw,threads=4", str(empty), str(point)]
+    with log.open("w") as said, subprocess.Popen(command, stderr=said) as server:
+        while not point.is_mount():
+            assert server.poll() is None
+        subprocess.run([sys.executable, "-c", INTERRUPTED, point / "file"], check=True)
+        server.send_signal(signal.SIGINT)
+    assert log.read_text() == f"daxfs: {point}: {empty} mounted\ndaxfs: {point}: unmounted\n"
+
+
 def test_the_server_is_small(mounts: Mounts, tree: Path) -> None:
     # As many threads as on a larger machine: none of them may cost a buffer for whole requests.
     point = mounts.mount(mounts.build(tree), "threads=16")

@@ -9,6 +9,9 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 const SOCKET: &str = "/dev/log";
 /// Facility "daemon" of RFC 3164, shifted as a priority wants it.
 const DAEMON: u8 = 3 << 3;
+/// How fuser ends what it says of an answer that the kernel no longer waits for (`ENOENT`), such as
+/// that to an interrupt of a request that was served meanwhile.
+const LATE: &str = "FUSE reply: No such file or directory (os error 2)";
 
 /// Where messages go.
 #[derive(Debug)]
@@ -49,8 +52,12 @@ impl Log for Logger {
         if !self.enabled(record.metadata()) {
             return;
         }
+        let message = record.args().to_string();
+        if message.ends_with(LATE) {
+            return;
+        }
         match self {
-            Self::Stderr => eprintln!("daxfs: {}", record.args()),
+            Self::Stderr => eprintln!("daxfs: {message}"),
             Self::System(socket) => {
                 let severity = match record.level() {
                     Level::Error => 3,
@@ -58,7 +65,7 @@ impl Log for Logger {
                     _ => 6,
                 };
                 let (priority, pid) = (DAEMON | severity, std::process::id());
-                let line = format!("<{priority}>daxfs[{pid}]: {}", record.args());
+                let line = format!("<{priority}>daxfs[{pid}]: {message}");
                 let _ = socket.send(line.as_bytes());
             }
         }
