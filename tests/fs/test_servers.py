@@ -267,6 +267,22 @@ def test_in_the_foreground_ctrl_c_ends_it(mounts: Mounts, tree: Path) -> None:
     assert not os.path.ismount(point)
 
 
+def test_a_log_that_nobody_reads_stops_nobody(mounts: Mounts, empty: Path) -> None:
+    point = mounts.point()
+    programs = Path(sys.executable).parent
+    command = [str(programs / "daxfs"), "mount", "-f", "-o", "rw", str(empty), str(point)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as server:
+        assert server.stderr is not None
+        assert b"mounted" in server.stderr.readline()
+        server.stderr.close()
+        # What is refused is logged.
+        for _ in range(2):
+            refused = mounts.run(programs / "daxfs-branch", "switch", "-m", point, "nope", status=1)
+            assert "no such branch" in refused
+        server.send_signal(signal.SIGINT)
+    assert not point.is_mount()
+
+
 # Signals come while requests are under way, as in every program of Go; then it waits for events.
 INTERRUPTED = """
 import os, select, signal, sys, time

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Where messages of a server go: to standard error in the foreground, else to the system's log.
 
+use std::io::Write;
 use std::os::unix::net::UnixDatagram;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -57,7 +58,10 @@ impl Log for Logger {
             return;
         }
         match self {
-            Self::Stderr => eprintln!("daxfs: {message}"),
+            // A log that nobody reads any more must not end a thread either.
+            Self::Stderr => {
+                let _ = std::io::stderr().write_all(format!("daxfs: {message}\n").as_bytes());
+            }
             Self::System(socket) => {
                 let severity = match record.level() {
                     Level::Error => 3,
