@@ -82,7 +82,8 @@ impl Sink {
             |errno| match errno {
                 Errno::NOSPC | Errno::NOMEM => Error::Backing {
                     what: format!("{}: too few huge pages for {whole} bytes", show_path(path)),
-                    advice: "`sysctl vm.nr_hugepages=NUMBER` makes more of them".into(),
+                    advice: "`sysctl vm.nr_hugepages=NUMBER` makes more; the mount may set a limit"
+                        .into(),
                     errno: Errno::NOSPC.raw_os_error(),
                 },
                 _ => Error::io("allocate", path)(errno),
