@@ -24,7 +24,12 @@ class DebianRootError(Exception):
     """The tree could not be made; the text says why."""
 
 
-def debian_root(cache: Path | None = None, mirror: str | None = None, suite: str = SUITE) -> Path:
+def debian_root(
+    cache: Path | None = None,
+    mirror: str | None = None,
+    suite: str = SUITE,
+    packages: tuple[str, ...] = (),
+) -> Path:
     """Return the path of a Debian minbase tree, making it first if it is not there.
 
     Parameters
@@ -35,6 +40,8 @@ def debian_root(cache: Path | None = None, mirror: str | None = None, suite: str
         Where to get packages; by default the mirror that apt uses here.
     suite
         The release; by default Debian 12.
+    packages
+        What it shall have besides, with what that depends on.
 
     Raises
     ------
@@ -44,11 +51,11 @@ def debian_root(cache: Path | None = None, mirror: str | None = None, suite: str
     if cache is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "daxfs"
     cache.mkdir(parents=True, exist_ok=True)
-    tree = cache / f"debian-{suite}-minbase"
+    tree = cache / "+".join((f"debian-{suite}-minbase", *packages))
     with (cache / f"{tree.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not tree.is_dir():
-            _make(tree, mirror, suite)
+            _make(tree, mirror, suite, packages)
     return tree
 
 
@@ -89,7 +96,7 @@ def apt_environment() -> dict[str, str]:
     return environment
 
 
-def _make(tree: Path, mirror: str | None, suite: str) -> None:
+def _make(tree: Path, mirror: str | None, suite: str, packages: tuple[str, ...]) -> None:
     if os.geteuid() != 0:
         raise DebianRootError("debootstrap makes device nodes and changes owners; run as root")
     _install_debootstrap()
@@ -98,8 +105,10 @@ def _make(tree: Path, mirror: str | None, suite: str) -> None:
     try:
         # In a mount namespace of its own, a debootstrap that dies leaves nothing mounted below
         # the directory that is removed next.
-        command = ["unshare", "--mount", "debootstrap", "--variant=minbase", suite]
-        _output([*command, str(building), address], apt_environment())
+        command = ["unshare", "--mount", "debootstrap", "--variant=minbase"]
+        if packages:
+            command.append(f"--include={','.join(packages)}")
+        _output([*command, suite, str(building), address], apt_environment())
         for package in (building / "var/cache/apt/archives").glob("*.deb"):
             package.unlink()
         building.chmod(0o755)

@@ -121,7 +121,7 @@ class Guest:
             *append,
         )
         command: list[str | Path] = [
-            *_machine(machine, memory, cpus, devices),
+            *machine_command(machine, memory, cpus, devices),
             *(_share("root", Path("/"), readonly=True) if machine.native else ()),
             *_share("share", self.workdir, readonly=False),
             *("-serial", f"file:{self.console}", "-serial", "stdio"),
@@ -301,7 +301,9 @@ def run(
         return guest.run(command, timeout=timeout)
 
 
-def _machine(of: Architecture, memory: str, cpus: int, devices: Sequence[Device]) -> list[str]:
+def machine_command(
+    of: Architecture, memory: str, cpus: int, devices: Sequence[Device]
+) -> list[str]:
     machine = [of.machine, *dict.fromkeys(part for device in devices for part in device.machine)]
     sizes = [memory, *dict.fromkeys(part for device in devices for part in device.memory)]
     cpu = next((device.cpu for device in devices if device.cpu), of.cpu)
