@@ -466,7 +466,11 @@ impl Open {
         self.ensure_held(&mut writer, Intent::Finish)?;
         writer.forget();
         let mut state = self.held_state()?;
-        self.session.retire(state.slot)?;
+        if let Err(refused) = self.session.retire(state.slot) {
+            // One that was taken by force stays for whoever commits it.
+            self.let_go(&mut state)?;
+            return Err(refused);
+        }
         self.end(&mut state, ABORTED)
     }
 
