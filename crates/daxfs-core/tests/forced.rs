@@ -10,7 +10,7 @@ use branching::ops;
 use branching::script::{file, show};
 use daxfs_core::error::Error;
 use daxfs_core::format::{MAIN_NAME, OpenerEntry, Superblock};
-use daxfs_core::region::Region;
+use daxfs_core::region::{Access, Region};
 
 const HEAP: u64 = 8 << 20;
 
@@ -44,6 +44,16 @@ fn it_is_read_and_committed_and_not_written() {
     ops::apply(&child, &file("more")).expect("made");
     child.abort().expect("alive");
 
+    // That the owner is dead after all does not make it one that can be written.
+    set_first(&region, offset_of!(OpenerEntry, start_time), 1);
+    set_first(&region, offset_of!(OpenerEntry, boot), 0);
+    let before = show(&ours);
+    ours.maintain().expect("maintained");
+    assert_eq!(show(&ours), before);
+    let Err(Error::ReadOnly { why, .. }) = ours.open_branch("b", Access::Write) else {
+        panic!("it is written");
+    };
+    assert!(why.ends_with("; commit it, or branch from it"), "{why}");
     ours.commit("b").expect("alive");
     assert!(show(&ours)[MAIN_NAME].contains("/kept/"));
     branching::expect_clean(&region);

@@ -80,8 +80,8 @@ impl Session {
             return give_back(gone());
         }
         if records.is_quarantined(slot)? && intent == Intent::Write {
-            let why = "it was taken by force from an owner who may be alive; commit it, branch \
-                       from it, or break the hold where the owner can be proved dead";
+            let why = "it was taken by force from an owner who may be alive; commit it, or branch \
+                       from it";
             return give_back(Error::ReadOnly { name: name.into(), why: why.into() });
         }
         // WriteOpenScan
