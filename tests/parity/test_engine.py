@@ -219,7 +219,7 @@ def test_sound_images_show_the_same_tree(engine: Path, images: dict[str, Path], 
 
 
 def checksummed(image: bytearray) -> None:
-    """Set the checksums of superblock, base superblock and inodes right again."""
+    """Set the checksums of superblocks, inodes and attribute sets right again."""
 
     def number(at: int, size: int) -> int:
         return int.from_bytes(image[at : at + size], "little")
@@ -232,6 +232,12 @@ def checksummed(image: bytearray) -> None:
         if count < 10000 and table + 64 * count <= len(image):
             for at in range(table, table + 64 * count, 64):
                 image[at + 60 : at + 64] = crc32c(image[at : at + 60]).to_bytes(4, "little")
+        at = base + number(base + 48, 8)
+        end = min(at + number(base + 56, 8), len(image))
+        while at < end and 16 <= number(at, 4) <= min(end - at, 1 << 20):
+            size = number(at, 4)
+            image[at + 4 : at + 8] = crc32c(image[at + 8 : at + size]).to_bytes(4, "little")
+            at += size
         image[base + 4092 : base + 4096] = crc32c(image[base : base + 4092]).to_bytes(4, "little")
     image[1020:1024] = crc32c(image[:64] + image[72:1020]).to_bytes(4, "little")
 
@@ -293,6 +299,23 @@ def test_changed_images_get_the_same_verdict(
         check=True,
         stdout=subprocess.DEVNULL,
     )
+
+
+def test_changed_attributes_get_the_same_verdict(
+    engine: Path, images: dict[str, Path], tmp_path: Path
+) -> None:
+    """Their checksums are right, so that it is the sets themselves that are judged."""
+    pristine = images["plain"].read_bytes()
+    base = int.from_bytes(pristine[24:32], "little")
+    start, size = (int.from_bytes(pristine[base + at : base + at + 8], "little") for at in (48, 56))
+    mutants = []
+    for at in range(base + start, base + start + size):
+        image = bytearray(pristine)
+        image[at] ^= 1
+        checksummed(image)
+        mutants.append(tmp_path / f"{at}")
+        mutants[-1].write_bytes(image)
+    assert_agreement(engine, mutants)
 
 
 @pytest.mark.parametrize("name", ["branching", "writable"])

@@ -41,6 +41,9 @@ pub fn parse_xattrs(at: u64, header: &XattrSet, bytes: &[u8]) -> Result<Vec<Xatt
     let wrong = |position: usize, expected: &str, found: String| {
         Error::corrupt("extended attribute", at + position as u64, expected, found)
     };
+    if header.reserved != [0; 4] {
+        return Err(wrong(0, "zero padding", format!("{:?}", header.reserved)));
+    }
     let mut xattrs: Vec<Xattr> = Vec::new();
     let mut position = size_of::<XattrSet>();
     for _ in 0..header.count.get() {
@@ -70,7 +73,7 @@ pub fn parse_xattrs(at: u64, header: &XattrSet, bytes: &[u8]) -> Result<Vec<Xatt
         xattrs.push((name, rest[name_len..name_len + value_len].to_vec()));
         position += size_of::<XattrEntry>() + stored;
     }
-    if position != bytes.len() || header.reserved != [0; 4] {
+    if position != bytes.len() {
         let found = format!("{} bytes of {}", position, bytes.len());
         return Err(wrong(position, "entries that fill the set", found));
     }
