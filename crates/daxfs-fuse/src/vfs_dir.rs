@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use daxfs_core::base::Inode;
 use daxfs_core::view::{Entry, View};
-use fuser::{Errno, FileAttr, FileHandle, FileType, ReplyDirectory, ReplyDirectoryPlus};
+use fuser::{Errno, FileAttr, FileHandle, FileType, ReplyDirectoryPlus};
 
 use crate::tree::{CONTROL, Node, Tree, Version};
-use crate::vfs_inode::{NOTHING, file_type};
+use crate::vfs_inode::NOTHING;
 use crate::vfs_super::{Answer, GENERATION, Mounted, errno};
 
 /// A directory that is open.
@@ -164,22 +164,6 @@ impl Mounted {
             }
         }
         Ok(())
-    }
-
-    pub(crate) fn read_directory(
-        &self,
-        node: Node,
-        handle: FileHandle,
-        offset: u64,
-        reply: &mut ReplyDirectory,
-    ) -> Answer<()> {
-        self.each_entry(node, handle, offset, |next, node, name, entry, _| {
-            let kind = match entry {
-                Some(entry) => file_type(entry.mode)?,
-                None => FileType::Directory,
-            };
-            Ok(reply.add(self.number(node), next, kind, name))
-        })
     }
 
     pub(crate) fn read_directory_plus(

@@ -413,7 +413,7 @@ pub(crate) fn attr(number: INodeNo, view: &View, inode: &Inode) -> Answer<FileAt
 }
 
 /// The kind of file that a mode says.
-pub(crate) fn file_type(mode: u32) -> Answer<FileType> {
+fn file_type(mode: u32) -> Answer<FileType> {
     Ok(match mode & mode::TYPE {
         mode::REGULAR => FileType::RegularFile,
         mode::DIRECTORY => FileType::Directory,
