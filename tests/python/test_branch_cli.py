@@ -253,6 +253,19 @@ def test_log(on: Branches) -> None:
     assert on("log", "main") == ""
 
 
+def test_log_of_a_plain_image(run: Run) -> None:
+    """It has entries of kinds that are not made any more."""
+    done = run("daxfs-branch", "log", "-i", VECTORS / "delta.daxfs", "b1")
+    lines = [line.partition("+0000  ")[2] for line in done.stdout.decode().splitlines()]
+    assert lines[:3] == [
+        "create       /newdir  (mode 40755)",
+        "create       /newdir/hello.txt  (mode 100644)",
+        "write        /newdir/hello.txt  (6 bytes at 0)",
+    ]
+    assert "truncate     /cut.txt  (8 bytes)" in lines
+    assert "symlink      /newlink  (to newdir/renamed.txt)" in lines
+
+
 def test_log_names_what_it_was_then(on: Branches) -> None:
     """Of directories that move, files with several names and none, and names that are swapped."""
     on("create", "b")
