@@ -15,7 +15,7 @@ SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(wildcard crates/*/
 	$(wildcard kernel/*) $(shell find crates/*/src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-rust test-python test-fs stress test-vm test-fs-vm test-tsan lint fmt bench bench-instructions clean
+.PHONY: help install demo test test-rust test-python test-fs stress test-vm test-fs-vm test-tsan test-musl lint fmt bench bench-instructions clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -80,6 +80,13 @@ test-tsan: ## Look for data races in the engine (takes a nightly toolchain by ru
 	RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" cargo +nightly test \
 		-Zbuild-std --target $$(rustc -vV | sed -n 's/^host: //p') --target-dir target/tsan \
 		-p daxfs-core --lib $(TSAN_TESTS:%=--test %)
+
+MUSL := $(shell uname -m)-unknown-linux-musl
+
+test-musl: ## Run the engine's tests with musl, the C library of Alpine
+	@command -v musl-gcc >/dev/null || { $(APT_INSTALL) musl-tools; }
+	rustup target add $(MUSL)
+	cargo test --tests -p daxfs-core -p daxfs-fuse --target $(MUSL)
 
 lint: $(VENV)/.installed-test ## Check formatting, lints and types
 	cargo fmt --check

@@ -257,9 +257,10 @@ fn close_others(keep: Option<RawFd>, answer: RawFd) {
     let mut first = 3;
     for fd in kept.into_iter().chain([RawFd::MAX]) {
         if fd > first {
+            let (first, last) = (libc::c_long::from(first), libc::c_long::from(fd) - 1);
             // SAFETY: nothing in this process owns descriptors from before the fork any more,
-            // except those that are kept.
-            unsafe { libc::close_range(first as u32, fd as u32 - 1, 0) };
+            // except those that are kept. (Musl has no function for the call.)
+            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0 as libc::c_long) };
         }
         first = first.max(fd.saturating_add(1));
     }
