@@ -8,6 +8,9 @@
 //! need: [`source`], [`layout`], [`newfile`], [`build`], [`extract`], [`diff`], [`changes`], [`describe`],
 //! [`dump`], [`history`], [`mount_options`], [`kernel`]. `docs/architecture.md` says what each is for.
 
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("daxfs takes a 64-bit processor: an image is mapped whole, however large it is");
+
 pub mod alloc;
 pub mod base;
 pub mod branch;

@@ -2,6 +2,9 @@
 //! Moving stores out of the processor's caches, named by intent.
 #![allow(unsafe_code)]
 
+/// Whether what follows does anything on this processor.
+pub(crate) const KNOWN: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+
 /// Bytes of a cache line; smaller real lines only mean that some work is done twice.
 pub const CACHE_LINE: usize = 64;
 

@@ -16,6 +16,7 @@ use zerocopy::FromBytes;
 use super::{Durability, Region, dmabuf};
 use crate::error::{Error, Result, reason, show_path};
 use crate::format::{BLOCK_SIZE, MAGIC, Superblock};
+use crate::persist;
 
 /// Where an image lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +136,9 @@ pub(super) fn open(source: &Source, access: Access, size: Option<u64>) -> Result
         Source::Fd(fd) => open_fd(*fd, access)?,
     };
     let Opened { fd, name, kind } = opened;
+    if matches!(kind, Kind::Dax { .. }) {
+        expect_known_caches(&name)?;
+    }
     let (len, durability) = match kind {
         Kind::File { len, volatile: true } => (len, Durability::Volatile),
         Kind::File { len, volatile: false } | Kind::Block { len } => (len, Durability::File),
@@ -319,9 +323,23 @@ fn dax_driver(path: &Path) -> Option<String> {
     Some(driver.file_name()?.to_string_lossy().into_owned())
 }
 
+/// An error on processors of which it is not known here how caches are written back: of memory that
+/// is no file it could not be said that anything is durable.
+fn expect_known_caches(name: &Path) -> Result<()> {
+    if persist::KNOWN {
+        return Ok(());
+    }
+    Err(Error::Backing {
+        what: format!("{}: daxfs cannot write back the caches of this processor", show_path(name)),
+        advice: "images can lie in files here".into(),
+        errno: Errno::OPNOTSUPP.raw_os_error(),
+    })
+}
+
 fn open_physical(address: u64, size: Option<u64>, access: Access) -> Result<Region> {
     let path = Path::new("/dev/mem");
     let name = PathBuf::from(format!("phys:{address:#x}"));
+    expect_known_caches(&name)?;
     if !address.is_multiple_of(BLOCK_SIZE) {
         return Err(Error::invalid(format!("{}: not a multiple of 4096", show_path(&name))));
     }
@@ -374,5 +392,17 @@ fn explain_physical(name: &Path, errno: Errno) -> Error {
         what: format!("{}: cannot map physical memory: {}", show_path(name), reason(&errno.into())),
         advice: advice.into(),
         errno: errno.raw_os_error(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_takes_a_processor_whose_caches_are_known() {
+        let physical = Source::Physical { address: 1, size: Some(BLOCK_SIZE) };
+        let error = Region::open(&physical, Access::Read).expect_err("no block begins there");
+        assert_eq!(matches!(error, Error::Backing { .. }), !persist::KNOWN, "{error}");
     }
 }
