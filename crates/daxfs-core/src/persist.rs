@@ -5,7 +5,7 @@
 /// Whether what follows does anything on this processor.
 pub(crate) const KNOWN: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 
-/// Bytes of a cache line; smaller real lines only mean that some work is done twice.
+/// Bytes of a cache line; larger real lines only mean that some work is done twice.
 pub const CACHE_LINE: usize = 64;
 
 /// Writes the lines of a range back to memory, keeping them cached where the processor can.
