@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Copies to and from memory that others may store to meanwhile.
+//!
+//! They may meet atomic accesses of another size, here or in another process, of which Rust's memory
+//! model says nothing good (Miri calls it a race). That of LLVM does, and so do processors: each byte
+//! is one that somebody stored.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
