@@ -22,7 +22,8 @@ test-newest: $(VENV)/.installed-test ## Run the kernel tests on the newest kerne
 
 ARM64 := aarch64-unknown-linux-gnu
 
-# The emulator finds libraries where the cross compiler does. What it cannot do: userfaultfd, tests
+# The emulator finds libraries where the cross compiler does. Of its best processor it says that it has
+# `dc cvap`, which ends the program there, so it is another. What it cannot do: userfaultfd, tests
 # that start themselves, mappings of a TiB, mappings where the kernel would place them, and
 # /proc/PID/stat, which in it has another start for each thread.
 ARM64_LACKS := region::fill:: one_winner_each_round what_only_root_may_restore_is_counted_for_others \
@@ -32,7 +33,7 @@ test-arm64: $(VENV)/.installed-test ## Run the engine's tests and the kernel mod
 	$(BIN)/python tests/vm/setup.py --arm64
 	rustup target add $(ARM64)
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
-		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -L /usr/aarch64-linux-gnu" \
+		CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64-static -cpu cortex-a72 -L /usr/aarch64-linux-gnu" \
 		cargo test --tests -p daxfs-core -p daxfs-fuse --target $(ARM64) -- $(addprefix --skip ,$(ARM64_LACKS))
 	$(BIN)/python -m pytest tests/vm/test_arm64.py
 

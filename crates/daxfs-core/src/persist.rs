@@ -105,11 +105,19 @@ mod arch {
 
 #[cfg(all(target_arch = "aarch64", not(miri)))]
 mod arch {
-    use std::arch::asm;
+    use std::arch::{asm, is_aarch64_feature_detected};
 
     pub(super) unsafe fn write_back(line: *const u8) {
-        // SAFETY: the caller vouches for the address; user space may clean by address on Linux.
-        unsafe { asm!("dc cvac, {}", in(reg) line, options(nostack, preserves_flags)) };
+        // SAFETY: the processor has the instruction, and the caller vouches for the address; user
+        // space may clean by address on Linux.
+        unsafe {
+            if is_aarch64_feature_detected!("dpb") {
+                // dc cvap: to where it outlives the power, which may lie beyond where all see it.
+                asm!("sys #3, c7, c12, #1, {}", in(reg) line, options(nostack, preserves_flags));
+            } else {
+                asm!("dc cvac, {}", in(reg) line, options(nostack, preserves_flags));
+            }
+        }
     }
 
     pub(super) unsafe fn invalidate(line: *const u8) {
@@ -131,5 +139,25 @@ mod arch {
 
     pub(super) fn fence() {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_has_the_instructions_and_memory_keeps_its_bytes() {
+        let memory: Vec<u8> = (0..=255).collect();
+        for (start, len) in [(0, 256), (1, 200), (63, 2), (255, 1), (7, 0)] {
+            let part = &memory[start..start + len];
+            // SAFETY: the range lies in the vector.
+            unsafe {
+                write_back(part.as_ptr(), part.len());
+                fence();
+                invalidate(part.as_ptr(), part.len());
+            }
+        }
+        assert!(memory.iter().copied().eq(0..=255));
     }
 }
