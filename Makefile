@@ -15,7 +15,7 @@ SOURCES := Cargo.toml pyproject.toml $(wildcard Cargo.lock) $(wildcard crates/*/
 	$(wildcard kernel/*) $(shell find crates/*/src python -name '*.rs' -o -name '*.py' -o -name '*.pyi' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-rust test-python test-fs stress test-vm test-fs-vm test-tsan test-musl lint fmt bench bench-instructions clean
+.PHONY: help install demo test peers test-rust test-python test-fs stress test-vm test-fs-vm test-tsan test-musl lint fmt bench bench-instructions clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 20
@@ -45,10 +45,12 @@ test: test-rust test-python test-fs test-parity fuzz-quick test-vm ## Run everyt
 # Tools that the engine's tests compare with.
 PEERS := bsdtar:libarchive-tools bzip2:bzip2 cpio:cpio python3:python3 xz:xz-utils zstd:zstd
 
-test-rust: ## Run the engine's tests
+peers:
 	@$(COMPILER)
 	@missing=$$(for pair in $(PEERS); do command -v $${pair%%:*} >/dev/null || echo $${pair##*:}; done); \
 		[ -z "$$missing" ] || { $(APT_INSTALL) $$missing; }
+
+test-rust: peers ## Run the engine's tests
 	cargo test --workspace --exclude daxfs-py
 
 test-python: $(VENV)/.installed-test ## Run the tests of the package and the commands
@@ -83,7 +85,7 @@ test-tsan: ## Look for data races in the engine (takes a nightly toolchain by ru
 
 MUSL := $(shell uname -m)-unknown-linux-musl
 
-test-musl: ## Run the engine's tests with musl, the C library of Alpine
+test-musl: peers ## Run the engine's tests with musl, the C library of Alpine
 	@command -v musl-gcc >/dev/null || { $(APT_INSTALL) musl-tools; }
 	rustup target add $(MUSL)
 	cargo test --tests -p daxfs-core -p daxfs-fuse --target $(MUSL)

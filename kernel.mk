@@ -29,7 +29,7 @@ ARM64 := aarch64-unknown-linux-gnu
 ARM64_LACKS := region::fill:: one_winner_each_round what_only_root_may_restore_is_counted_for_others \
 	branches_come_and_go_while_others_look holes_are_passed_over_and_data_in_them_found \
 	holes_are_neither_read_nor_filled readers_endure_a_hostile_peer
-test-arm64: $(VENV)/.installed-test ## Run the engine's tests and the kernel module on emulated arm64
+test-arm64: peers $(VENV)/.installed-test ## Run the engine's tests and the kernel module on emulated arm64
 	$(BIN)/python tests/vm/setup.py --arm64
 	rustup target add $(ARM64)
 	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
