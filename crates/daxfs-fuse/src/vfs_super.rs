@@ -267,6 +267,11 @@ impl Mounted {
             Entry::Occupied(told) => drop(told.remove()),
             Entry::Vacant(_) => {}
         }
+        // Who walks through everything once makes it large.
+        if told.len() < told.capacity() / 8 {
+            let twice = 2 * told.len();
+            told.shrink_to(twice);
+        }
         // Before it is told of the file anew, which could be opened then and lose its name.
         let kept = self.nameless().remove(&node);
         drop(told);
@@ -452,6 +457,16 @@ mod tests {
         assert!(tree.cached().is_empty());
         assert!(mounted.refused().is_empty());
         assert!(mounted.told().is_empty());
+    }
+
+    #[test]
+    fn what_many_look_ups_took_is_given_back() {
+        let (_folder, mounted) = mounted();
+        let nodes = (2..100_000).map(|ino| Node { tag: 0, ino });
+        nodes.clone().for_each(|node| mounted.tell(mounted.number(node)));
+        nodes.for_each(|node| mounted.let_go(node, 1));
+        assert!(mounted.told().is_empty());
+        assert!(mounted.told().capacity() < 100);
     }
 
     #[test]
