@@ -246,14 +246,40 @@ def read(bench: Bench) -> list[results.Row]:
     """Read every file, freshly mounted."""
     tree = trees.small_files(bench.work / "files", 2_000 if bench.quick else 50_000).path
     systems = bench.readers(tree)
-    # Not tar, which does not read what it writes to nowhere.
-    command: list[str | Path] = ["sh", "-c", f"find {bench.point} -type f -print0 | xargs -0 cat"]
+    command = _read_all(bench.point)
     rows = bench.measure(
         "read everything, fresh mount", lambda: systems, command, "erofsfuse", "erofs"
     )
     return rows + bench.measure(
         "read everything, warm", lambda: systems, command, "erofs", "tmpfs, bound", warm=True
     )
+
+
+def _read_all(point: Path) -> list[str | Path]:
+    # Not tar, which does not read what it writes to nowhere.
+    return ["sh", "-c", f"find {point} -type f -print0 | xargs -0 cat"]
+
+
+def shared(bench: Bench) -> list[results.Row]:
+    """Read, warm, what others may write: asking each time, and going on with what is known."""
+    tree = trees.small_files(bench.work / "files", 2_000 if bench.quick else 50_000).path
+    image = bench.work / "shared.daxfs"
+    bench.call(bench.mkdaxfs, "-d", tree, "-o", image, "--writable", "--force")
+
+    def reader(options: str) -> FileSystem:
+        command: list[str | Path] = [bench.daxfs, "mount", "-o", options, image]
+        return FileSystem(f"daxfs -w, {options}", lambda to: [*command, to], "daxfs")
+
+    alone = [system for system in bench.readers(tree) if system.name in ("tmpfs, bound", "daxfs")]
+    systems = [*alone, reader("ro"), reader("ro,actimeo=60")]
+    works: list[tuple[str, list[str | Path]]] = [
+        ("walk what others may write", ["find", bench.point, "-printf", "%s%m"]),
+        ("read all that others may write", _read_all(bench.point)),
+    ]
+    rows = []
+    for case, work in works:
+        rows += bench.measure(case, lambda: systems, work, "daxfs", "tmpfs, bound", warm=True)
+    return rows
 
 
 def sequential(bench: Bench) -> list[results.Row]:
@@ -320,6 +346,7 @@ CASES = {
     "answer": Case("mounting, until the mount answers", 8 * GIB, answer),
     "walk": Case("walking a tree", 8 * GIB, walk),
     "read": Case("reading every file", 8 * GIB, read),
+    "shared": Case("reading what others may write", 8 * GIB, shared),
     "sequential": Case("reading a large file", 8 * GIB, sequential),
     "scattered": Case("reading at random", 8 * GIB, scattered),
     "write": Case("writing many files", 8 * GIB, write),

@@ -63,8 +63,9 @@ def mount(
     options : str, optional
         Mount options, separated by commas (a backslash before one keeps it): `ro`, `rw`,
         `branch=NAME`, `parent=NAME`, `validate`, `invalidate`, `allow_other`, `noallow_other`,
-        `nocontrol`, `idmap`, `threads=N`, `fuse`, `kernel`, labels of SELinux (`context="LABEL"`
-        and its kin) and those of mount(8); of several that contradict each other, the last counts.
+        `nocontrol`, `idmap`, `actimeo=SECONDS`, `threads=N`, `fuse`, `kernel`, labels of SELinux
+        (`context="LABEL"` and its kin) and those of mount(8); of several that contradict each
+        other, the last counts.
         The module reads main only: with `rw`, `branch` or `parent` it is FUSE, as where the kernel
         refuses an image that has changed, memory that it cannot address, or this user; with
         `kernel` all these are errors. With `remount`, only what `ro`, `rw` and mount(8)'s own say

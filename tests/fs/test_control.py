@@ -366,6 +366,24 @@ def test_readers_see_what_is_written(mounts: Mounts, image: Path) -> None:
         assert not (reader / f"new {number}").exists()
 
 
+def test_a_reader_may_go_on_with_what_it_knows(mounts: Mounts, image: Path) -> None:
+    """With names for as long as it is told, and with contents until the news comes."""
+    writer = mounts.mount(image, "rw")
+    patient, hasty = (mounts.mount(image, f"ro,actimeo={seconds}") for seconds in ("100000", "0.2"))
+    for reader in (patient, hasty):
+        assert not (reader / "dir/new").exists()
+        assert (reader / "file").read_text() == "base"
+    (writer / "dir/new").touch()
+    (writer / "file").write_text("version 2")
+    assert not (patient / "dir/new").exists()
+    for reader in (patient, hasty):
+        while (reader / "file").read_text() != "version 2":
+            time.sleep(0.01)
+    while not (hasty / "dir/new").exists():
+        time.sleep(0.01)
+    assert not (patient / "dir/new").exists()
+
+
 def test_what_others_remove_is_stale_where_it_is_open(mounts: Mounts, scratch: Path) -> None:
     (scratch / "small").mkdir()
     image = mounts.build(scratch / "small", "4M")

@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
         ),
         (
             "none",
-            ["phys=0x1000", "size=1M", "defaults", "x-systemd.automount", "idmap"],
+            ["phys=0x1000", "size=1M", "defaults", "x-systemd.automount", "idmap", "actimeo=1"],
             [("source", "none"), ("phys", "0x1000"), ("size", "1M")],
         ),
         (

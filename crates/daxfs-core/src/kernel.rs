@@ -119,6 +119,7 @@ pub fn is_general(name: &str) -> bool {
 /// read, whose owners can be moved in any case.
 pub fn is_passed_over(option: &str) -> bool {
     matches!(option, "ro" | "rw" | "idmap")
+        || option.starts_with("actimeo=")
         || mount_options::is_for_others(option)
         || (mount_options::flag(option).is_some() && !is_attribute(option))
 }

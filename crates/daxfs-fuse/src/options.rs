@@ -2,6 +2,7 @@
 //! Mount options, as given with `-o`.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use daxfs_core::error::{Error, Result};
 use daxfs_core::mount_options::{flag, is_for_others, is_label, split, unescaped, unquoted};
@@ -38,6 +39,8 @@ pub struct Options {
     pub control: bool,
     /// Whether it may be shown elsewhere with other owners.
     pub idmap: bool,
+    /// How long the kernel may go on with names and attributes of what others may change.
+    pub actimeo: Duration,
     /// Threads that serve; as many as there are processors if not said.
     pub threads: Option<usize>,
     /// Labels of SELinux, by the names of their options.
@@ -59,6 +62,7 @@ impl Default for Options {
             allow_other: None,
             control: true,
             idmap: false,
+            actimeo: Duration::ZERO,
             threads: None,
             labels: Vec::new(),
             flags: MountFlags::empty(),
@@ -113,6 +117,10 @@ impl Options {
                     Ok(threads @ 1..=THREADS_MAX) => self.threads = Some(threads),
                     _ => return wrong(&format!("a number from 1 to {THREADS_MAX} is needed")),
                 },
+                "actimeo" => match value.parse().map(Duration::try_from_secs_f64) {
+                    Ok(Ok(time)) => self.actimeo = time,
+                    _ => return wrong("a number of seconds is needed"),
+                },
                 // The kernel shows these of every mount, and mount(8) hands them back.
                 "user_id" | "group_id" => {}
                 _ if is_label(name) => match unquoted(value) {
@@ -136,7 +144,7 @@ impl Options {
             "idmap" => self.idmap = true,
             // Who may do what is always checked by the kernel.
             "default_permissions" => {}
-            "branch" | "parent" | "threads" => return wrong(NO_VALUE),
+            "actimeo" | "branch" | "parent" | "threads" => return wrong(NO_VALUE),
             _ if is_label(name) => return wrong(NO_VALUE),
             _ => match flag(name) {
                 Some((flag, set)) => self.set_flag(flag, set),
@@ -239,8 +247,21 @@ mod tests {
     }
 
     #[test]
+    fn seconds_may_have_parts() {
+        let actimeo = |text: &str| text.parse::<Options>().unwrap().actimeo;
+        assert_eq!(actimeo("ro"), Duration::ZERO);
+        assert_eq!(actimeo("actimeo=3,actimeo=0.25"), Duration::from_millis(250));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for text in [
+            "actimeo",
+            "actimeo=",
+            "actimeo=-1",
+            "actimeo=nan",
+            "actimeo=1e300",
+            "actimeo=1s",
             "branch",
             "branch=",
             "parent=main",

@@ -240,8 +240,9 @@ impl Mount {
             None if writes => return Err(Session::open(image).expect_err("it has no branches")),
             None => Tree::fixed(0, View::open(Arc::clone(&image), name)?),
         };
-        let (writes_main, control) = (name == MAIN_NAME, self.options.control);
-        Ok((Setup { image, session, tree, writes, writes_main, control }, made))
+        let writes_main = name == MAIN_NAME;
+        let Options { control, actimeo, .. } = self.options;
+        Ok((Setup { image, session, tree, writes, writes_main, control, actimeo }, made))
     }
 
     fn open_image(&self, writes: bool, start: &mut Start) -> Result<Arc<Image>> {

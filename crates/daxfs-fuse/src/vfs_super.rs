@@ -46,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) writes_main: bool,
     /// Whether there is a control directory.
     pub(crate) control: bool,
+    /// How long the kernel may keep attributes and names of what others may change.
+    pub(crate) actimeo: Duration,
 }
 
 /// An image that is mounted.
@@ -57,6 +59,7 @@ pub(crate) struct Mounted {
     pub(crate) writes: bool,
     pub(crate) writes_main: bool,
     pub(crate) control: bool,
+    actimeo: Duration,
     /// Whether nothing of the image can ever change.
     pub(crate) immutable: bool,
     /// Whether there are, or may be, lists of access control. Where there are none the kernel
@@ -90,13 +93,14 @@ pub(crate) struct Mounted {
 
 impl Mounted {
     pub(crate) fn new(setup: Setup, place: Place) -> Self {
-        let Setup { image, session, tree, writes, writes_main, control } = setup;
+        let Setup { image, session, tree, writes, writes_main, control, actimeo } = setup;
         let superblock = image.superblock();
         let branches = superblock.has(feature::BRANCHES);
         let heap = branches.then(|| Heap::new(Arc::clone(image.region()), superblock));
         let tag = tree.tag;
         Self {
             control: control && session.is_some(),
+            actimeo: actimeo.min(FOREVER),
             immutable: !branches,
             lists: branches || acl::may_be_in(image.base()),
             owner: rustix::process::geteuid().as_raw(),
@@ -199,7 +203,7 @@ impl Mounted {
     /// How long the kernel may keep attributes and names of a tree that are found after this call:
     /// what was found before the tree was taken for writing may be old.
     pub(crate) fn ttl(&self, tree: &Tree) -> Duration {
-        if self.immutable || tree.is_ours() { FOREVER } else { Duration::ZERO }
+        if self.immutable || tree.is_ours() { FOREVER } else { self.actimeo }
     }
 
     pub(crate) fn remember_parent(&self, directory: Node, parent: Node) {
@@ -421,6 +425,7 @@ mod tests {
             writes: true,
             writes_main: true,
             control: true,
+            actimeo: Duration::ZERO,
         };
         let place = Place::of(folder.path()).expect("a place");
         (folder, Mounted::new(setup, place))

@@ -40,6 +40,7 @@ def command(source: str, mountpoint: str, options: tuple[str, ...], foreground: 
       allow_other       let other users look, too; root does unless noallow_other is given
       nocontrol         no control directory
       idmap             let containers show it with owners of their own
+      actimeo=SECONDS   let the kernel go on with names and attributes while others write
       threads=N         threads that serve
       fuse, kernel      by FUSE, by the kernel's module
       context="LABEL"   a label of SELinux for all files; also fscontext, defcontext, rootcontext
