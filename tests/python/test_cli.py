@@ -380,6 +380,9 @@ class TestDaxfs:
         for one in (value, [value, 2], [], "x"):
             print_json(one)
             assert capsys.readouterr().out == json.dumps(one, indent=2) + "\n"
+        for some in ([], [value], [1, {"a": ", "}, [], value]):
+            print_json(iter(some))
+            assert capsys.readouterr().out == json.dumps(some, indent=2) + "\n"
 
     @pytest.mark.parametrize(
         ("name", "paths", "told", "rows"),

@@ -75,7 +75,7 @@ def diff(
         found = _daxfs.changes(before, after, **ignored)
         output = Output()
         if as_json:
-            print_json([_described(change) for change in found])
+            print_json(_described(change) for change in found)
         elif show_stat:
             _show_stat(output, found)
         elif content:

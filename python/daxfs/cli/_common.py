@@ -9,13 +9,14 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import FrameType
 
     from _typeshed import ReadableBuffer
@@ -239,19 +240,30 @@ class Output:
 
 
 def print_json(value: Any, stream: TextIO | None = None) -> None:
-    """Write a value as JSON; bytes of names that are no UTF-8 become escapes of surrogates."""
+    """Write a value as JSON; bytes of names that are no UTF-8 become escapes of surrogates.
+
+    What an iterator yields becomes a list, written as it comes.
+    """
     stream = stream or sys.stdout
-    stream.writelines(_json(value))
+    if isinstance(value, Iterator):
+        before, after = "[", "[]"
+        for member in value:
+            stream.write(f"{before}\n  ")
+            stream.writelines(_json(member, 1))
+            before, after = ",", "\n]"
+        stream.write(after)
+    else:
+        stream.writelines(_json(value))
     stream.write("\n")
 
 
-def _json(value: Any) -> Iterator[str]:
+def _json(value: Any, depth: int = 0) -> Iterator[str]:
     """Write what `json.dumps` does, which recurses, where a tree may be deeper than the stack."""
     from json import dumps
 
     end = object()
     # What is still to be written, the last first: with what is before it, and how deep.
-    pending = [("", value, 0)]
+    pending = [("", value, depth)]
     while pending:
         before, value, depth = pending.pop()
         yield before
@@ -260,13 +272,19 @@ def _json(value: Any) -> Iterator[str]:
         if not (isinstance(value, dict | list) and value):
             yield dumps(value)
             continue
+        margin = "\n" + "  " * depth
+        members = value.values() if isinstance(value, dict) else value
+        if not any(isinstance(member, dict | list) for member in members):
+            # Told to indent, the library would be ten times slower.
+            flat = dumps(value, separators=(f",{margin}  ", ": "))
+            yield f"{flat[0]}{margin}  {flat[1:-1]}{margin}{flat[-1]}"
+            continue
         if isinstance(value, dict):
             opening, closing = "{}"
             below = [(f"{dumps(name)}: ", member) for name, member in value.items()]
         else:
             opening, closing = "[]"
             below = [("", member) for member in value]
-        margin = "\n" + "  " * depth
         pending.append((margin + closing, end, depth))
         for number, (name, member) in reversed(list(enumerate(below))):
             first = "," if number else opening

@@ -40,7 +40,7 @@ def command(
     with open_image(source, branch, trusted) as image, Bar("Comparing") as bar:
         found = image.compare(directory, path, progress=bar, **ignored)
     if as_json:
-        print_json([{"path": one.path, "kind": one.kind, "detail": one.detail} for one in found])
+        print_json({"path": one.path, "kind": one.kind, "detail": one.detail} for one in found)
     else:
         output = Output()
         for one in found:

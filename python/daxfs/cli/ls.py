@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import stat
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -57,8 +58,8 @@ def command(
         tops = [path for path, _, info in asked if info.is_dir() and not directory]
         listings = _listings(image, tops, recursive)
         if as_json:
-            rows = files + [row for _, rows in listings for row in rows]
-            print_json([_described(image, row) for row in rows])
+            every = chain(files, chain.from_iterable(rows for _, rows in listings))
+            print_json(_described(image, row) for row in every)
             return attempts.status
         listing = _Listing(image, long, numeric)
         if files:
