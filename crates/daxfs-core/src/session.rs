@@ -139,11 +139,13 @@ impl Session {
         self.region.durability() == Durability::File
     }
 
-    /// Makes durable whatever lies in the heap: what was written back behind a file on disk is not.
+    /// Makes durable whatever lies in the heap, and the counter of inode numbers at the beginning:
+    /// what was written back behind a file on disk is not. In one piece, as each would have to wait
+    /// for the disk.
     pub(crate) fn persist_deferred(&self) -> Result<()> {
         let superblock = self.image.superblock();
         let (delta, size) = (&superblock.delta_region_offset, &superblock.delta_region_size);
-        self.region.persist(delta.get(), size.get())
+        self.region.persist(0, delta.get() + size.get())
     }
 
     /// Opens a branch; `main` is always there. For writing it is taken from everybody else, until

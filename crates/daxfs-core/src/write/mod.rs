@@ -30,7 +30,6 @@ use crate::branch::hold::Intent;
 use crate::clock;
 use crate::delta::Change;
 use crate::error::{Error, Result};
-use crate::format::BLOCK_SIZE;
 use crate::log::Appender;
 use crate::opener::Pin;
 use crate::view::View;
@@ -238,8 +237,6 @@ impl Open {
         drop(state);
         let session = &self.session;
         session.persist_deferred()?;
-        // The counter of inode numbers lies there.
-        session.region.persist(0, BLOCK_SIZE)?;
         if session.records.size(slot)? != position {
             session.records.publish(slot, position)?;
         }
