@@ -384,6 +384,20 @@ def test_a_reader_may_go_on_with_what_it_knows(mounts: Mounts, image: Path) -> N
     assert not (patient / "dir/new").exists()
 
 
+def test_what_others_made_meanwhile_is_opened(mounts: Mounts, image: Path) -> None:
+    point = mounts.mount(image, "branch=work,parent=main,actimeo=100000")
+    control.abort(point)
+    control.switch(point, "main")
+    file = point / "dir/new"
+    assert not file.exists()
+    with daxfs.open(image, writable=True) as opened, opened.branch("main", keep=True) as main:
+        main.write_bytes("dir/new", b"theirs")
+    with file.open("a") as text:
+        text.write(", ours")
+    assert file.read_text() == "theirs, ours"
+    assert fails_with(errno.EEXIST, lambda: file.open("x"))
+
+
 def test_what_others_remove_is_stale_where_it_is_open(mounts: Mounts, scratch: Path) -> None:
     (scratch / "small").mkdir()
     image = mounts.build(scratch / "small", "4M")

@@ -190,7 +190,7 @@ impl Filesystem for Fuse {
         name: &OsStr,
         mode: u32,
         umask: u32,
-        _flags: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
         let mode = mode & !mode::TYPE | mode::REGULAR;
@@ -201,6 +201,8 @@ impl Filesystem for Fuse {
                 self.mounted.tell(attr.ino);
                 reply.created(&ttl, &attr, GENERATION, FileHandle(0), flags);
             }
+            // Made by others since the kernel looked: it looks again, and opens what is there.
+            Err(Errno::EEXIST) if flags & libc::O_EXCL == 0 => reply.error(Errno::ESTALE),
             Err(errno) => reply.error(errno),
         }
     }
