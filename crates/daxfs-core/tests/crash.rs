@@ -277,13 +277,20 @@ fn behind_a_file() {
 /// A page that is rewritten may be torn; the rest of the file, and every other, may not.
 #[test]
 fn rewriting_in_place() {
+    rewrite_behind(Durability::Memory);
+    rewrite_behind(Durability::File);
+}
+
+fn rewrite_behind(durability: Durability) {
     let (image, _) = branching::image(320 << 10);
-    let region = Arc::new(Region::traced(&image, Durability::Memory).expect("memory"));
+    let region = Arc::new(Region::traced(&image, durability).expect("memory"));
     let session = branching::session(&region).expect("an image with branches");
     let main = session.open_branch("main", Access::Write).expect("to be written");
     ops::apply(&main, &write("base", 0, b'1', 6000)).expect("written");
+    main.sync().expect("synced");
     let before = region.take_trace();
     ops::apply(&main, &write("base", 1000, b'2', 4000)).expect("rewritten");
+    main.sync().expect("synced");
     region.mark(1);
     let after = region.take_trace();
     let mut memory = Memory::new(&image);
@@ -311,6 +318,43 @@ fn rewriting_in_place() {
             }
         });
     }
-    println!("rewriting: {tried} crashes");
+    println!("rewriting, {durability:?}: {tried} crashes");
     assert!(tried > 10, "hardly any crash was tried");
+}
+
+#[test]
+fn the_disk_is_waited_for_once() {
+    let (image, _) = branching::image(320 << 10);
+    let region = Arc::new(Region::traced(&image, Durability::File).expect("memory"));
+    let session = branching::session(&region).expect("an image with branches");
+    let branch = session.create("b", "main").expect("made");
+    let view = branch.view().expect("alive");
+    let inode = view.lookup(&view.inode(1).expect("a root"), b"base").expect("readable");
+    let ino = inode.expect("it exists").ino;
+    drop(view);
+    let waits = || {
+        region.take_trace();
+        branch.sync().expect("synced");
+        region.take_trace().contains(&Event::Fence)
+    };
+    branch.sync().expect("synced");
+    // Into blocks of others, and where it is.
+    for bytes in [b"one", b"two"] {
+        assert!(!waits());
+        branch.write(ino, 0, bytes).expect("written");
+        assert!(waits());
+    }
+    assert!(!waits());
+    // Through a window something may be stored at any time.
+    let window = branch.map(ino, 0, 4096).expect("its own");
+    assert!(waits() && waits());
+    drop(window);
+    assert!(waits() && !waits());
+    // Also where there is no room for an entry that says when.
+    let full = (1..).find_map(|block| branch.write(ino, block * 4096, &[1; 4096]).err());
+    assert!(matches!(full, Some(Error::NoSpace { .. })), "{full:?}");
+    for _ in 0..1000 {
+        branch.write(ino, 0, b"three").expect("it has its place");
+        assert!(waits() && !waits());
+    }
 }

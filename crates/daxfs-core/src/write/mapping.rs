@@ -195,6 +195,11 @@ impl Open {
         }
     }
 
+    /// Whether something may be stored through a window at any time.
+    pub(super) fn is_mapped(&self) -> bool {
+        !self.mappings.lock().is_empty()
+    }
+
     /// Begins to write back what may have been stored through windows.
     pub(super) fn write_back_mapped(&self) -> Result<()> {
         let region = &self.session.region;

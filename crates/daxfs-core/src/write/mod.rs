@@ -48,6 +48,8 @@ pub(crate) struct Writer {
     spare: Spare,
     /// Files rewritten in place, whose times no entry tells yet.
     touched: HashSet<u64>,
+    /// Whether anything was stored in place that may not be on disk yet, behind a file there.
+    stored: bool,
     /// Blocks at the ends of files: how far each was ever written. What lies behind was never
     /// published, so a file can grow there in place.
     tails: HashMap<u64, Tail>,
@@ -215,17 +217,23 @@ impl Open {
             }
         }
         let state = self.held_state()?;
-        if self.session.defers() {
-            return self.publish_deferred(state);
+        if !self.session.defers() {
+            drop(state);
+            self.session.region.fence();
+            return Ok(());
         }
-        drop(state);
-        self.session.region.fence();
+        let published = self.session.records.size(state.slot)? == state.cursor.position;
+        if !published || writer.stored || self.is_mapped() {
+            self.publish_deferred(state)?;
+            writer.stored = false;
+        }
         Ok(())
     }
 
     /// A file was changed where it is: an entry says so at the next flush.
     fn touch(&self, writer: &mut Writer, ino: u64, time: i64) -> Result<()> {
         self.session.region.fence();
+        writer.stored = true;
         writer.touched.insert(ino);
         self.write_state().index.touch(self.session.image.base(), ino, time)
     }
