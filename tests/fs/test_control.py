@@ -27,6 +27,7 @@ import daxfs
 from daxfs import control
 from daxfs.errors import BranchBusyError, BranchStaleError, DaxfsError, UnsupportedError
 from support.mounts import Mounts, fails_with
+from support.pages import is_cached
 from support.users import as_user
 
 
@@ -364,6 +365,30 @@ def test_readers_see_what_is_written(mounts: Mounts, image: Path) -> None:
         assert (reader / "file").read_text() == f"version {number}"
         (writer / f"new {number}").unlink()
         assert not (reader / f"new {number}").exists()
+
+
+@pytest.mark.parametrize("options", ["ro", "ro,actimeo=1000"])
+def test_news_leave_other_files_in_the_cache(mounts: Mounts, scratch: Path, options: str) -> None:
+    """What a page of a mapping shows changes with the news; what is as it was stays."""
+    tree = scratch / "tree"
+    tree.mkdir()
+    for name in ("changes", "stays"):
+        (tree / name).write_bytes(b"0" * 4096)
+    image = mounts.build(tree, "4M")
+    writer = mounts.mount(image, "branch=work,parent=main")
+    reader = mounts.mount(image, f"{options},branch=work")
+    assert (reader / "stays").read_bytes() == (tree / "stays").read_bytes()
+    with (reader / "changes").open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 4096, prot=mmap.PROT_READ)
+    for version in b"123":
+        assert is_cached(reader / "stays")
+        with (writer / "changes").open("r+b") as file:
+            file.write(bytes([version]) * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+        while mapped[0] != version:
+            time.sleep(0.01)
+    assert is_cached(reader / "stays")
 
 
 def test_a_reader_may_go_on_with_what_it_knows(mounts: Mounts, image: Path) -> None:

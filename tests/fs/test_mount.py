@@ -14,11 +14,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import daxfs
 from support.mounts import Mounts, memory_of, server_of
+from support.pages import address, is_cached
 from support.snapshot import as_stored, compare, snapshot
 
 
@@ -62,40 +62,23 @@ def test_small_files_are_there_before_they_are_asked_for(mounts: Mounts, scratch
     point = mounts.mount(mounts.build(tree))
     # The kernel takes nothing of files that it does not know.
     assert len([entry.stat() for entry in os.scandir(point)]) == len(files) + 3
-    assert not any(_is_cached(point / name) for name in files)
+    assert not any(is_cached(point / name) for name in files)
     for name in ("001", "002"):
         assert (point / name).read_bytes() == files[name]
     deadline = time.monotonic() + 20
-    while not all(_is_cached(point / name) for name in ("003", "004", "005", "006")):
+    while not all(is_cached(point / name) for name in ("003", "004", "005", "006")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert not _is_cached(point / "004-large")
+    assert not is_cached(point / "004-large")
     for name, content in files.items():
         assert (point / name).read_bytes() == content
         if content:
             with (point / name).open("rb") as file:
                 mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
             # What a page has behind the file's end are zeroes.
-            last = ctypes.string_at(_address(mapped), -(-len(content) // 4096) * 4096)
+            last = ctypes.string_at(address(mapped), -(-len(content) // 4096) * 4096)
             assert last[len(content) :].strip(b"\0") == b""
     assert (point / "004-large").read_bytes() == bytes(100_000)
-
-
-def _address(mapped: mmap.mmap) -> int:
-    return int(np.frombuffer(mapped, np.uint8).__array_interface__["data"][0])
-
-
-def _is_cached(path: Path) -> bool:
-    """Whether the kernel has the first page of a file."""
-    if path.stat().st_size == 0:
-        return False
-    with path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    present = ctypes.c_ubyte()
-    libc = ctypes.CDLL(None, use_errno=True)
-    done = libc.mincore(ctypes.c_void_p(_address(mapped)), 4096, ctypes.byref(present))
-    assert done == 0, os.strerror(ctypes.get_errno())
-    return bool(present.value & 1)
 
 
 def test_validation_and_trust(mounts: Mounts, tree: Path, scratch: Path) -> None:

@@ -112,6 +112,11 @@ impl View {
         self.index.as_ref()
     }
 
+    /// Numbers of the inodes that need not be as the base image has them.
+    pub fn touched(&self) -> impl Iterator<Item = u64> {
+        self.index.iter().flat_map(Index::inodes).map(|inode| inode.ino)
+    }
+
     /// The inode numbered `ino`.
     pub fn inode(&self, ino: u64) -> Result<Inode> {
         let touched = match &self.index {

@@ -216,7 +216,7 @@ impl Mounted {
         for tree in self.trees() {
             match tree.look() {
                 Change::None => {}
-                Change::Changed => self.forget_data(&tree),
+                Change::Changed => self.forget_changed(&tree),
                 Change::Ended(last) => {
                     let mounted = self.is_mounted_root(Node::root(tree.tag));
                     // The mounted tree stays, stale, until something else is shown.
@@ -228,6 +228,20 @@ impl Mounted {
                     }
                 }
             }
+        }
+    }
+
+    /// Lets the kernel forget what it keeps of files that others may have changed, which those that
+    /// are as in the base image are not.
+    fn forget_changed(&self, tree: &Tree) {
+        let Some(notifier) = self.notifier.get() else { return };
+        // Attributes that it may not keep for a while it asks for each time.
+        let keeps = |ino: u64| tree.caches(ino) || !self.actimeo.is_zero() && tree.knows(ino);
+        // Nothing is looked at while the kernel writes pages, which may have to wait for that.
+        let touched = tree.view().map(|view| view.touched().filter(|ino| keeps(*ino)).collect());
+        let touched: Vec<u64> = touched.unwrap_or_default();
+        for ino in touched {
+            let _ = notifier.inval_inode(self.number(Node { tag: tree.tag, ino }), 0, 0);
         }
     }
 

@@ -230,6 +230,16 @@ impl Tree {
         self.cached.remove(ino);
     }
 
+    /// Whether the kernel may know an inode.
+    pub(crate) fn knows(&self, ino: u64) -> bool {
+        self.known.contains(ino)
+    }
+
+    /// Whether the kernel may keep some of a file's bytes.
+    pub(crate) fn caches(&self, ino: u64) -> bool {
+        self.cached.contains(ino)
+    }
+
     /// The inodes that the kernel may know.
     pub(crate) fn known(&self) -> Vec<u64> {
         self.known.list()
@@ -269,6 +279,11 @@ fn moved_on(branch: &Branch, last: &mut Option<Seen>) -> Result<bool> {
 struct InoSet(RwLock<HashMap<u64, AtomicU64>>);
 
 impl InoSet {
+    fn contains(&self, ino: u64) -> bool {
+        let words = self.0.read().expect("no panic holds it");
+        words.get(&(ino / 64)).is_some_and(|word| word.load(Relaxed) >> (ino % 64) & 1 == 1)
+    }
+
     fn insert(&self, ino: u64) {
         let (word, bit) = (ino / 64, 1 << (ino % 64));
         if let Some(word) = self.0.read().expect("no panic holds it").get(&word) {

@@ -59,7 +59,7 @@ pub(crate) struct Mounted {
     pub(crate) writes: bool,
     pub(crate) writes_main: bool,
     pub(crate) control: bool,
-    actimeo: Duration,
+    pub(crate) actimeo: Duration,
     /// Whether nothing of the image can ever change.
     pub(crate) immutable: bool,
     /// Whether there are, or may be, lists of access control. Where there are none the kernel
