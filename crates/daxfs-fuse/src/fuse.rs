@@ -272,10 +272,11 @@ impl Filesystem for Fuse {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.mounted.read_file(self.mounted.node(number), offset, size, reply);
+        // Before it is answered: whoever waits for that may ask for the next file, of another thread.
         if let Some(readahead) = &self.readahead {
             readahead.note(number.0, offset, size);
         }
+        self.mounted.read_file(self.mounted.node(number), offset, size, reply);
     }
 
     fn write(
