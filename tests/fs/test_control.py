@@ -423,6 +423,21 @@ def test_what_others_made_meanwhile_is_opened(mounts: Mounts, image: Path) -> No
     assert fails_with(errno.EEXIST, lambda: file.open("x"))
 
 
+def test_what_is_rewritten_where_it_lies_is_seen(mounts: Mounts, image: Path) -> None:
+    """Nothing else is written, and nobody asks for it to be synced."""
+    writer, reader = mounts.mount(image, "rw"), mounts.mount(image, "ro")
+    (writer / "file").write_bytes(b"1" * 4096)
+    assert (reader / "file").read_bytes() == b"1" * 4096
+    time.sleep(0.1)
+    for version in (b"2", b"3"):
+        with (writer / "file").open("r+b") as file:
+            file.write(version * 4096)
+        deadline = time.monotonic() + 20
+        while (reader / "file").read_bytes() != version * 4096:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
 def test_what_others_remove_is_stale_where_it_is_open(mounts: Mounts, scratch: Path) -> None:
     (scratch / "small").mkdir()
     image = mounts.build(scratch / "small", "4M")

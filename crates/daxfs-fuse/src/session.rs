@@ -13,7 +13,7 @@ use daxfs_core::branch::handle::Branch;
 use daxfs_core::error::{Error, Result};
 use daxfs_core::format::{MAIN_NAME, feature};
 use daxfs_core::image::{Image, Unvalidated};
-use daxfs_core::region::{self, Durability, Region, Source};
+use daxfs_core::region::{self, Region, Source};
 use daxfs_core::session::Session;
 use daxfs_core::view::View;
 use fuser::SessionACL;
@@ -44,7 +44,8 @@ const BESIDE: usize = 3;
 /// How long a server that was told to end waits for files that are still open.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long what was written to a file on disk may wait for being published.
+/// How long others may have to wait for news of what was written: that bytes of a file were replaced
+/// where they lie, or anything where the image is a file on disk.
 const SYNC_PERIOD: Duration = Duration::from_secs(1);
 
 /// Bytes that the kernel reads ahead in a file. Copying them takes it less than 0.1 ms; more would
@@ -109,13 +110,12 @@ impl Mount {
     fn serve(&self, waiting: Waiting) -> Result<()> {
         let mut start = Start::new(waiting)?;
         let (setup, mut made) = self.open(&mut start)?;
-        let defers = setup.writes && setup.image.region().durability() == Durability::File;
         let served = self.room().and_then(|threads| {
             start.check()?;
             let (device, place) = self.attach(setup.writes)?;
             let mounted = Arc::new(Mounted::new(setup, place));
             // Nobody else would answer.
-            self.answer(device, &mounted, threads, defers, start, &mut made)
+            self.answer(device, &mounted, threads, start, &mut made)
                 .inspect_err(|_| drop(mounted.place.detach()))
         });
         if let Some(branch) = made {
@@ -147,7 +147,6 @@ impl Mount {
         device: OwnedFd,
         mounted: &Arc<Mounted>,
         threads: usize,
-        defers: bool,
         start: Start,
         made: &mut Option<Branch>,
     ) -> Result<()> {
@@ -181,7 +180,7 @@ impl Mount {
             // Orders are refused rather than kept.
             drop(taken);
         }
-        if defers {
+        if mounted.writes {
             let synced = Arc::clone(mounted);
             beside.start("daxfs-sync", move |until| {
                 while until.recv_timeout(SYNC_PERIOD) == Err(RecvTimeoutError::Timeout) {
