@@ -25,7 +25,7 @@ from time import perf_counter, sleep
 from rich.console import Console
 
 import cases
-import erofs
+import peers
 import results
 import setting
 import trees
@@ -61,7 +61,8 @@ class Bench:
         self.mkdaxfs = setting.daxfs_command("mkdaxfs", options.mkdaxfs)
         self.daxfs = self.mkdaxfs.with_name("daxfs")
         setting.install(["mksquashfs", "squashfuse_ll", "fuse-overlayfs", "fio", "git"])
-        self.erofs = erofs.tools()
+        self.erofs = peers.erofs_tools()
+        self.passthrough = peers.passthrough()
         versions = setting.versions(
             {
                 "daxfs": [self.daxfs, "--version"],
@@ -107,6 +108,11 @@ class Bench:
             FileSystem("erofs", lambda to: ["mount", "-t", "erofs", "-o", "loop,ro", flat, to]),
             FileSystem("erofsfuse", lambda to: [self.erofs / "erofsfuse", flat, to], "erofsfuse"),
             FileSystem("squashfuse_ll", lambda to: ["squashfuse_ll", squash, to], "squashfuse_ll"),
+            FileSystem(
+                "passthrough_ll",
+                lambda to: [self.passthrough, "-o", f"source={tree},cache=always", to],
+                "passthrough_ll",
+            ),
             FileSystem("daxfs", lambda to: [self.daxfs, "mount", image, to], "daxfs"),
         ]
 

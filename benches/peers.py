@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-"""A recent erofs-utils with its FUSE server, built once: Debian 12 has an old one without."""
+"""Peers that Debian 12 has no programs of, built once: a recent erofs-utils with its FUSE server,
+and libfuse's example that passes everything through to a directory."""
 
 from __future__ import annotations
 
@@ -29,7 +30,33 @@ NEEDED = [
 TOOLS = {"mkfs.erofs": "mkfs/mkfs.erofs", "erofsfuse": "fuse/erofsfuse"}
 
 
-def tools() -> Path:
+def passthrough() -> Path:
+    """Return libfuse's `passthrough_ll`.
+
+    Raises
+    ------
+    BenchError
+        The source cannot be had or does not build.
+    """
+    built = _cache() / "passthrough_ll"
+    if built.exists():
+        return built
+    with tempfile.TemporaryDirectory(prefix="passthrough-", dir=built.parent) as work:
+        top = Path(work)
+        _call("apt-get", "-q", "install", "--yes", "--no-install-recommends", *NEEDED)
+        # Its examples lie where systems without documentation have nothing.
+        _call(
+            "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", "libfuse3-dev", where=top
+        )
+        _call("dpkg-deb", "-x", *top.glob("*.deb"), top)
+        source = top / "usr/share/doc/libfuse3-dev/examples/passthrough_ll.c"
+        flags = _call("pkg-config", "fuse3", "--cflags", "--libs").split()
+        _call("gcc", "-O2", source, *flags, "-o", top / "ready")
+        (top / "ready").rename(built)
+    return built
+
+
+def erofs_tools() -> Path:
     """Return the directory of `mkfs.erofs` and `erofsfuse`.
 
     Raises
@@ -37,11 +64,9 @@ def tools() -> Path:
     BenchError
         The source cannot be had or does not build.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    built = cache / "daxfs" / f"erofs-utils-{VERSION}"
+    built = _cache() / f"erofs-utils-{VERSION}"
     if built.is_dir():
         return built
-    built.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="erofs-", dir=built.parent) as work:
         top = Path(work)
         archive = top / "source.tar.gz"
@@ -61,6 +86,12 @@ def tools() -> Path:
     return built
 
 
+def _cache() -> Path:
+    top = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "daxfs"
+    top.mkdir(parents=True, exist_ok=True)
+    return top
+
+
 def _download() -> bytes:
     try:
         with urllib.request.urlopen(SOURCE, timeout=60) as answer:
@@ -72,10 +103,11 @@ def _download() -> bytes:
     return archive
 
 
-def _call(*command: str | Path, where: Path | None = None) -> None:
+def _call(*command: str | Path, where: Path | None = None) -> str:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
         command, cwd=where, env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise BenchError(f"{' '.join(map(str, command))} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
